@@ -1,0 +1,129 @@
+//! Compiles `proto/` with protox, so that no protoc has to be installed.
+//!
+//! Two sets of Rust types come out of one set of `.proto` files:
+//!
+//! - the typed messages and the *clients*, as any etcd client knows them;
+//! - the *servers*, in which every stored `KeyValue` and every watch `Event` is a `bytes` field
+//!   that holds the message already encoded. On the wire an embedded message and a `bytes` field
+//!   are the same, so a stored key-value goes from the store to the socket without being decoded.
+//!
+//! Messages that hold no `KeyValue` are the same Rust type in both sets.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::path::Path;
+
+use prost_types::field_descriptor_proto::Type;
+use prost_types::{DescriptorProto, FileDescriptorSet};
+
+const PROTO_DIR: &str = "../../proto";
+const PROTOS: [&str; 7] = [
+    "mvccpb.proto",
+    "authpb.proto",
+    "etcdserverpb.proto",
+    "leasepb.proto",
+    "v3lockpb.proto",
+    "v3electionpb.proto",
+    "internalpb.proto",
+];
+/// Messages that travel already encoded in the server's set.
+const ENCODED: [&str; 2] = [".mvccpb.KeyValue", ".mvccpb.Event"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={PROTO_DIR}");
+    let descriptors = protox::compile(PROTOS, [PROTO_DIR])?;
+    // `tonic-prost-build` wants its own prost-types; both are the workspace's one version.
+    generate_typed(descriptors.clone())?;
+    generate_encoded(descriptors)?;
+    Ok(())
+}
+
+fn generate_typed(descriptors: FileDescriptorSet) -> Result<(), Box<dyn Error>> {
+    tonic_prost_build::configure()
+        .build_client(true)
+        .build_server(false)
+        .bytes(".internalpb")
+        .bytes(".mvccpb.KeyValue")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
+
+fn generate_encoded(mut descriptors: FileDescriptorSet) -> Result<(), Box<dyn Error>> {
+    let touched = touched_messages(&descriptors);
+    let mut builder = tonic_prost_build::configure()
+        .build_client(false)
+        .build_server(true)
+        .generate_default_stubs(true)
+        .bytes(".");
+    for file in &mut descriptors.file {
+        let package = file.package().to_owned();
+        for message in &mut file.message_type {
+            let path = format!(".{package}.{}", message.name());
+            if touched.contains(&path) {
+                encode_fields(message);
+            } else {
+                let name = rust_name(message.name());
+                builder = builder.extern_path(path, format!("crate::{package}::{name}"));
+            }
+        }
+        for enumeration in &file.enum_type {
+            let name = rust_name(enumeration.name());
+            let path = format!(".{package}.{}", enumeration.name());
+            builder = builder.extern_path(path, format!("crate::{package}::{name}"));
+        }
+    }
+    descriptors.file.retain(|file| file.package() != "internalpb");
+    let out = Path::new(&std::env::var("OUT_DIR")?).join("encoded");
+    std::fs::create_dir_all(&out)?;
+    builder.out_dir(out).compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// The messages that hold a `KeyValue` or an `Event`, directly or through another message.
+fn touched_messages(descriptors: &FileDescriptorSet) -> BTreeSet<String> {
+    let mut touched: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let before = touched.len();
+        for file in &descriptors.file {
+            if file.package() == "mvccpb" || file.package() == "internalpb" {
+                continue;
+            }
+            for message in &file.message_type {
+                let holds = message.field.iter().any(|field| {
+                    ENCODED.contains(&field.type_name()) || touched.contains(field.type_name())
+                });
+                if holds {
+                    touched.insert(format!(".{}.{}", file.package(), message.name()));
+                }
+            }
+        }
+        if touched.len() == before {
+            return touched;
+        }
+    }
+}
+
+fn encode_fields(message: &mut DescriptorProto) {
+    for field in &mut message.field {
+        if ENCODED.contains(&field.type_name()) {
+            field.set_type(Type::Bytes);
+            field.type_name = None;
+        }
+    }
+}
+
+/// prost's Rust name of a message or enum: `HashKVRequest` becomes `HashKvRequest`.
+fn rust_name(proto: &str) -> String {
+    let chars: Vec<char> = proto.chars().collect();
+    let mut name = String::new();
+    for (i, &c) in chars.iter().enumerate() {
+        let after_upper = i > 0 && chars[i - 1].is_uppercase();
+        let before_lower = chars.get(i + 1).is_some_and(|next| next.is_lowercase());
+        if c.is_uppercase() && after_upper && !before_lower {
+            name.extend(c.to_lowercase());
+        } else {
+            name.push(c);
+        }
+    }
+    name
+}

@@ -1,0 +1,72 @@
+//! The wire: etcd's messages and services, generated from `proto/`, and the table of
+//! client-visible errors.
+//!
+//! Two views of the same wire exist (`build.rs` says how they are made):
+//!
+//! - [`etcdserverpb`], [`mvccpb`], … : typed messages and gRPC *clients*;
+//! - [`encoded`]: gRPC *servers*, whose responses carry stored `KeyValue`s and watch `Event`s as
+//!   bytes that are already encoded.
+//!
+//! What this is not: behaviour. Nothing here validates, stores or answers.
+
+/// Includes the generated code of one protobuf package as a module of that name.
+macro_rules! package {
+    ($(#[$doc:meta])* $name:ident, $file:literal) => {
+        $(#[$doc])*
+        #[allow(
+            missing_docs,
+            unused_qualifications,
+            clippy::allow_attributes,
+            clippy::allow_attributes_without_reason,
+            reason = "generated code; proto/ documents it"
+        )]
+        pub mod $name {
+            include!(concat!(env!("OUT_DIR"), $file));
+        }
+    };
+}
+
+package!(
+    /// Key-values and events, as stored and as sent.
+    mvccpb, "/mvccpb.rs"
+);
+package!(
+    /// Users, roles and permissions.
+    authpb, "/authpb.rs"
+);
+package!(
+    /// The KV, Watch, Lease, Cluster, Maintenance and Auth services: messages and clients.
+    etcdserverpb, "/etcdserverpb.rs"
+);
+package!(
+    /// Leases as they are stored.
+    leasepb, "/leasepb.rs"
+);
+package!(
+    /// The Lock service: messages and client.
+    v3lockpb, "/v3lockpb.rs"
+);
+package!(
+    /// The Election service: messages and client.
+    v3electionpb, "/v3electionpb.rs"
+);
+package!(
+    /// What members write to their logs. Ours, not etcd's.
+    internalpb, "/internalpb.rs"
+);
+
+/// The server's view of the wire: stored messages stay encoded.
+pub mod encoded {
+    package!(
+        /// Services of `etcdserverpb` and the responses that hold stored key-values.
+        etcdserverpb, "/encoded/etcdserverpb.rs"
+    );
+    package!(
+        /// The Lock service.
+        v3lockpb, "/encoded/v3lockpb.rs"
+    );
+    package!(
+        /// The Election service.
+        v3electionpb, "/encoded/v3electionpb.rs"
+    );
+}

@@ -1,0 +1,236 @@
+//! What is replicated: domain commands, with a codec of their own.
+//!
+//! Protobuf's magic values are gone here: `server::v3rpc::validate` has turned them into types.
+
+use bytes::Bytes;
+use types::{KeyRange, LeaseId, MemberId};
+
+use crate::{AlarmKind, Member};
+
+/// One command of the replicated log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Write a key.
+    Put(Put),
+    /// Delete keys.
+    DeleteRange(DeleteRange),
+    /// A transaction that may write. Also allowed: one that only reads.
+    Txn(Txn),
+    /// Drop history up to this revision.
+    Compact {
+        /// The revision.
+        revision: i64,
+    },
+    /// Make a lease. Id and TTL are final: the proposer has chosen the one and bounded the other.
+    LeaseGrant {
+        /// Its id.
+        id: LeaseId,
+        /// Its TTL in seconds.
+        ttl_s: i64,
+    },
+    /// Remove a lease and delete its keys.
+    LeaseRevoke {
+        /// Its id.
+        id: LeaseId,
+    },
+    /// Raise, clear or list alarms.
+    Alarm {
+        /// What to do.
+        action: AlarmAction,
+        /// The member concerned; 0 for all.
+        member: MemberId,
+        /// Which alarm; `None` for all.
+        alarm: Option<AlarmKind>,
+    },
+    /// A member tells its name and client urls.
+    PublishMember(Member),
+}
+
+/// What to do with an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlarmAction {
+    /// List.
+    Get,
+    /// Raise.
+    Activate,
+    /// Clear.
+    Deactivate,
+}
+
+/// The value of a [`Put`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutValue {
+    /// This one.
+    New(Bytes),
+    /// The one the key has (`ignore_value`).
+    Keep,
+}
+
+/// The lease of a [`Put`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutLease {
+    /// None.
+    Detach,
+    /// This one.
+    Attach(LeaseId),
+    /// The one the key has (`ignore_lease`).
+    Keep,
+}
+
+/// Write a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Put {
+    /// The key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: PutValue,
+    /// Its lease.
+    pub lease: PutLease,
+    /// Whether to return the key-value that is replaced.
+    pub prev_kv: bool,
+}
+
+/// Delete keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeleteRange {
+    /// Which.
+    pub keys: KeyRange,
+    /// Whether to return the key-values that are deleted.
+    pub prev_kv: bool,
+}
+
+/// What a range is sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortTarget {
+    /// The key.
+    Key,
+    /// The version.
+    Version,
+    /// The create revision.
+    Create,
+    /// The mod revision.
+    Mod,
+    /// The value.
+    Value,
+}
+
+/// In which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortOrder {
+    /// As found.
+    None,
+    /// Lowest first.
+    Ascend,
+    /// Highest first.
+    Descend,
+}
+
+/// Read keys: a request of its own, and an operation of a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RangeOp {
+    /// Which keys.
+    pub keys: KeyRange,
+    /// At which revision; `None` for the current one.
+    pub at: Option<i64>,
+    /// At most so many; `None` for all.
+    pub limit: Option<usize>,
+    /// Sorted by what.
+    pub sort_target: SortTarget,
+    /// In which order.
+    pub sort_order: SortOrder,
+    /// Without values.
+    pub keys_only: bool,
+    /// Without key-values.
+    pub count_only: bool,
+    /// Only key-values whose mod revision is at least this (`None`: any), and so on.
+    pub min_mod_revision: Option<i64>,
+    /// See `min_mod_revision`.
+    pub max_mod_revision: Option<i64>,
+    /// See `min_mod_revision`.
+    pub min_create_revision: Option<i64>,
+    /// See `min_mod_revision`.
+    pub max_create_revision: Option<i64>,
+}
+
+/// An operation of a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Read.
+    Range(RangeOp),
+    /// Write.
+    Put(Put),
+    /// Delete.
+    DeleteRange(DeleteRange),
+    /// A transaction inside the transaction.
+    Txn(Txn),
+}
+
+/// A transaction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Txn {
+    /// All must hold for `success`.
+    pub compare: Vec<Compare>,
+    /// What to do if they do.
+    pub success: Vec<Op>,
+    /// What to do if they do not.
+    pub failure: Vec<Op>,
+}
+
+/// How a compare compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompareOperator {
+    /// `==`
+    Equal,
+    /// `>`
+    Greater,
+    /// `<`
+    Less,
+    /// `!=`
+    NotEqual,
+}
+
+/// What a compare compares, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompareTarget {
+    /// The version.
+    Version(i64),
+    /// The create revision.
+    Create(i64),
+    /// The mod revision.
+    Mod(i64),
+    /// The value.
+    Value(Bytes),
+    /// The lease id.
+    Lease(i64),
+}
+
+/// A condition on every key of a range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compare {
+    /// Which keys.
+    pub keys: KeyRange,
+    /// How.
+    pub operator: CompareOperator,
+    /// What, with what.
+    pub target: CompareTarget,
+}
+
+/// Bytes of the log are not a command of this version.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot decode a command of the log: {reason}")]
+pub struct DecodeError {
+    /// What was wrong.
+    pub reason: String,
+}
+
+impl Command {
+    /// The command's bytes in the log.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        todo!()
+    }
+    /// The command that [`Command::encode`] wrote.
+    pub fn decode(_bytes: &Bytes) -> Result<Self, DecodeError> {
+        todo!()
+    }
+}

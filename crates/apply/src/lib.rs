@@ -1,0 +1,22 @@
+//! The deterministic state machine: one replicated command at a time against the revisioned store,
+//! the leases, the alarms and the members, together with the index of the log entry it came from.
+//!
+//! The only crate that holds the writers. No clock, no randomness, no tasks in here: whatever a
+//! command needs of those comes inside it.
+
+mod alarm;
+mod cluster;
+mod command;
+mod error;
+mod reply;
+mod state_machine;
+
+pub use alarm::{Alarm, AlarmKind, Alarms};
+pub use cluster::{Cluster, Member};
+pub use command::{
+    AlarmAction, Command, Compare, CompareOperator, CompareTarget, DecodeError, DeleteRange, Op, Put,
+    PutLease, PutValue, RangeOp, SortOrder, SortTarget, Txn,
+};
+pub use error::{Fatal, OpenError, Rejection};
+pub use reply::{AlarmReply, DeleteRangeReply, OpReply, PutReply, RangeReply, Reply, TxnReply};
+pub use state_machine::{LogPosition, Persister, StateMachine, Views, open, Config, Quota};

@@ -1,0 +1,35 @@
+//! Changes that are applied together or not at all.
+
+use bytes::Bytes;
+
+use crate::Bucket;
+
+/// Changes that are applied together or not at all. The last change of a key wins.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub(crate) changes: Vec<(Bucket, Bytes, Option<Bytes>)>,
+}
+
+impl Batch {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `key` to `value`, of any size.
+    pub fn put(&mut self, bucket: Bucket, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.changes.push((bucket, key.into(), Some(value.into())));
+    }
+
+    /// Removes `key`, if it is there.
+    pub fn delete(&mut self, bucket: Bucket, key: impl Into<Bytes>) {
+        self.changes.push((bucket, key.into(), None));
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}

@@ -1,0 +1,1 @@
+//! The last revisions' events, shared and bounded.

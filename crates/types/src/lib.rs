@@ -1,0 +1,11 @@
+//! kvorum's vocabulary: the words every other crate uses, by etcd's names. No I/O, no async.
+
+mod clock;
+mod ids;
+mod key_range;
+mod revision;
+
+pub use clock::{Clock, SystemClock};
+pub use ids::{ClusterId, LeaseId, MemberId, WatchId, cluster_id, member_id};
+pub use key_range::KeyRange;
+pub use revision::Revision;
