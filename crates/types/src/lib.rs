@@ -4,8 +4,10 @@ mod clock;
 mod ids;
 mod key_range;
 mod revision;
+mod urls;
 
 pub use clock::{Clock, SystemClock};
 pub use ids::{ClusterId, LeaseId, MemberId, WatchId, cluster_id, member_id};
 pub use key_range::KeyRange;
 pub use revision::Revision;
+pub use urls::{Scheme, Url, UrlError};
