@@ -72,7 +72,9 @@ fn generate_encoded(mut descriptors: FileDescriptorSet) -> Result<(), Box<dyn Er
             builder = builder.extern_path(path, format!("crate::{package}::{name}"));
         }
     }
-    descriptors.file.retain(|file| file.package() != "internalpb");
+    descriptors
+        .file
+        .retain(|file| file.package() != "internalpb");
     let out = Path::new(&std::env::var("OUT_DIR")?).join("encoded");
     std::fs::create_dir_all(&out)?;
     builder.out_dir(out).compile_fds(descriptors)?;

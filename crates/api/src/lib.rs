@@ -9,6 +9,9 @@
 //!
 //! What this is not: behaviour. Nothing here validates, stores or answers.
 
+pub mod rpctypes;
+pub mod version;
+
 /// Includes the generated code of one protobuf package as a module of that name.
 macro_rules! package {
     ($(#[$doc:meta])* $name:ident, $file:literal) => {
@@ -16,6 +19,8 @@ macro_rules! package {
         #[allow(
             missing_docs,
             unused_qualifications,
+            clippy::all,
+            clippy::too_many_lines,
             clippy::allow_attributes,
             clippy::allow_attributes_without_reason,
             reason = "generated code; proto/ documents it"
