@@ -6,6 +6,7 @@ mod error;
 mod event;
 mod event_log;
 mod hash;
+mod history;
 mod kv;
 mod read_view;
 mod store;

@@ -1,6 +1,9 @@
 //! The store: a handle to read and watch, and the one writer.
 
-use crate::{CompactError, HashError, HashKv, OpenError, ReadView, WatchStream, WriteTxn};
+use crate::history::History;
+use crate::{
+    CompactError, HashError, HashKv, OpenError, PrevKv, RangeError, ReadView, WatchStream, WriteTxn,
+};
 
 /// Bounds of the store.
 #[derive(Clone, Debug)]
@@ -43,6 +46,36 @@ impl Store {
     pub fn size_in_use(&self) -> u64 {
         todo!()
     }
+    /// The events of the revisions from `from` to `to`, both included, in order: from the event log
+    /// where it still has them, else from the disk. Stops after the revision with which
+    /// `budget_bytes` is used up, so there is always at least one if there is any.
+    ///
+    /// `from` below the compacted revision is [`RangeError::Compacted`]; equal is allowed. `to` is
+    /// cut to the published revision. Reads the disk: call it off the async threads.
+    pub(crate) fn history(
+        &self,
+        _from: i64,
+        _to: i64,
+        _budget_bytes: usize,
+        _prev: PrevKv,
+    ) -> Result<History, RangeError> {
+        todo!()
+    }
+    /// The published revision.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        todo!()
+    }
+    /// History up to here is gone; -1 when nothing was compacted yet.
+    #[must_use]
+    pub fn compact_revision(&self) -> i64 {
+        todo!()
+    }
+    /// Notes that every revision up to `revision` (from [`Writer::stage`]) is committed in the
+    /// backend: from now on the event log may forget it. Callable from any thread.
+    pub fn note_persisted(&self, _revision: i64) {
+        todo!()
+    }
     /// Waits until everything below the compaction at `revision` is physically gone.
     pub async fn compacted(&self, _revision: i64) {
         todo!()
@@ -76,7 +109,10 @@ impl Writer {
     }
     /// Adds to `batch` all that has changed since the last call: packed segments, compaction
     /// marks, and the next bounded step of physical compaction.
-    pub fn stage(&mut self, _batch: &mut backend::Batch) -> Result<(), crate::StoreError> {
+    ///
+    /// Returns the revision up to which everything is in this batch or an earlier one; once the
+    /// batch is committed, [`Store::note_persisted`] has to be told.
+    pub fn stage(&mut self, _batch: &mut backend::Batch) -> Result<i64, crate::StoreError> {
         todo!()
     }
     /// Whether a compaction still has physical work to do.

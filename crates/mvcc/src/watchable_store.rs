@@ -109,3 +109,18 @@ impl WatchStream {
         todo!()
     }
 }
+
+/// Every watch stream of a store, as the writer sees them.
+#[derive(Debug)]
+pub(crate) struct Hub {}
+
+impl Hub {
+    /// No streams; the store is at `revision`.
+    pub(crate) fn new(_revision: i64) -> Self {
+        Self {}
+    }
+    /// Hands out the events of revisions that are about to be visible, in order.
+    pub(crate) fn dispatch(&self, _events: &[Arc<RevisionEvents>]) {}
+    /// History below `revision` cannot be read any more.
+    pub(crate) fn compacted(&self, _revision: i64) {}
+}
