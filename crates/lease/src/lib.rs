@@ -1,26 +1,39 @@
-//! Leases, the keys attached to them, and when they expire.
+//! Leases, the keys attached to them, and when they expire (`server/lease/lessor.go`).
 //!
-//! Two halves that must not be mixed: what is replicated ([`Writer`], [`Leases`]: ids, granted TTLs,
-//! attached keys; the same on every member), and what only the leader knows ([`Renewer`]: when each
-//! one expires). The renewer never removes a lease: it says which have expired, and the member
-//! proposes their revocation through the log.
+//! Two halves that must not be mixed:
+//!
+//! - what is replicated ([`Writer`], [`Leases`]): ids, granted TTLs, attached keys; the same on
+//!   every member, changed only by `apply`, and free of time;
+//! - what only the leader knows ([`Renewer`]): when each lease expires. It starts with
+//!   [`Renewer::promote`], ends with [`Renewer::demote`], and nothing of it is stored.
+//!
+//! What this is not: it never removes a lease by itself. The renewer says which leases have expired,
+//! the member proposes their revocation through the log, and the log's answer removes them.
+
+mod error;
+mod renewer;
+mod table;
+mod writer;
 
 use std::sync::Arc;
 
+use backend::Bucket;
 use bytes::Bytes;
+use parking_lot::RwLock;
+use prost::Message;
 use types::{Clock, LeaseId};
+
+pub use error::{GrantError, NotFound, OpenError, RenewError};
+pub use renewer::Renewer;
+pub use writer::Writer;
+
+use table::Table;
 
 /// Reads leases. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Leases {}
-
-/// Changes leases. There is one; `apply` holds it.
-#[derive(Debug)]
-pub struct Writer {}
-
-/// The leader's clockwork.
-#[derive(Clone, Debug)]
-pub struct Renewer {}
+pub struct Leases {
+    table: Arc<RwLock<Table>>,
+}
 
 /// A lease, as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,90 +46,80 @@ pub struct Lease {
     pub keys: Vec<Bytes>,
 }
 
-/// A lease was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum GrantError {
-    /// There is a lease of that id.
-    #[error("lease already exists")]
-    Exists,
-}
-
-/// There is no such lease.
-#[derive(Debug, thiserror::Error)]
-#[error("lease not found")]
-pub struct NotFound;
-
 /// Loads the leases. Attachments are not stored: `apply` gives them back with
 /// [`Writer::attach`] from the live keys.
 pub fn open(
-    _reader: &backend::Reader,
-    _clock: Arc<dyn Clock>,
-) -> Result<(Leases, Writer, Renewer), backend::ReadError> {
-    todo!()
+    reader: &backend::Reader,
+    clock: Arc<dyn Clock>,
+) -> Result<(Leases, Writer, Renewer), OpenError> {
+    let mut table = Table::default();
+    for record in reader.scan(Bucket::Lease, &[], None) {
+        let (key, value) = record?;
+        let message = api::leasepb::Lease::decode(value).map_err(|source| OpenError::Decode {
+            key: key.clone(),
+            source,
+        })?;
+        if key.as_ref() != writer::storage_key(LeaseId(message.id)).as_ref() {
+            return Err(OpenError::Misplaced {
+                key,
+                id: LeaseId(message.id),
+            });
+        }
+        table.insert(LeaseId(message.id), message.ttl, None);
+    }
+    let table = Arc::new(RwLock::new(table));
+    let writer = Writer::new(Arc::clone(&table), Arc::clone(&clock));
+    let renewer = Renewer::new(Arc::clone(&table), clock);
+    Ok((Leases { table }, writer, renewer))
 }
 
 impl Leases {
     /// One lease with its keys.
     #[must_use]
-    pub fn get(&self, _id: LeaseId) -> Option<Lease> {
-        todo!()
+    pub fn get(&self, id: LeaseId) -> Option<Lease> {
+        let table = self.table.read();
+        let entry = table.get(id)?;
+        let keys = entry.keys.iter().cloned().collect();
+        Some(Lease {
+            id,
+            granted_ttl_s: entry.ttl_s,
+            keys,
+        })
     }
-    /// Every lease's id, oldest expiry first as far as this member knows.
+
+    /// The TTL that was granted to a lease, in seconds; cheaper than [`Leases::get`].
+    #[must_use]
+    pub fn granted_ttl_s(&self, id: LeaseId) -> Option<i64> {
+        self.table.read().get(id).map(|entry| entry.ttl_s)
+    }
+
+    /// Every lease's id, oldest expiry first as far as this member knows: a member that does not
+    /// lead knows none, and lists by id.
     #[must_use]
     pub fn list(&self) -> Vec<LeaseId> {
-        todo!()
+        let mut leases: Vec<_> = {
+            let table = self.table.read();
+            table
+                .iter()
+                .map(|(id, entry)| (entry.expiry.is_none(), entry.expiry, id))
+                .collect()
+        };
+        leases.sort_unstable();
+        leases.into_iter().map(|(_, _, id)| id).collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.read().len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
-impl Writer {
-    /// Adds a lease.
-    pub fn grant(&mut self, _id: LeaseId, _ttl_s: i64) -> Result<(), GrantError> {
-        todo!()
-    }
-    /// Removes a lease and says which keys were attached to it, sorted.
-    pub fn revoke(&mut self, _id: LeaseId) -> Result<Vec<Bytes>, NotFound> {
-        todo!()
-    }
-    /// Whether there is such a lease.
-    #[must_use]
-    pub fn contains(&self, _id: LeaseId) -> bool {
-        todo!()
-    }
-    /// Attaches a key.
-    pub fn attach(&mut self, _id: LeaseId, _key: Bytes) {
-        todo!()
-    }
-    /// Detaches a key.
-    pub fn detach(&mut self, _id: LeaseId, _key: &[u8]) {
-        todo!()
-    }
-    /// Adds to `batch` all that has changed since the last call.
-    pub fn stage(&mut self, _batch: &mut backend::Batch) {
-        todo!()
-    }
-}
-
-impl Renewer {
-    /// This member leads now: every lease gets its full TTL, and `extend` on top.
-    pub fn promote(&self, _extend: std::time::Duration) {
-        todo!()
-    }
-    /// This member does not lead any more: nothing expires here.
-    pub fn demote(&self) {
-        todo!()
-    }
-    /// Gives a lease its full TTL again; returns it in seconds.
-    pub fn renew(&self, _id: LeaseId) -> Result<i64, NotFound> {
-        todo!()
-    }
-    /// Seconds left, or `None` when there is no such lease; negative never.
-    #[must_use]
-    pub fn remaining_ttl_s(&self, _id: LeaseId) -> Option<i64> {
-        todo!()
-    }
-    /// Up to `max` leases that have expired and were not returned in the last few seconds.
-    #[must_use]
-    pub fn expired(&self, _max: usize) -> Vec<LeaseId> {
-        todo!()
-    }
-}
+#[cfg(test)]
+mod tests;

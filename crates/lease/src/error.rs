@@ -1,0 +1,54 @@
+//! What a lease request can be refused for, and what can be wrong with the stored leases.
+
+use bytes::Bytes;
+use types::LeaseId;
+
+/// A lease was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// There is a lease of that id.
+    #[error("lease already exists")]
+    Exists,
+}
+
+/// There is no such lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("lease not found")]
+pub struct NotFound;
+
+/// A lease was not renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenewError {
+    /// There is no such lease, or it has expired and its revocation is on its way.
+    #[error("lease not found")]
+    NotFound,
+    /// This member does not lead, so it knows nothing about expiry. The lease may well live: the
+    /// client must not be told that it is gone.
+    #[error("not a primary lessor")]
+    NotPrimary,
+}
+
+/// The leases could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The backend failed.
+    #[error("cannot read the leases")]
+    Read(#[from] backend::ReadError),
+    /// A record is not a lease.
+    #[error("bucket Lease, key {key:?}: the value is not a leasepb.Lease")]
+    Decode {
+        /// Where.
+        key: Bytes,
+        /// What was wrong.
+        #[source]
+        source: prost::DecodeError,
+    },
+    /// A lease is stored under another lease's key.
+    #[error("bucket Lease, key {key:?}: holds lease {id}")]
+    Misplaced {
+        /// Where.
+        key: Bytes,
+        /// The lease that is there.
+        id: LeaseId,
+    },
+}

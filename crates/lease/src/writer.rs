@@ -1,0 +1,113 @@
+//! The replicated half: changes that come out of the log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use backend::{Batch, Bucket};
+use bytes::Bytes;
+use parking_lot::RwLock;
+use prost::Message;
+use types::{Clock, LeaseId};
+
+use crate::renewer::{self, Extend};
+use crate::table::Table;
+use crate::{GrantError, NotFound};
+
+/// Changes leases. There is one; `apply` holds it. Changes show in [`crate::Leases`] at once.
+pub struct Writer {
+    table: Arc<RwLock<Table>>,
+    /// Only for the leader-local half: a lease granted while this member leads begins to run.
+    clock: Arc<dyn Clock>,
+    /// What to store (the TTL) or remove (`None`) with the next batch.
+    unstaged: BTreeMap<LeaseId, Option<i64>>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("unstaged", &self.unstaged)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(table: Arc<RwLock<Table>>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            table,
+            clock,
+            unstaged: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a lease.
+    pub fn grant(&mut self, id: LeaseId, ttl_s: i64) -> Result<(), GrantError> {
+        let mut table = self.table.write();
+        if table.get(id).is_some() {
+            return Err(GrantError::Exists);
+        }
+        let expiry = table
+            .is_primary()
+            .then(|| renewer::expiry(self.clock.now(), ttl_s, Extend::ZERO));
+        table.insert(id, ttl_s, expiry);
+        self.unstaged.insert(id, Some(ttl_s));
+        Ok(())
+    }
+
+    /// Removes a lease and says which keys were attached to it, sorted.
+    pub fn revoke(&mut self, id: LeaseId) -> Result<Vec<Bytes>, NotFound> {
+        let entry = self.table.write().remove(id).ok_or(NotFound)?;
+        self.unstaged.insert(id, None);
+        Ok(entry.keys.into_iter().collect())
+    }
+
+    /// Whether there is such a lease.
+    #[must_use]
+    pub fn contains(&self, id: LeaseId) -> bool {
+        self.table.read().get(id).is_some()
+    }
+
+    /// Attaches a key, and says whether there is such a lease to attach it to.
+    pub fn attach(&mut self, id: LeaseId, key: Bytes) -> Result<(), NotFound> {
+        let mut table = self.table.write();
+        let entry = table.get_mut(id).ok_or(NotFound)?;
+        entry.keys.insert(key);
+        Ok(())
+    }
+
+    /// Detaches a key. Nothing happens if it is not attached: the lease may have been revoked.
+    pub fn detach(&mut self, id: LeaseId, key: &[u8]) {
+        if let Some(entry) = self.table.write().get_mut(id) {
+            entry.keys.remove(key);
+        }
+    }
+
+    /// Whether [`Writer::stage`] would add something.
+    #[must_use]
+    pub fn has_unstaged(&self) -> bool {
+        !self.unstaged.is_empty()
+    }
+
+    /// Adds to `batch` all that has changed since the last call.
+    pub fn stage(&mut self, batch: &mut Batch) {
+        for (id, ttl_s) in std::mem::take(&mut self.unstaged) {
+            let key = storage_key(id);
+            match ttl_s {
+                Some(ttl) => {
+                    let message = api::leasepb::Lease {
+                        id: id.0,
+                        ttl,
+                        remaining_ttl: 0,
+                    };
+                    batch.put(Bucket::Lease, key, message.encode_to_vec());
+                }
+                None => batch.delete(Bucket::Lease, key),
+            }
+        }
+    }
+}
+
+/// Where a lease is stored: its id, big endian.
+pub(crate) fn storage_key(id: LeaseId) -> Bytes {
+    Bytes::copy_from_slice(&id.0.to_be_bytes())
+}
