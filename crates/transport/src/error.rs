@@ -1,32 +1,88 @@
 //! Why a listener or a TLS identity could not be had.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// An address could not be bound. The texts are those of Go's `net.Listen`, which etcd prints.
+use types::{Url, UrlError};
+
+use crate::EndpointKind;
+
+/// An address could not be bound. The texts are etcd's, and those of Go's `net.Listen`.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The system refused.
-    #[error("listen {network} {address}: {operation}: {reason}")]
+    #[error("listen {network} {address}: bind: {reason}")]
     Bind {
         /// `tcp` or `unix`.
         network: &'static str,
         /// What was to be bound.
         address: String,
-        /// The call that failed.
-        operation: &'static str,
         /// The system's words.
         reason: String,
     },
-    /// A TLS url without `--cert-file` and `--key-file`.
-    #[error("TLS key/cert must be provided for the url {url} with HTTPS scheme")]
+    /// A TLS url without certificate and key.
+    #[error("TLS key/cert ({flags}) must be provided for {whose} url {url} with HTTPS scheme")]
     NoTls {
+        /// The flags that would give them.
+        flags: &'static str,
+        /// Whose url it is.
+        whose: &'static str,
+        /// The url.
+        url: String,
+    },
+    /// The same for a metrics url, for which etcd has a sentence of its own.
+    #[error(
+        "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url {url}"
+    )]
+    NoMetricsTls {
         /// The url.
         url: String,
     },
     /// A host that is no address.
     #[error(transparent)]
-    Url(#[from] types::UrlError),
+    Url(#[from] UrlError),
+}
+
+impl ListenError {
+    pub(crate) fn bind(
+        network: &'static str,
+        address: impl fmt::Display,
+        error: &io::Error,
+    ) -> Self {
+        Self::Bind {
+            network,
+            address: address.to_string(),
+            reason: system_words(error),
+        }
+    }
+
+    pub(crate) fn no_tls(kind: EndpointKind, url: &Url) -> Self {
+        let url = url.to_string();
+        match kind {
+            EndpointKind::Client => Self::NoTls {
+                flags: "--cert-file, --key-file",
+                whose: "client",
+                url,
+            },
+            EndpointKind::Peer => Self::NoTls {
+                flags: "--peer-cert-file, --peer-key-file",
+                whose: "peer",
+                url,
+            },
+            EndpointKind::Metrics => Self::NoMetricsTls { url },
+        }
+    }
+}
+
+/// The system's words for an error, in lower case and without its number, as Go prints them.
+fn system_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(letters).collect()
+    })
 }
 
 /// A TLS identity could not be loaded. Names the flag and the file.

@@ -4,6 +4,7 @@
 //! What this is not: HTTP or gRPC. A [`Stream`] is handed to whoever speaks those.
 
 mod error;
+mod handshake;
 mod listener;
 mod stream;
 mod tls;

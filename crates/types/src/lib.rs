@@ -10,4 +10,4 @@ pub use clock::{Clock, SystemClock};
 pub use ids::{ClusterId, LeaseId, MemberId, WatchId, cluster_id, member_id};
 pub use key_range::KeyRange;
 pub use revision::Revision;
-pub use urls::{Scheme, Url, UrlError};
+pub use urls::{Fault as UrlFault, Scheme, Url, UrlError};
