@@ -1,0 +1,163 @@
+//! Runs a real etcd and kvorum by turns on this machine and this disk, under the same loads, and
+//! prints what each of them did and the ratio.
+//!
+//! ```text
+//! cargo run --release -p kvorum-benches                      everything, as a table
+//! cargo run --release -p kvorum-benches -- --json FILE       and every figure as JSON
+//! cargo run --release -p kvorum-benches -- --load put --seconds 2 --rounds 1
+//! ```
+//!
+//! The etcd is the one that `tests/fetch-clients` fetches; `KVORUM_TEST_ETCD` names another.
+//! Each server gets a fresh data directory and its default flags; no two servers run at once.
+
+mod grpc;
+mod load;
+mod measure;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use testkit::{Program, Spec};
+
+use crate::load::{Load, Target};
+use crate::measure::Figures;
+use crate::report::Row;
+
+/// Benchmarks kvorum side by side with a real etcd.
+#[derive(Parser)]
+struct Args {
+    /// Only these loads (may be repeated).
+    #[arg(long, value_enum)]
+    load: Vec<Load>,
+    /// Only this number of clients, where a load has several.
+    #[arg(long)]
+    clients: Option<usize>,
+    /// How long each measurement lasts.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// How often each server takes its turn; the medians are reported.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only this server, for profiling; there is no ratio then.
+    #[arg(long, value_enum)]
+    only: Option<Server>,
+    /// Where to write every figure as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Server {
+    Etcd,
+    Kvorum,
+}
+
+impl Server {
+    const fn program(self) -> Program {
+        match self {
+            Self::Etcd => Program::Etcd,
+            Self::Kvorum => Program::Kvorum,
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let loads = match args.load.as_slice() {
+        [] => <Load as clap::ValueEnum>::value_variants(),
+        chosen => chosen,
+    };
+    let servers: Vec<Server> = match args.only {
+        Some(server) => vec![server],
+        None => vec![Server::Etcd, Server::Kvorum],
+    };
+    let turns = loads.len() * args.rounds * servers.len();
+    let progress = ProgressBar::new(turns as u64).with_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} turns, {elapsed} so far, {eta} to go: {msg}",
+    )?);
+    let mut rows = Vec::new();
+    for &load in loads {
+        rows.extend(measure_load(load, &servers, &args, &progress).await?);
+    }
+    progress.finish_and_clear();
+    if let Some(path) = &args.json {
+        std::fs::write(path, report::json(&rows)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    print(&report::table(&rows));
+    Ok(())
+}
+
+async fn measure_load(
+    load: Load,
+    servers: &[Server],
+    args: &Args,
+    progress: &ProgressBar,
+) -> anyhow::Result<Vec<Row>> {
+    let clients: Vec<usize> = match args.clients {
+        Some(clients) => vec![clients],
+        None => load.clients().to_vec(),
+    };
+    let mut rows: Vec<Row> = clients
+        .iter()
+        .map(|&clients| Row {
+            load,
+            clients,
+            etcd: Vec::new(),
+            kvorum: Vec::new(),
+        })
+        .collect();
+    for _ in 0..args.rounds {
+        for &server in servers {
+            progress.set_message(format!("{} on {server:?}", load.name()));
+            let figures = take_turn(server, load, &clients, args).await?;
+            for (row, figures) in rows.iter_mut().zip(figures) {
+                match server {
+                    Server::Etcd => row.etcd.push(figures),
+                    Server::Kvorum => row.kvorum.push(figures),
+                }
+            }
+            progress.inc(1);
+        }
+    }
+    Ok(rows)
+}
+
+/// One fresh server, the load with each number of clients, and the server's end.
+async fn take_turn(
+    server: Server,
+    load: Load,
+    clients: &[usize],
+    args: &Args,
+) -> anyhow::Result<Vec<Figures>> {
+    let running = Spec::of(server.program()).start().await?;
+    let target = Target {
+        authority: format!("127.0.0.1:{}", running.client_port()),
+        pid: running.pid()?,
+    };
+    load.prepare(&target).await?;
+    let mut figures = Vec::new();
+    for &clients in clients {
+        let duration = Duration::from_secs(args.seconds);
+        let measured = load.run(&target, clients, duration).await;
+        figures
+            .push(measured.with_context(|| {
+                format!("{} with {clients} clients on {server:?}", load.name())
+            })?);
+    }
+    running.stop().await?;
+    Ok(figures)
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the report is what this program is for"
+)]
+fn print(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,126 @@
+//! What is measured of a run: latencies in the client, CPU time and memory of the server.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Latencies of one client, in microseconds.
+pub(crate) struct Latencies(Histogram<u64>);
+
+impl Latencies {
+    pub(crate) fn new() -> Self {
+        Self(Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are in order"))
+    }
+
+    pub(crate) fn record(&mut self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.0.saturating_record(micros.max(1));
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("both have the same bounds");
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    pub(crate) fn quantile_us(&self, quantile: f64) -> u64 {
+        self.0.value_at_quantile(quantile)
+    }
+}
+
+/// The figures of one load on one server, one run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Figures {
+    /// Requests (or events) that were answered.
+    pub(crate) operations: u64,
+    /// How long the load ran.
+    pub(crate) seconds: f64,
+    /// Operations per second.
+    pub(crate) throughput: f64,
+    /// Median latency.
+    pub(crate) p50_us: u64,
+    /// 99th percentile latency.
+    pub(crate) p99_us: u64,
+    /// CPU time of the server, user and system, for each operation.
+    pub(crate) server_cpu_us: f64,
+    /// The server's largest resident set so far.
+    pub(crate) peak_rss_mib: f64,
+}
+
+/// A process's CPU time and memory, from `/proc`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProcessUse {
+    cpu: Duration,
+    peak_rss_kib: u64,
+}
+
+impl ProcessUse {
+    pub(crate) fn read(pid: u32) -> anyhow::Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .context("the server is not running any more")?;
+        // The command's name may hold spaces: fields are counted from behind its bracket.
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .context("no command in stat")?
+            .1
+            .split_whitespace()
+            .collect();
+        let ticks = |at: usize| -> anyhow::Result<u64> {
+            Ok(fields.get(at).context("short stat")?.parse()?)
+        };
+        // Linux reports these in hundredths of a second on every architecture Rust runs on.
+        let cpu = Duration::from_millis((ticks(11)? + ticks(12)?) * 10);
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let peak_rss_kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|rest| rest.split_whitespace().next())
+            .context("no VmHWM in status")?
+            .parse()?;
+        Ok(Self { cpu, peak_rss_kib })
+    }
+}
+
+/// Measures a load from its start to its end.
+pub(crate) struct Meter {
+    pid: u32,
+    before: ProcessUse,
+    started: Instant,
+}
+
+impl Meter {
+    pub(crate) fn start(pid: u32) -> anyhow::Result<Self> {
+        Ok(Self {
+            pid,
+            before: ProcessUse::read(pid)?,
+            started: now(),
+        })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    pub(crate) fn stop(self, latencies: &Latencies) -> anyhow::Result<Figures> {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let after = ProcessUse::read(self.pid)?;
+        let operations = latencies.count();
+        let cpu = after.cpu.saturating_sub(self.before.cpu);
+        Ok(Figures {
+            operations,
+            seconds,
+            throughput: operations as f64 / seconds,
+            p50_us: latencies.quantile_us(0.50),
+            p99_us: latencies.quantile_us(0.99),
+            server_cpu_us: cpu.as_secs_f64() * 1e6 / operations.max(1) as f64,
+            peak_rss_mib: after.peak_rss_kib as f64 / 1024.0,
+        })
+    }
+}
+
+/// The one place of the benchmarks that asks the machine for the time.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
