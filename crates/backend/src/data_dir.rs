@@ -1,33 +1,227 @@
-//! A member's data directory: who owns it, and which format it is in.
+//! A member's data directory: who owns it, and which format it is in. It knows nothing of what the
+//! stores inside hold.
 
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+/// The version of the layout of the data directory. The stores inside carry one of their own.
+const LAYOUT_VERSION: u32 = 1;
+/// What the format file begins with; the version follows.
+const MAGIC: &str = "kvorum data directory, layout ";
+
+const MEMBER: &str = "member";
+const LOCK: &str = "LOCK";
+const FORMAT: &str = "FORMAT";
+const LOG: &str = "log";
+const STATE: &str = "state";
+
+/// Only the owner reads and writes, as in etcd.
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
 /// A data directory that this process owns until the value is dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// Holds the lock; the system gives it up with the descriptor, also when the process is killed.
+    _lock: File,
 }
 
 /// A data directory could not be taken.
 #[derive(Debug, thiserror::Error)]
-pub enum DataDirError {}
+#[non_exhaustive]
+pub enum DataDirError {
+    /// Another process holds it.
+    #[error("data directory {} is in use by another process", path.display())]
+    InUse {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// etcd's data is in it.
+    #[error(
+        "data directory {} belongs to etcd, and kvorum cannot read its files: nothing was \
+         changed; choose another --data-dir",
+        path.display()
+    )]
+    Etcd {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// There is data in it that does not say what it is.
+    #[error(
+        "data directory {} holds a store but no valid {} file: it is damaged, or not kvorum's; \
+         choose another --data-dir",
+        path.display(), FORMAT
+    )]
+    Unknown {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// A later version of kvorum made it.
+    #[error(
+        "data directory {} has layout version {found}, and this version of kvorum knows only up to \
+         {supported}: use the version that made it, or a later one",
+        path.display()
+    )]
+    Newer {
+        /// The data directory.
+        path: PathBuf,
+        /// The version in the directory.
+        found: u32,
+        /// The newest version this build knows.
+        supported: u32,
+    },
+    /// A file of it could not be read or written.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
 
 impl DataDir {
     /// Makes the directory (0700) if needed, locks it against other processes, and checks that
-    /// nobody else's data is in it.
-    pub fn lock(_path: &Path) -> Result<Self, DataDirError> {
-        todo!()
+    /// nobody else's data is in it. A directory it refuses is left as it was.
+    pub fn lock(path: &Path) -> Result<Self, DataDirError> {
+        let member = path.join(MEMBER);
+        // Before anything is made in there.
+        refuse_etcd(path, &member)?;
+        make_private(path)?;
+        make_private(&member)?;
+        let lock = take_lock(path, &member)?;
+        check_format(path, &member)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Where the Raft log's store goes.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
-        self.path.join("member").join("log")
+        self.path.join(MEMBER).join(LOG)
     }
 
     /// Where the state's store goes.
     #[must_use]
     pub fn state_path(&self) -> PathBuf {
-        self.path.join("member").join("state")
+        self.path.join(MEMBER).join(STATE)
     }
+}
+
+fn refuse_etcd(path: &Path, member: &Path) -> Result<(), DataDirError> {
+    let is_etcds = member.join("snap").join("db").exists() || member.join("wal").exists();
+    if is_etcds && !member.join(FORMAT).exists() {
+        return Err(DataDirError::Etcd { path: path.to_owned() });
+    }
+    Ok(())
+}
+
+/// Makes `path` for the owner alone. One that exists is left as it is, with a warning when others
+/// may enter it (as etcd does).
+fn make_private(path: &Path) -> Result<(), DataDirError> {
+    if path.is_dir() {
+        let metadata = fs::metadata(path).map_err(failed("inspect", path))?;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & !DIR_MODE != 0 {
+            warn!(
+                path = %path.display(),
+                mode = format_args!("{mode:o}"),
+                recommended = format_args!("{DIR_MODE:o}"),
+                "directory is accessible to others than its owner"
+            );
+        }
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIR_MODE)
+        .create(path)
+        .map_err(failed("create directory", path))
+}
+
+fn take_lock(path: &Path, member: &Path) -> Result<File, DataDirError> {
+    let lock_path = member.join(LOCK);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(FILE_MODE)
+        .open(&lock_path)
+        .map_err(failed("open", &lock_path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed("lock", &lock_path)(source)),
+    }
+}
+
+/// Checks the format file, or writes it into a directory that is new.
+fn check_format(path: &Path, member: &Path) -> Result<(), DataDirError> {
+    let format_path = member.join(FORMAT);
+    let text = match fs::read(&format_path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if member.join(LOG).exists() || member.join(STATE).exists() {
+                return Err(DataDirError::Unknown { path: path.to_owned() });
+            }
+            return write_format(path, member);
+        }
+        Err(error) => return Err(failed("read", &format_path)(error)),
+    };
+    let found = parse_format(&text).ok_or_else(|| DataDirError::Unknown { path: path.to_owned() })?;
+    if found > LAYOUT_VERSION {
+        let (path, supported) = (path.to_owned(), LAYOUT_VERSION);
+        return Err(DataDirError::Newer { path, found, supported });
+    }
+    Ok(())
+}
+
+fn parse_format(text: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.strip_prefix(MAGIC)?.trim_end().parse().ok()
+}
+
+/// Writes the format file under another name first, so that it is there whole or not at all.
+fn write_format(path: &Path, member: &Path) -> Result<(), DataDirError> {
+    let format_path = member.join(FORMAT);
+    let new_path = member.join("FORMAT.new");
+    let write = || {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(FILE_MODE)
+            .open(&new_path)?;
+        writeln!(file, "{MAGIC}{LAYOUT_VERSION}")?;
+        file.sync_all()?;
+        fs::rename(&new_path, &format_path)?;
+        // The names must be durable too, up to the one that the data directory has.
+        File::open(member)?.sync_all()?;
+        File::open(path)?.sync_all()?;
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+            _ => File::open(".")?.sync_all(),
+        }
+    };
+    write().map_err(failed("write", &format_path))
+}
+
+fn failed<'a>(
+    operation: &'static str,
+    path: &'a Path,
+) -> impl Fn(io::Error) -> DataDirError + use<'a> {
+    move |source| DataDirError::Io { operation, path: path.to_owned(), source }
 }

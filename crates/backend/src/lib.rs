@@ -3,15 +3,23 @@
 //!
 //! What this is not: it knows buckets and bytes, not revisions or requests.
 
+// What is on the disk is not to be trusted: no slice is indexed without looking.
+#![warn(clippy::indexing_slicing)]
+
 mod backend;
 mod batch;
 mod data_dir;
 pub mod engine;
 mod error;
+mod record;
+mod scan;
 pub mod schema;
+#[cfg(any(test, feature = "test-util"))]
+pub mod suite;
 
-pub use backend::{Backend, Config, Reader, Scan, Writer};
+pub use backend::{Backend, Config, Reader, Writer};
 pub use batch::Batch;
 pub use data_dir::{DataDir, DataDirError};
-pub use error::{OpenError, ReadError, WriteError};
+pub use error::{OpenError, ReadError, RecordProblem, WriteError};
+pub use scan::Scan;
 pub use schema::Bucket;

@@ -1,0 +1,221 @@
+//! sled 0.34, with the durable flush it does not have. What it can and cannot be trusted with was
+//! measured; this module is where those findings are turned into code.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::engine::{Change, Engine, EngineError, EngineScan};
+use crate::{Config, OpenError};
+
+/// sled writes an item into a file of its own under `blobs/`, which it never syncs and sometimes
+/// forgets, when the item takes more than a quarter of a segment. An item here is a whole leaf, up
+/// to about twenty records: a quarter of 8 MiB holds twenty pieces of `record::PIECE_BYTES`.
+const SEGMENT_BYTES: usize = 8 << 20;
+
+/// How often opening is tried while another holder of the file lock goes away, and how long it
+/// waits between.
+const OPEN_ATTEMPTS_MAX: usize = 100;
+const OPEN_RETRY_DELAY: Duration = Duration::from_millis(10);
+
+/// One sled database; all records are in its default tree, so that one batch is one sled batch.
+pub(crate) struct SledEngine {
+    /// `None` only while it is dropped.
+    db: Option<sled::Db>,
+    /// Our own descriptor of sled's only data file, to sync it.
+    file: File,
+    path: PathBuf,
+    failed: AtomicBool,
+}
+
+impl SledEngine {
+    /// Opens or makes the database in `config.path`.
+    pub(crate) fn open(config: &Config) -> Result<Self, OpenError> {
+        let path = config.path.clone();
+        let io_error = |source| OpenError::Io { path: config.path.clone(), source };
+        let is_new = !path.join("db").exists();
+        fs::create_dir_all(&path).map_err(io_error)?;
+        let db = open_when_unlocked(config)?;
+        let file = File::open(path.join("db")).map_err(io_error)?;
+        if is_new {
+            sync_names(&path).map_err(io_error)?;
+        }
+        Ok(Self { db: Some(db), file, path, failed: AtomicBool::new(false) })
+    }
+
+    fn db(&self) -> &sled::Db {
+        self.db.as_ref().expect("only drop takes the database away")
+    }
+
+    fn fail(&self, operation: &'static str, source: sled::Error) -> EngineError {
+        self.failed.store(true, Ordering::Relaxed);
+        EngineError::new(operation, source)
+    }
+}
+
+impl fmt::Debug for SledEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledEngine").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Engine for SledEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let value = self.db().get(key).map_err(|source| EngineError::new("read", source))?;
+        Ok(value.map(Bytes::from_owner))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8]) -> EngineScan {
+        let records = self.db().range::<&[u8], _>(from..to);
+        Box::new(records.map(|record| match record {
+            Ok((key, value)) => Ok((Bytes::from_owner(key), Bytes::from_owner(value))),
+            Err(source) => Err(EngineError::new("read", source)),
+        }))
+    }
+
+    fn apply(&self, changes: Vec<Change>) -> Result<(), EngineError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(&*key, &*value),
+                None => batch.remove(&*key),
+            }
+        }
+        self.db().apply_batch(batch).map_err(|source| self.fail("apply a batch", source))
+    }
+
+    fn flush_durable(&self) -> Result<(), EngineError> {
+        // On Linux sled's flush ends in sync_file_range: the pages are on their way to the device,
+        // but neither the file's metadata nor the device's own cache is flushed, so the data does
+        // not survive a loss of power (sled issues 1351 and 1452). The fdatasync that is missing
+        // comes from our own descriptor of the same file. sled's flush_async is never used: it can
+        // deadlock (1308).
+        self.db().flush().map_err(|source| self.fail("write out its buffers", source))?;
+        self.file.sync_data().map_err(|source| {
+            self.failed.store(true, Ordering::Relaxed);
+            EngineError::new("sync its file", source)
+        })
+    }
+
+    fn size_on_disk(&self) -> Result<u64, EngineError> {
+        bytes_under(&self.path).map_err(|source| EngineError::new("measure its files", source))
+    }
+}
+
+impl Drop for SledEngine {
+    fn drop(&mut self) {
+        // sled writes out what is buffered and syncs when it is dropped, and panics when that
+        // sync fails. After a failed write or flush it must not touch the files again: it is
+        // leaked instead, with its lock, until the process ends (which is what a member does next).
+        let db = self.db.take();
+        if self.failed.load(Ordering::Relaxed) {
+            std::mem::forget(db);
+        }
+    }
+}
+
+/// A database that was dropped a moment ago keeps its file lock until sled's garbage collection
+/// has freed the last page that refers to it.
+fn open_when_unlocked(config: &Config) -> Result<sled::Db, OpenError> {
+    let mut attempts = 1;
+    loop {
+        match open_once(config) {
+            Err(OpenError::InUse { .. }) if attempts < OPEN_ATTEMPTS_MAX => {
+                attempts += 1;
+                wait_for_the_lock();
+            }
+            result => return result,
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "sled offers nothing to wait on; a store is opened at start, never on a runtime thread"
+)]
+fn wait_for_the_lock() {
+    std::thread::sleep(OPEN_RETRY_DELAY);
+}
+
+fn open_once(config: &Config) -> Result<sled::Db, OpenError> {
+    let sled_config = sled::Config::new()
+        .path(&config.path)
+        .cache_capacity(config.cache_bytes)
+        .segment_size(SEGMENT_BYTES)
+        // No flusher thread: only flush_durable decides when something is written.
+        .flush_every_ms(None);
+    // Where sled meets a damaged file while it recovers, it asserts and unwraps rather than
+    // returning an error. Nothing of ours is inside yet, and nothing of the failed attempt is used
+    // afterwards, so unwinding out of it is sound; what the operator needs is an error that names
+    // the directory and the way out. Nowhere else is a panic of sled's caught.
+    let opened = panic::catch_unwind(AssertUnwindSafe(|| sled_config.open()));
+    match opened {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(error)) => Err(refused(&config.path, error)),
+        Err(panicked) => {
+            let said = panicked
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panicked.downcast_ref::<&str>().map(ToString::to_string))
+                .unwrap_or_else(|| "no reason given".to_owned());
+            Err(OpenError::Corrupt {
+                path: config.path.clone(),
+                source: format!("the storage engine panicked: {said}").into(),
+            })
+        }
+    }
+}
+
+/// What a refusal of sled's to open `path` means.
+fn refused(path: &Path, error: sled::Error) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        // sled has no kind of its own for its lock.
+        sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock") => {
+            OpenError::InUse { path }
+        }
+        sled::Error::Io(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::InvalidData
+                    | io::ErrorKind::InvalidInput
+            ) =>
+        {
+            OpenError::Corrupt { path, source: error.into() }
+        }
+        sled::Error::Io(source) => OpenError::Io { path, source },
+        sled::Error::Unsupported(problem) => OpenError::Unsupported { path, problem },
+        error => OpenError::Corrupt { path, source: error.into() },
+    }
+}
+
+/// Makes the names of new files durable: a file that was synced is of no use without its name.
+fn sync_names(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+/// The length of every file in `path` and below.
+fn bytes_under(path: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        // A file may go away between being listed and being looked at.
+        let metadata = match entry.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            metadata => metadata?,
+        };
+        bytes += if metadata.is_dir() { bytes_under(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
