@@ -64,12 +64,14 @@ impl Backend {
     pub fn open(config: &Config) -> Result<Self, OpenError> {
         let engine = SledEngine::open(config)?;
         let in_path = |error| match error {
-            OpenError::NoFormat => {
-                OpenError::Corrupt { path: config.path.clone(), source: error.into() }
-            }
-            OpenError::Read(source) => {
-                OpenError::Corrupt { path: config.path.clone(), source: source.into() }
-            }
+            OpenError::NoFormat => OpenError::Corrupt {
+                path: config.path.clone(),
+                source: error.into(),
+            },
+            OpenError::Read(source) => OpenError::Corrupt {
+                path: config.path.clone(),
+                source: source.into(),
+            },
             error => error,
         };
         Self::from_engine(Arc::new(engine)).map_err(in_path)
@@ -95,26 +97,45 @@ impl Backend {
             Some(Err(error)) => return Err(OpenError::Engine(error)),
             first => first.is_some(),
         };
-        let shared = Arc::new(Shared { engine, pieces: RwLock::new(()) });
-        let reader = Reader { shared: Arc::clone(&shared) };
-        Ok(Self { reader, writer: Writer { shared, has_pieces, poison: None } })
+        let shared = Arc::new(Shared {
+            engine,
+            pieces: RwLock::new(()),
+        });
+        let reader = Reader {
+            shared: Arc::clone(&shared),
+        };
+        Ok(Self {
+            reader,
+            writer: Writer {
+                shared,
+                has_pieces,
+                poison: None,
+            },
+        })
     }
 }
 
 /// Refuses what another version wrote; marks a new store with ours.
 fn check_format(engine: &dyn Engine) -> Result<(), OpenError> {
-    let record = engine.get(record::format_key()).map_err(OpenError::Engine)?;
+    let record = engine
+        .get(record::format_key())
+        .map_err(OpenError::Engine)?;
     if let Some(record) = record {
         let found = record::decode_format(&record).map_err(OpenError::Read)?;
         if found > FORMAT_VERSION {
-            return Err(OpenError::Newer { found, supported: FORMAT_VERSION });
+            return Err(OpenError::Newer {
+                found,
+                supported: FORMAT_VERSION,
+            });
         }
         return Ok(());
     }
     if engine.scan(&[], &[0xff]).next().is_some() {
         return Err(OpenError::NoFormat);
     }
-    engine.apply(vec![record::format_record(FORMAT_VERSION)]).map_err(OpenError::Engine)?;
+    engine
+        .apply(vec![record::format_record(FORMAT_VERSION)])
+        .map_err(OpenError::Engine)?;
     engine.flush_durable().map_err(OpenError::Engine)
 }
 
@@ -122,7 +143,12 @@ impl Reader {
     /// The value at `key`, checked against its checksum.
     pub fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
         let engine_key = record::record_key(bucket, key);
-        let Some(record) = self.shared.engine.get(&engine_key).map_err(ReadError::Engine)? else {
+        let Some(record) = self
+            .shared
+            .engine
+            .get(&engine_key)
+            .map_err(ReadError::Engine)?
+        else {
             return Ok(None);
         };
         let found = self.shared.read_scanned(bucket, &engine_key, &record)?;
@@ -139,6 +165,12 @@ impl Reader {
         };
         let records = (first < end).then(|| self.shared.engine.scan(&first, &end));
         Scan::new(Arc::clone(&self.shared), bucket, records)
+    }
+
+    /// The engine, to look behind the records.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        &*self.shared.engine
     }
 
     /// Bytes the store's files take on the disk.
@@ -173,7 +205,9 @@ impl Shared {
         let _no_pieces_change = self.pieces.read();
         let get = |engine_key: &[u8]| self.engine.get(engine_key).map_err(ReadError::Engine);
         // The record may have changed before the lock was ours.
-        let Some(record) = get(engine_key)? else { return Ok(None) };
+        let Some(record) = get(engine_key)? else {
+            return Ok(None);
+        };
         match record::decode(bucket, key, &record)? {
             Record::Whole(value) => Ok(Some(value)),
             Record::Split(split) => split.assemble(bucket, key, get).map(Some),
@@ -210,7 +244,9 @@ impl Writer {
 
     fn check_poison(&self) -> Result<(), WriteError> {
         match &self.poison {
-            Some(first) => Err(WriteError::Poisoned { first: Arc::clone(first) }),
+            Some(first) => Err(WriteError::Poisoned {
+                first: Arc::clone(first),
+            }),
             None => Ok(()),
         }
     }
@@ -229,8 +265,11 @@ impl Writer {
 
     fn commit_unguarded(&mut self, batch: Batch) -> Result<(), WriteError> {
         // The last change of a key wins, and the engine gets each key once and in order.
-        let last: BTreeMap<_, _> =
-            batch.changes.into_iter().map(|(bucket, key, value)| ((bucket, key), value)).collect();
+        let last: BTreeMap<_, _> = batch
+            .changes
+            .into_iter()
+            .map(|(bucket, key, value)| ((bucket, key), value))
+            .collect();
         let mut changes = Vec::with_capacity(last.len());
         let mut touches_pieces = false;
         for ((bucket, key), value) in last {
@@ -267,3 +306,6 @@ impl Writer {
         record::decode_pieces(bucket, key, &record).map_err(failed)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,7 +99,10 @@ impl DataDir {
         make_private(&member)?;
         let lock = take_lock(path, &member)?;
         check_format(path, &member)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// The directory itself.
@@ -124,7 +127,9 @@ impl DataDir {
 fn refuse_etcd(path: &Path, member: &Path) -> Result<(), DataDirError> {
     let is_etcds = member.join("snap").join("db").exists() || member.join("wal").exists();
     if is_etcds && !member.join(FORMAT).exists() {
-        return Err(DataDirError::Etcd { path: path.to_owned() });
+        return Err(DataDirError::Etcd {
+            path: path.to_owned(),
+        });
     }
     Ok(())
 }
@@ -163,7 +168,9 @@ fn take_lock(path: &Path, member: &Path) -> Result<File, DataDirError> {
         .map_err(failed("open", &lock_path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.to_owned() }),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse {
+            path: path.to_owned(),
+        }),
         Err(TryLockError::Error(source)) => Err(failed("lock", &lock_path)(source)),
     }
 }
@@ -175,16 +182,24 @@ fn check_format(path: &Path, member: &Path) -> Result<(), DataDirError> {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if member.join(LOG).exists() || member.join(STATE).exists() {
-                return Err(DataDirError::Unknown { path: path.to_owned() });
+                return Err(DataDirError::Unknown {
+                    path: path.to_owned(),
+                });
             }
             return write_format(path, member);
         }
         Err(error) => return Err(failed("read", &format_path)(error)),
     };
-    let found = parse_format(&text).ok_or_else(|| DataDirError::Unknown { path: path.to_owned() })?;
+    let found = parse_format(&text).ok_or_else(|| DataDirError::Unknown {
+        path: path.to_owned(),
+    })?;
     if found > LAYOUT_VERSION {
         let (path, supported) = (path.to_owned(), LAYOUT_VERSION);
-        return Err(DataDirError::Newer { path, found, supported });
+        return Err(DataDirError::Newer {
+            path,
+            found,
+            supported,
+        });
     }
     Ok(())
 }
@@ -223,5 +238,12 @@ fn failed<'a>(
     operation: &'static str,
     path: &'a Path,
 ) -> impl Fn(io::Error) -> DataDirError + use<'a> {
-    move |source| DataDirError::Io { operation, path: path.to_owned(), source }
+    move |source| DataDirError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ mod memory;
 mod sled;
 
 #[cfg(any(test, feature = "test-util"))]
-//pub use faulty::{FaultyEngine, Loss};
+pub use faulty::{FaultyEngine, Loss};
 pub use memory::MemoryEngine;
 pub(crate) use sled::SledEngine;
 
@@ -83,6 +83,9 @@ pub struct EngineError {
 impl EngineError {
     /// `operation` completes the sentence "the storage engine cannot …".
     pub fn new(operation: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { operation, source: source.into() }
+        Self {
+            operation,
+            source: source.into(),
+        }
     }
 }

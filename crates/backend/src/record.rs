@@ -84,7 +84,11 @@ impl Split {
             let expected = self.len_of(number);
             if piece.len() != expected {
                 let found = piece.len();
-                return Err(malformed(RecordProblem::PieceLength { number, expected, found }));
+                return Err(malformed(RecordProblem::PieceLength {
+                    number,
+                    expected,
+                    found,
+                }));
             }
             value.extend_from_slice(&piece);
         }
@@ -133,7 +137,9 @@ fn piece_key(bucket: Bucket, key: &[u8], number: u32) -> Bytes {
 }
 
 fn key_len(key: &[u8]) -> [u8; 4] {
-    u32::try_from(key.len()).expect("a key of 4 GiB fits into no memory of ours").to_be_bytes()
+    u32::try_from(key.len())
+        .expect("a key of 4 GiB fits into no memory of ours")
+        .to_be_bytes()
 }
 
 /// What a record's value is checked by.
@@ -149,7 +155,12 @@ fn check(bucket: Bucket, key: &Bytes, expected: u32, value: &[u8]) -> Result<(),
     if found == expected {
         return Ok(());
     }
-    Err(ReadError::Corrupt { bucket, key: key.clone(), expected, found })
+    Err(ReadError::Corrupt {
+        bucket,
+        key: key.clone(),
+        expected,
+        found,
+    })
 }
 
 /// Adds to `changes` what sets `key` to `value` where a value of `old_pieces` pieces stood, and
@@ -231,7 +242,10 @@ fn parse(record: &[u8]) -> Result<Parsed<'_>, RecordProblem> {
     let (checksum, rest) = rest.split_first_chunk().ok_or(short)?;
     let checksum = u32::from_be_bytes(*checksum);
     match *kind {
-        KIND_WHOLE => Ok(Parsed::Whole { checksum, value: rest }),
+        KIND_WHOLE => Ok(Parsed::Whole {
+            checksum,
+            value: rest,
+        }),
         KIND_SPLIT => {
             let (len, rest) = rest.split_first_chunk().ok_or(short)?;
             let piece_len = rest.try_into().or(Err(short))?;
@@ -239,14 +253,22 @@ fn parse(record: &[u8]) -> Result<Parsed<'_>, RecordProblem> {
             if piece_len == 0 || len.div_ceil(u64::from(piece_len)) > u64::from(u32::MAX) {
                 return Err(RecordProblem::Sizes { len, piece_len });
             }
-            Ok(Parsed::Split(Split { checksum, len, piece_len }))
+            Ok(Parsed::Split(Split {
+                checksum,
+                len,
+                piece_len,
+            }))
         }
         kind => Err(RecordProblem::Kind { kind }),
     }
 }
 
 fn malformed(bucket: Bucket, key: &Bytes, problem: RecordProblem) -> ReadError {
-    ReadError::Malformed { bucket, key: key.clone(), problem }
+    ReadError::Malformed {
+        bucket,
+        key: key.clone(),
+        problem,
+    }
 }
 
 /// The record of the format version.
@@ -268,11 +290,20 @@ pub(crate) fn decode_format(record: &Bytes) -> Result<u32, ReadError> {
     let fields = (record.first_chunk::<4>(), record.last_chunk::<4>());
     let (Some(expected), Some(version), 8) = (fields.0, fields.1, record.len()) else {
         let problem = RecordProblem::Short { len: record.len() };
-        return Err(ReadError::Malformed { bucket: Bucket::Meta, key, problem });
+        return Err(ReadError::Malformed {
+            bucket: Bucket::Meta,
+            key,
+            problem,
+        });
     };
     let (expected, found) = (u32::from_be_bytes(*expected), crc32c::crc32c(version));
     if found != expected {
-        return Err(ReadError::Corrupt { bucket: Bucket::Meta, key, expected, found });
+        return Err(ReadError::Corrupt {
+            bucket: Bucket::Meta,
+            key,
+            expected,
+            found,
+        });
     }
     Ok(u32::from_be_bytes(*version))
 }

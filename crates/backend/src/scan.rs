@@ -23,7 +23,11 @@ pub struct Scan {
 
 impl Scan {
     pub(crate) fn new(shared: Arc<Shared>, bucket: Bucket, records: Option<EngineScan>) -> Self {
-        Self { shared, bucket, records }
+        Self {
+            shared,
+            bucket,
+            records,
+        }
     }
 
     /// What the caller sees of a record; nothing when it has been removed since.
@@ -32,9 +36,10 @@ impl Scan {
         record: Result<(Bytes, Bytes), EngineError>,
     ) -> Option<Result<(Bytes, Bytes), ReadError>> {
         match record {
-            Ok((engine_key, record)) => {
-                self.shared.read_scanned(self.bucket, &engine_key, &record).transpose()
-            }
+            Ok((engine_key, record)) => self
+                .shared
+                .read_scanned(self.bucket, &engine_key, &record)
+                .transpose(),
             Err(error) => {
                 self.records = None;
                 Some(Err(ReadError::Engine(error)))
@@ -45,7 +50,9 @@ impl Scan {
 
 impl fmt::Debug for Scan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scan").field("bucket", &self.bucket).finish_non_exhaustive()
+        f.debug_struct("Scan")
+            .field("bucket", &self.bucket)
+            .finish_non_exhaustive()
     }
 }
 

@@ -76,7 +76,10 @@ pub struct KeyError {
 
 impl KeyError {
     fn new(bucket: Bucket, key: &[u8]) -> Self {
-        Self { bucket, key: Bytes::copy_from_slice(key) }
+        Self {
+            bucket,
+            key: Bytes::copy_from_slice(key),
+        }
     }
 }
 

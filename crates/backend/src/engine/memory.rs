@@ -29,7 +29,9 @@ impl MemoryEngine {
 impl MemoryEngine {
     /// An engine that holds `records`.
     pub(super) fn with_records(records: BTreeMap<Bytes, Bytes>) -> Self {
-        Self { records: Arc::new(RwLock::new(records)) }
+        Self {
+            records: Arc::new(RwLock::new(records)),
+        }
     }
 
     /// All records as they are now.
@@ -68,7 +70,10 @@ impl Engine for MemoryEngine {
 
     fn size_on_disk(&self) -> Result<u64, EngineError> {
         let records = self.records.read();
-        Ok(records.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum())
+        Ok(records
+            .iter()
+            .map(|(key, value)| (key.len() + value.len()) as u64)
+            .sum())
     }
 }
 
@@ -124,5 +129,15 @@ impl DoubleEndedIterator for MemoryScan {
         let (key, value) = self.step(End::Back)?;
         self.to = key.clone();
         Some(Ok((key, value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Backend, suite};
+
+    #[test]
+    fn the_suite_passes() {
+        suite::run(Backend::in_memory);
     }
 }

@@ -38,7 +38,10 @@ impl SledEngine {
     /// Opens or makes the database in `config.path`.
     pub(crate) fn open(config: &Config) -> Result<Self, OpenError> {
         let path = config.path.clone();
-        let io_error = |source| OpenError::Io { path: config.path.clone(), source };
+        let io_error = |source| OpenError::Io {
+            path: config.path.clone(),
+            source,
+        };
         let is_new = !path.join("db").exists();
         fs::create_dir_all(&path).map_err(io_error)?;
         let db = open_when_unlocked(config)?;
@@ -46,7 +49,12 @@ impl SledEngine {
         if is_new {
             sync_names(&path).map_err(io_error)?;
         }
-        Ok(Self { db: Some(db), file, path, failed: AtomicBool::new(false) })
+        Ok(Self {
+            db: Some(db),
+            file,
+            path,
+            failed: AtomicBool::new(false),
+        })
     }
 
     fn db(&self) -> &sled::Db {
@@ -61,13 +69,18 @@ impl SledEngine {
 
 impl fmt::Debug for SledEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SledEngine").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("SledEngine")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
 impl Engine for SledEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let value = self.db().get(key).map_err(|source| EngineError::new("read", source))?;
+        let value = self
+            .db()
+            .get(key)
+            .map_err(|source| EngineError::new("read", source))?;
         Ok(value.map(Bytes::from_owner))
     }
 
@@ -87,7 +100,9 @@ impl Engine for SledEngine {
                 None => batch.remove(&*key),
             }
         }
-        self.db().apply_batch(batch).map_err(|source| self.fail("apply a batch", source))
+        self.db()
+            .apply_batch(batch)
+            .map_err(|source| self.fail("apply a batch", source))
     }
 
     fn flush_durable(&self) -> Result<(), EngineError> {
@@ -96,7 +111,9 @@ impl Engine for SledEngine {
         // not survive a loss of power (sled issues 1351 and 1452). The fdatasync that is missing
         // comes from our own descriptor of the same file. sled's flush_async is never used: it can
         // deadlock (1308).
-        self.db().flush().map_err(|source| self.fail("write out its buffers", source))?;
+        self.db()
+            .flush()
+            .map_err(|source| self.fail("write out its buffers", source))?;
         self.file.sync_data().map_err(|source| {
             self.failed.store(true, Ordering::Relaxed);
             EngineError::new("sync its file", source)
@@ -188,11 +205,17 @@ fn refused(path: &Path, error: sled::Error) -> OpenError {
                     | io::ErrorKind::InvalidInput
             ) =>
         {
-            OpenError::Corrupt { path, source: error.into() }
+            OpenError::Corrupt {
+                path,
+                source: error.into(),
+            }
         }
         sled::Error::Io(source) => OpenError::Io { path, source },
         sled::Error::Unsupported(problem) => OpenError::Unsupported { path, problem },
-        error => OpenError::Corrupt { path, source: error.into() },
+        error => OpenError::Corrupt {
+            path,
+            source: error.into(),
+        },
     }
 }
 
@@ -215,7 +238,14 @@ fn bytes_under(path: &Path) -> io::Result<u64> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             metadata => metadata?,
         };
-        bytes += if metadata.is_dir() { bytes_under(&entry.path())? } else { metadata.len() };
+        bytes += if metadata.is_dir() {
+            bytes_under(&entry.path())?
+        } else {
+            metadata.len()
+        };
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

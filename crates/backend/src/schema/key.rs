@@ -15,7 +15,10 @@ use super::{Bucket, KeyError, join};
 /// The key of the segment that begins with `first`.
 #[must_use]
 pub fn encode(first: Revision) -> [u8; 16] {
-    debug_assert!(first.main >= 0 && first.sub >= 0, "a revision is never negative: {first}");
+    debug_assert!(
+        first.main >= 0 && first.sub >= 0,
+        "a revision is never negative: {first}"
+    );
     join(first.main.to_be_bytes(), first.sub.to_be_bytes())
 }
 

@@ -19,7 +19,9 @@ pub const fn encode(id: MemberId) -> [u8; 8] {
 
 /// Which member is at `key`.
 pub fn decode(key: &[u8]) -> Result<MemberId, KeyError> {
-    let id = key.try_into().or(Err(KeyError::new(Bucket::Members, key)))?;
+    let id = key
+        .try_into()
+        .or(Err(KeyError::new(Bucket::Members, key)))?;
     Ok(MemberId(u64::from_be_bytes(id)))
 }
 

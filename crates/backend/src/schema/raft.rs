@@ -48,7 +48,9 @@ pub const fn encode_log(first_index: u64) -> [u8; 8] {
 
 /// The index of the first entry of the group at `key` of bucket `RaftLog`.
 pub fn decode_log(key: &[u8]) -> Result<u64, KeyError> {
-    let first_index = key.try_into().or(Err(KeyError::new(Bucket::RaftLog, key)))?;
+    let first_index = key
+        .try_into()
+        .or(Err(KeyError::new(Bucket::RaftLog, key)))?;
     Ok(u64::from_be_bytes(first_index))
 }
 
@@ -60,7 +62,9 @@ pub const fn encode_meta(key: RaftMetaKey) -> &'static [u8] {
 
 /// Which single value is at `key` of bucket `RaftMeta`.
 pub fn decode_meta(key: &[u8]) -> Result<RaftMetaKey, KeyError> {
-    let found = RaftMetaKey::ALL.into_iter().find(|known| encode_meta(*known) == key);
+    let found = RaftMetaKey::ALL
+        .into_iter()
+        .find(|known| encode_meta(*known) == key);
     found.ok_or_else(|| KeyError::new(Bucket::RaftMeta, key))
 }
 
@@ -93,7 +97,10 @@ mod tests {
             assert_eq!(decode_meta(encode_meta(key)), Ok(key));
         }
         assert!(decode_meta(b"votes").is_err());
-        assert_eq!(RaftMetaKey::ALL.map(RaftMetaKey::name), ["vote", "committed", "purged"]);
+        assert_eq!(
+            RaftMetaKey::ALL.map(RaftMetaKey::name),
+            ["vote", "committed", "purged"]
+        );
     }
 
     #[test]
