@@ -8,7 +8,8 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use api::etcdserverpb::{PutRequest, RangeRequest};
+pub(crate) use api::etcdserverpb::PutRequest;
+use api::etcdserverpb::RangeRequest;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use serde::Serialize;

@@ -4,12 +4,14 @@
 //! ```text
 //! cargo run --release -p kvorum-benches                      everything, as a table
 //! cargo run --release -p kvorum-benches -- --json FILE       and every figure as JSON
+//! cargo run --release -p kvorum-benches -- --bulk 1000000 --rounds 1
 //! cargo run --release -p kvorum-benches -- --load put --seconds 2 --rounds 1
 //! ```
 //!
 //! The etcd is the one that `tests/fetch-clients` fetches; `KVORUM_TEST_ETCD` names another.
 //! Each server gets a fresh data directory and its default flags; no two servers run at once.
 
+mod bulk;
 mod grpc;
 mod load;
 mod measure;
@@ -23,6 +25,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use testkit::{Program, Spec};
 
+use crate::bulk::Bulk;
 use crate::load::{Load, Target};
 use crate::measure::Figures;
 use crate::report::Row;
@@ -42,6 +45,9 @@ struct Args {
     /// How often each server takes its turn; the medians are reported.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Instead of the loads: load so many keys of 300 bytes, restart, and read them back.
+    #[arg(long, value_name = "KEYS")]
+    bulk: Option<u64>,
     /// Only this server, for profiling; there is no ratio then.
     #[arg(long, value_enum)]
     only: Option<Server>,
@@ -57,6 +63,13 @@ enum Server {
 }
 
 impl Server {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Kvorum => "kvorum",
+        }
+    }
+
     const fn program(self) -> Program {
         match self {
             Self::Etcd => Program::Etcd,
@@ -76,6 +89,9 @@ async fn main() -> anyhow::Result<()> {
         Some(server) => vec![server],
         None => vec![Server::Etcd, Server::Kvorum],
     };
+    if let Some(keys) = args.bulk {
+        return measure_bulk(&servers, keys, &args).await;
+    }
     let turns = loads.len() * args.rounds * servers.len();
     let progress = ProgressBar::new(turns as u64).with_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} turns, {elapsed} so far, {eta} to go: {msg}",
@@ -90,6 +106,31 @@ async fn main() -> anyhow::Result<()> {
             .with_context(|| format!("writing {}", path.display()))?;
     }
     print(&report::table(&rows));
+    Ok(())
+}
+
+async fn measure_bulk(servers: &[Server], keys: u64, args: &Args) -> anyhow::Result<()> {
+    let mut results: Vec<(&str, Vec<Bulk>)> = servers
+        .iter()
+        .map(|server| (server.name(), Vec::new()))
+        .collect();
+    for _ in 0..args.rounds {
+        for (&server, (name, runs)) in servers.iter().zip(&mut results) {
+            let progress = ProgressBar::new(keys).with_style(ProgressStyle::with_template(
+                "{msg} {bar:40} {pos}/{len} keys, {per_sec}, {eta} to go",
+            )?);
+            progress.set_message(format!("loading {name}"));
+            let mut running = Spec::of(server.program()).start().await?;
+            runs.push(bulk::run(&mut running, keys, &progress).await?);
+            progress.finish_and_clear();
+            running.stop().await?;
+        }
+    }
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&results)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    print(&bulk::table(&results));
     Ok(())
 }
 

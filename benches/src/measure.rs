@@ -83,6 +83,11 @@ impl ProcessUse {
             .parse()?;
         Ok(Self { cpu, peak_rss_kib })
     }
+
+    /// CPU time spent between two readings.
+    pub(crate) fn cpu_since(&self, before: &Self) -> Duration {
+        self.cpu.saturating_sub(before.cpu)
+    }
 }
 
 /// Measures a load from its start to its end.
@@ -106,7 +111,7 @@ impl Meter {
         let seconds = self.started.elapsed().as_secs_f64();
         let after = ProcessUse::read(self.pid)?;
         let operations = latencies.count();
-        let cpu = after.cpu.saturating_sub(self.before.cpu);
+        let cpu = after.cpu_since(&self.before);
         Ok(Figures {
             operations,
             seconds,

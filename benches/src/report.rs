@@ -99,7 +99,7 @@ fn cell(compared: Compared, decimals: usize) -> String {
     format!("{etcd:.decimals$} → {kvorum:.decimals$} (**{ratio:.2}**)")
 }
 
-fn median(figures: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = figures.collect();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -27,7 +27,7 @@ const PREFIXES: [(&str, std::ops::Range<usize>, u32); 3] = [
     ("/registry/pods/default/", 2_000..10_000, 30),
     ("/registry/events/default/", 500..1_000, 10),
 ];
-const OBJECTS_PER_CLIENT: u64 = 20;
+const OBJECTS_PER_CLIENT: usize = 20;
 const WATCHES_PER_PREFIX: usize = 4;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 const EVENT_TTL_S: i64 = 3_600;
@@ -90,12 +90,12 @@ struct Client {
     rng: StdRng,
     index: usize,
     event_lease: i64,
-    revisions: Vec<[i64; OBJECTS_PER_CLIENT as usize]>,
+    revisions: Vec<[i64; OBJECTS_PER_CLIENT]>,
 }
 
 impl Client {
     fn new(index: usize, connection: Connection, event_lease: i64) -> Self {
-        let revisions = vec![[0; OBJECTS_PER_CLIENT as usize]; PREFIXES.len()];
+        let revisions = vec![[0; OBJECTS_PER_CLIENT]; PREFIXES.len()];
         Self {
             connection,
             rng: chance(index),
@@ -108,7 +108,7 @@ impl Client {
     async fn update(&mut self) -> anyhow::Result<()> {
         let kind = self.kind();
         let (prefix, sizes, _) = &PREFIXES[kind];
-        let object = usize::try_from(self.rng.random_range(0..OBJECTS_PER_CLIENT))?;
+        let object = self.rng.random_range(0..OBJECTS_PER_CLIENT);
         let key = format!("{prefix}{:04}-{object:02}", self.index).into_bytes();
         let bytes = self.rng.random_range(sizes.clone());
         let put = PutRequest {

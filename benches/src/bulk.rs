@@ -1,0 +1,188 @@
+//! A large store: how long it takes to load, what it costs, how long a restart takes, and whether
+//! everything is still there.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use api::etcdserverpb::{RangeRequest, RangeResponse};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use testkit::Server;
+use tokio::task::JoinSet;
+
+use crate::grpc::{Connection, frame};
+use crate::load::{PUT, PutRequest, RANGE, Target, chance, connections, value};
+use crate::measure::{ProcessUse, now};
+
+const FILLERS: usize = 256;
+const VALUE_BYTES: usize = 300;
+const PAGE: i64 = 10_000;
+
+/// What a large store cost.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Bulk {
+    pub(crate) keys: u64,
+    pub(crate) load_s: f64,
+    pub(crate) server_cpu_s: f64,
+    pub(crate) loaded_rss_mib: f64,
+    pub(crate) disk_mib: f64,
+    pub(crate) restart_s: f64,
+    pub(crate) restarted_rss_mib: f64,
+    pub(crate) read_back_s: f64,
+}
+
+/// Loads, restarts and reads back `keys` keys; fails if one is missing or changed.
+pub(crate) async fn run(
+    server: &mut Server,
+    keys: u64,
+    progress: &ProgressBar,
+) -> anyhow::Result<Bulk> {
+    let target = target(server)?;
+    let before = ProcessUse::read(target.pid)?;
+    let begun = now();
+    load(&target, keys, progress).await?;
+    let load_s = begun.elapsed().as_secs_f64();
+    let server_cpu_s = ProcessUse::read(target.pid)?
+        .cpu_since(&before)
+        .as_secs_f64();
+    let loaded_rss_mib = mib(server.rss()?);
+    server.terminate().await?;
+    let disk_mib = mib(size_of_dir(&server.data_dir())?);
+    progress.set_message("restarting");
+    let begun = now();
+    server.restart().await?;
+    let restart_s = begun.elapsed().as_secs_f64();
+    let restarted_rss_mib = mib(server.rss()?);
+    progress.set_message("reading back");
+    let begun = now();
+    read_back(&Connection::open(&target.authority).await?, keys).await?;
+    let read_back_s = begun.elapsed().as_secs_f64();
+    Ok(Bulk {
+        keys,
+        load_s,
+        server_cpu_s,
+        loaded_rss_mib,
+        disk_mib,
+        restart_s,
+        restarted_rss_mib,
+        read_back_s,
+    })
+}
+
+fn target(server: &Server) -> anyhow::Result<Target> {
+    let authority = format!("127.0.0.1:{}", server.client_port());
+    Ok(Target {
+        authority,
+        pid: server.pid()?,
+    })
+}
+
+async fn load(target: &Target, keys: u64, progress: &ProgressBar) -> anyhow::Result<()> {
+    let connections = connections(target, FILLERS).await?;
+    let progress = Arc::new(progress.clone());
+    let mut tasks = JoinSet::new();
+    for filler in 0..FILLERS {
+        let connection = connections[filler % connections.len()].clone();
+        let progress = progress.clone();
+        tasks.spawn(async move {
+            let mut n = filler as u64;
+            while n < keys {
+                let request = frame(&PutRequest {
+                    key: key(n),
+                    value: content(n),
+                    ..PutRequest::default()
+                });
+                connection.unary(PUT, request).await?;
+                progress.inc(1);
+                n += FILLERS as u64;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.context("a client panicked")??;
+    }
+    Ok(())
+}
+
+async fn read_back(connection: &Connection, keys: u64) -> anyhow::Result<()> {
+    let mut next = key(0);
+    let mut n = 0;
+    loop {
+        let request = RangeRequest {
+            key: next,
+            range_end: b"bulk0".to_vec(),
+            limit: PAGE,
+            ..RangeRequest::default()
+        };
+        let page: RangeResponse = connection.call(RANGE, &request).await?;
+        for kv in &page.kvs {
+            ensure!(kv.key[..] == key(n)[..], "key {n} is missing");
+            ensure!(
+                kv.value[..] == content(n)[..],
+                "the value of key {n} has changed"
+            );
+            n += 1;
+        }
+        let Some(last) = page.kvs.last() else { break };
+        next = last.key.to_vec();
+        next.push(0);
+        if !page.more {
+            break;
+        }
+    }
+    ensure!(n == keys, "{n} of {keys} keys came back");
+    Ok(())
+}
+
+fn key(n: u64) -> Vec<u8> {
+    format!("bulk/{n:061}").into_bytes()
+}
+
+fn content(n: u64) -> Vec<u8> {
+    value(&mut chance(usize::try_from(n).unwrap_or(0)), VALUE_BYTES)
+}
+
+fn size_of_dir(dir: &Path) -> anyhow::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += match metadata.is_dir() {
+            true => size_of_dir(&entry.path())?,
+            // What it takes on the disk: etcd preallocates files that it has not filled.
+            false => metadata.blocks() * 512,
+        };
+    }
+    Ok(bytes)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// The table of one or two servers.
+pub(crate) fn table(results: &[(&str, Vec<Bulk>)]) -> String {
+    let mut table = String::from(
+        "| server | keys | load s | CPU s | RSS MiB | disk MiB | restart s | RSS after MiB | read back s |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+    );
+    for (server, runs) in results {
+        let m = |figure: fn(&Bulk) -> f64| crate::report::median(runs.iter().map(figure));
+        table += &format!(
+            "| {server} | {} | {:.1} | {:.1} | {:.0} | {:.0} | {:.2} | {:.0} | {:.1} |\n",
+            runs.first().map_or(0, |run| run.keys),
+            m(|r| r.load_s),
+            m(|r| r.server_cpu_s),
+            m(|r| r.loaded_rss_mib),
+            m(|r| r.disk_mib),
+            m(|r| r.restart_s),
+            m(|r| r.restarted_rss_mib),
+            m(|r| r.read_back_s),
+        );
+    }
+    table
+}
