@@ -1,1 +1,4 @@
-//! Skeleton.
+//! What several test files share: the same request against kvorum and a real etcd, and models to
+//! compare with.
+
+pub mod etcdctl;

@@ -1,1 +1,21 @@
-//! Skeleton.
+//! What tests need: kvorum members and a real etcd as processes behind one interface
+//! ([`Server`]), typed gRPC clients ([`Client`]), outside programs ([`binaries`]), certificates
+//! ([`certs`]) and waiting on conditions ([`eventually`]).
+//!
+//! What this is not: an in-process member, or anything that production code may use.
+//!
+//! Processes listen on 127.0.0.1 with ports given by the kernel, keep their data in a temporary
+//! directory, and are killed when their [`Server`] is dropped, also by a panic. Two test runs
+//! can go on at once.
+
+pub mod binaries;
+pub mod certs;
+pub mod client;
+pub mod http;
+pub mod patience;
+pub mod process;
+pub mod server;
+
+pub use client::Client;
+pub use patience::{eventually, note};
+pub use server::{Program, Server, Spec};

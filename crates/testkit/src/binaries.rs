@@ -1,0 +1,105 @@
+//! Where the programs are that the tests run: kvorum as built here, and the outside programs
+//! that `tests/fetch-clients` put into a cache. A missing program is an error, never a skip.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// The kvorum binary: `KVORUM_BIN`, else the release build, else the debug build.
+///
+/// # Errors
+/// When there is none.
+pub fn kvorum() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("KVORUM_BIN") {
+        return existing(PathBuf::from(path), "KVORUM_BIN");
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| checkout().join("target"), PathBuf::from);
+    for profile in ["release", "debug"] {
+        let path = target.join(profile).join("kvorum");
+        if path.is_file() {
+            return Ok(path);
+        }
+    }
+    bail!(
+        "no kvorum binary under {}: cargo build --release",
+        target.display()
+    )
+}
+
+/// A real etcd.
+///
+/// # Errors
+/// When it was not fetched.
+pub fn etcd() -> Result<PathBuf> {
+    fetched("KVORUM_TEST_ETCD", "etcd/usr/bin/etcd")
+}
+
+/// etcd's command line client.
+///
+/// # Errors
+/// When it was not fetched.
+pub fn etcdctl() -> Result<PathBuf> {
+    fetched("KVORUM_TEST_ETCDCTL", "etcd/usr/bin/etcdctl")
+}
+
+/// etcd's command line tool for data directories.
+///
+/// # Errors
+/// When it was not fetched.
+pub fn etcdutl() -> Result<PathBuf> {
+    fetched("KVORUM_TEST_ETCDUTL", "etcd/usr/bin/etcdutl")
+}
+
+/// The Python interpreter of the environment that holds the Python client.
+///
+/// # Errors
+/// When it was not made.
+pub fn python() -> Result<PathBuf> {
+    fetched("KVORUM_TEST_PYTHON", "python/bin/python3")
+}
+
+/// The protobuf compiler that the Rust client's build asks for.
+///
+/// # Errors
+/// When it was not fetched.
+pub fn protoc() -> Result<PathBuf> {
+    fetched("KVORUM_TEST_PROTOC", "protoc/protoc")
+}
+
+/// Where fetched programs and outside builds live: never inside the checkout.
+///
+/// # Errors
+/// When the environment names neither a cache nor a home directory.
+pub fn cache() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("KVORUM_TEST_CACHE") {
+        return Ok(path.into());
+    }
+    let base = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
+    };
+    Ok(base.join("kvorum-tests"))
+}
+
+/// The root of the checkout.
+#[must_use]
+pub fn checkout() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).unwrap_or(manifest).to_owned()
+}
+
+fn fetched(variable: &str, below_cache: &str) -> Result<PathBuf> {
+    match std::env::var_os(variable) {
+        Some(path) => existing(PathBuf::from(path), variable),
+        None => existing(
+            cache()?.join(below_cache),
+            "tests/fetch-clients was not run",
+        ),
+    }
+}
+
+fn existing(path: PathBuf, origin: &str) -> Result<PathBuf> {
+    ensure!(path.is_file(), "{} is missing ({origin})", path.display());
+    Ok(path)
+}
