@@ -4,6 +4,12 @@
 //! What only some engines can show (that a record outlives the process, what a crash leaves) is
 //! tested beside them.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "these are tests; other crates run them too"
+)]
+#![cfg_attr(not(test), expect(clippy::indexing_slicing, reason = "likewise"))]
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -273,19 +279,15 @@ fn large_values_come_back_whole(mut backend: Backend) {
         33 << 20,
     ];
     let mut batch = Batch::new();
-    for (i, len) in lens.into_iter().enumerate() {
-        batch.put(Bucket::Key, vec![i as u8], value(i as u64, len));
+    for (i, len) in (0_u8..).zip(lens) {
+        batch.put(Bucket::Key, vec![i], value(u64::from(i), len));
     }
     backend.writer.commit(batch).unwrap();
     backend.writer.flush_durable().unwrap();
-    for (i, len) in lens.into_iter().enumerate() {
-        let found = backend
-            .reader
-            .get(Bucket::Key, &[i as u8])
-            .unwrap()
-            .unwrap();
+    for (i, len) in (0_u8..).zip(lens) {
+        let found = backend.reader.get(Bucket::Key, &[i]).unwrap().unwrap();
         assert!(
-            found == value(i as u64, len),
+            found == value(u64::from(i), len),
             "the value of {len} bytes is another one"
         );
     }
@@ -293,11 +295,11 @@ fn large_values_come_back_whole(mut backend: Backend) {
         .reader
         .scan(Bucket::Key, b"", None)
         .map(|record| record.unwrap())
-        .map(|(key, value)| (key[0] as usize, value.len()))
+        .map(|(key, value)| (key[0], value.len()))
         .collect();
     assert_eq!(
         scanned,
-        lens.into_iter().enumerate().collect::<Vec<_>>(),
+        (0_u8..).zip(lens).collect::<Vec<_>>(),
         "and no piece is seen"
     );
 }
@@ -378,7 +380,10 @@ fn a_large_value_is_never_seen_half_overwritten(backend: Backend) {
     let write = |round: u64, batch: &mut Batch| match round % 5 {
         0 => batch.delete(Bucket::Key, "k"),
         1 => batch.put(Bucket::Key, "k", value(round, 10)),
-        n => batch.put(Bucket::Key, "k", value(round, n as usize * PIECE_BYTES - 9)),
+        n => {
+            let pieces = usize::try_from(n).unwrap();
+            batch.put(Bucket::Key, "k", value(round, pieces * PIECE_BYTES - 9))
+        }
     };
     let read = |reader: &Reader| {
         // The checksum tells.
