@@ -2,6 +2,8 @@
 //!
 //! Protobuf's magic values are gone here: `server::v3rpc::validate` has turned them into types.
 
+pub(crate) mod codec;
+
 use bytes::Bytes;
 use types::{KeyRange, LeaseId, MemberId};
 
@@ -224,13 +226,21 @@ pub struct DecodeError {
 }
 
 impl Command {
-    /// The command's bytes in the log.
+    /// Whether a full store refuses the command: whether it may add anything.
     #[must_use]
-    pub fn encode(&self) -> Bytes {
-        todo!()
+    pub fn takes_space(&self) -> bool {
+        crate::quota::cost(self) > 0
     }
-    /// The command that [`Command::encode`] wrote.
-    pub fn decode(_bytes: &Bytes) -> Result<Self, DecodeError> {
-        todo!()
+}
+
+impl Txn {
+    /// Whether the transaction may be answered from a read view, without the log: all it does is
+    /// read, and nothing in it nests.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.success
+            .iter()
+            .chain(&self.failure)
+            .all(|op| matches!(op, Op::Range(_)))
     }
 }

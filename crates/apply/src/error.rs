@@ -1,7 +1,10 @@
 //! Two kinds of failure that must never be confused.
 
-/// The command was refused: an answer to the client, the same on every member. Nothing changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+use bytes::Bytes;
+
+/// The command was refused: an answer to the client, the same on every member. Nothing changed,
+/// except that [`Rejection::NoSpace`] raises the alarm if it does not stand yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// A put that keeps value or lease, of a key that is not there.
     #[error("key not found")]
@@ -18,7 +21,7 @@ pub enum Rejection {
     /// A range or compaction above the current revision.
     #[error("required revision is a future revision")]
     FutureRevision,
-    /// A write while the NOSPACE alarm stands.
+    /// A write while the NOSPACE alarm stands, or one that raises it.
     #[error("database space exceeded")]
     NoSpace,
     /// Anything but reads of status while the CORRUPT alarm stands.
@@ -41,6 +44,9 @@ pub enum Fatal {
     /// The log holds something that is not a command.
     #[error("the log is broken")]
     Decode(#[from] crate::DecodeError),
+    /// The persister has ended, because it was told to or because its thread did not start.
+    #[error("the persister has ended")]
+    PersisterEnded,
 }
 
 /// The state could not be opened.
@@ -49,7 +55,36 @@ pub enum OpenError {
     /// The revisioned store.
     #[error(transparent)]
     Mvcc(#[from] mvcc::OpenError),
-    /// Anything else.
+    /// The leases.
+    #[error(transparent)]
+    Lease(#[from] lease::OpenError),
+    /// The live keys could not be read.
+    #[error("cannot read the live keys")]
+    LiveKeys(#[from] mvcc::RangeError),
+    /// The backend failed.
     #[error("cannot read the state")]
     Read(#[from] backend::ReadError),
+    /// A record has a key that its bucket cannot hold.
+    #[error(transparent)]
+    Key(#[from] backend::schema::KeyError),
+    /// A record's value is not a message of its bucket.
+    #[error("the record at {key:?} of bucket {bucket} cannot be decoded")]
+    Decode {
+        /// Its bucket.
+        bucket: backend::Bucket,
+        /// Its key.
+        key: Bytes,
+        /// What was wrong.
+        #[source]
+        source: prost::DecodeError,
+    },
+    /// An alarm stands that this version does not know.
+    #[error("there is no kind {kind} of alarm")]
+    AlarmKind {
+        /// Its number.
+        kind: u8,
+    },
+    /// The persister's thread could not be started.
+    #[error("cannot start the persister")]
+    Thread(#[source] std::io::Error),
 }

@@ -5,18 +5,27 @@
 //! command needs of those comes inside it.
 
 mod alarm;
+mod applier;
 mod cluster;
 mod command;
 mod error;
+mod persister;
+mod quota;
 mod reply;
 mod state_machine;
+mod storage;
+mod txn;
 
 pub use alarm::{Alarm, AlarmKind, Alarms};
 pub use cluster::{Cluster, Member};
 pub use command::{
-    AlarmAction, Command, Compare, CompareOperator, CompareTarget, DecodeError, DeleteRange, Op, Put,
-    PutLease, PutValue, RangeOp, SortOrder, SortTarget, Txn,
+    AlarmAction, Command, Compare, CompareOperator, CompareTarget, DecodeError, DeleteRange, Op,
+    Put, PutLease, PutValue, RangeOp, SortOrder, SortTarget, Txn,
 };
 pub use error::{Fatal, OpenError, Rejection};
+pub use persister::Persister;
+pub use quota::Quota;
 pub use reply::{AlarmReply, DeleteRangeReply, OpReply, PutReply, RangeReply, Reply, TxnReply};
-pub use state_machine::{LogPosition, Persister, StateMachine, Views, open, Config, Quota};
+pub use state_machine::{Config, LogPosition, StateMachine, Views, open};
+pub use txn::execute_read_only_txn;
+pub use txn::range::{RangeSource, execute_range};

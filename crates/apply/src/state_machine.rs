@@ -1,30 +1,58 @@
-//! One command at a time.
+//! One command at a time, and what is to be done between them.
+//!
+//! ```text
+//!             apply, apply, ...                finish_batch                    (enough together)
+//!  the log ───────────────────────> writers ─────────────────> watchers, views ─────────────────> persister
+//! ```
+//!
+//! * `apply` changes the writers' own copies. Nobody sees them, nobody waits for them.
+//! * `finish_batch` publishes: events to watchers first, then the new state to readers; then replies
+//!   may be sent. A client that has its answer finds its write in every read that follows.
+//! * Staging takes everything that has changed since the last time, with the position in the log it
+//!   belongs to, in one batch: after a crash the state is exactly that of some entry, and the log is
+//!   replayed from the next one on.
+//!
+//! Deterministic: what `apply` answers and changes depends on the commands before it and on nothing
+//! else; not on batches, staging, time or chance. Two things look at the member's own state and change
+//! nothing replicated: a lease granted while this member leads begins to run on its clock, and
+//! staging happens when the persister has room.
+//!
+//! What this is not: durable. That is the log's work; see [`Persister`].
 
+use std::fmt;
 use std::sync::Arc;
 
+use backend::Batch;
 use bytes::Bytes;
-use types::{Clock, MemberId};
+use types::{Clock, KeyRange, MemberId};
 
-use crate::{Alarms, Cluster, Command, Fatal, Member, OpenError, Rejection, Reply};
+use crate::alarm::AlarmStore;
+use crate::applier::Applier;
+use crate::cluster::MemberStore;
+use crate::persister::{self, Staged, Stager};
+use crate::storage::{self, Meta};
+use crate::{
+    Alarms, Cluster, Command, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply,
+};
+
+/// Stage when so many bytes of versions have come together: a full segment.
+const STAGE_BYTES: usize = 64 * 1024;
+/// Stage when so many commands have come together.
+const STAGE_COMMANDS: usize = 256;
+/// While the persister is behind, let so many bytes come together before waiting for it.
+const UNSTAGED_BYTES_MAX: usize = 1024 * 1024;
+/// Live keys that are looked at together when leases get their keys back.
+const ATTACH_CHUNK: usize = 64 * 1024;
 
 /// The log entry a command came from. `index` counts from 0, as openraft does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogPosition {
     /// The leader's term.
     pub term: u64,
-    /// The leader's id (openraft's log ids carry it).
+    /// The leader's id, if the log has it; else 0.
     pub leader: u64,
     /// The entry's index.
     pub index: u64,
-}
-
-/// How much may be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quota {
-    /// So many bytes; above it writes are refused and NOSPACE is raised.
-    Bytes(u64),
-    /// Whatever the disk holds.
-    Unlimited,
 }
 
 /// How to open the state.
@@ -32,12 +60,22 @@ pub enum Quota {
 pub struct Config {
     /// This member, for the alarms it raises.
     pub member: MemberId,
-    /// The quota.
+    /// The quota: the same on all members.
     pub quota: Quota,
     /// For leases' expiry; the state itself never asks it.
     pub clock: Arc<dyn Clock>,
     /// The store's bounds.
     pub mvcc: mvcc::Config,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("member", &self.member)
+            .field("quota", &self.quota)
+            .field("mvcc", &self.mvcc)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Everything that may be read of the state. Cheap to clone; nothing in it can write.
@@ -55,21 +93,92 @@ pub struct Views {
     pub cluster: Cluster,
 }
 
-/// The state machine.
+/// The state machine. Dropping it waits until what is staged is committed.
 #[derive(Debug)]
-pub struct StateMachine {}
-
-/// Writes staged batches to the state's store, behind the state machine, on a thread of its own.
-#[derive(Clone, Debug)]
-pub struct Persister {}
+pub struct StateMachine {
+    applier: Applier,
+    applied: Option<LogPosition>,
+    membership: Option<Bytes>,
+    unstaged_membership: Option<Bytes>,
+    /// Commands and other entries since the last staging.
+    unstaged: usize,
+    /// A compaction's physical work is going on.
+    is_scrubbing: bool,
+    stager: Stager,
+}
 
 /// Loads the state as of its last persisted batch. The log has to be replayed from the entry after
 /// [`StateMachine::applied`].
 pub fn open(
-    _state: backend::Backend,
-    _config: &Config,
+    state: backend::Backend,
+    config: &Config,
 ) -> Result<(StateMachine, Views, Persister), OpenError> {
-    todo!()
+    let reader = &state.reader;
+    let Meta {
+        applied,
+        membership,
+        usage,
+    } = storage::open(reader)?;
+    let (store, store_writer) = mvcc::open(reader.clone(), &config.mvcc)?;
+    let (leases, lease_writer, renewer) = lease::open(reader, Arc::clone(&config.clock))?;
+    let mut applier = Applier {
+        store: store_writer,
+        leases: lease_writer,
+        alarms: AlarmStore::open(reader)?,
+        members: MemberStore::open(reader)?,
+        usage,
+        compact_revision: store.compact_revision(),
+        quota: config.quota,
+        member: config.member,
+    };
+    reattach(&store.view(), &mut applier)?;
+    let views = Views {
+        store: store.clone(),
+        leases,
+        renewer,
+        alarms: applier.alarms.view(),
+        cluster: applier.members.view(),
+    };
+    let (stager, persister) = persister::start(state, store).map_err(OpenError::Thread)?;
+    let machine = StateMachine {
+        is_scrubbing: applier.store.is_scrubbing(),
+        applier,
+        applied,
+        membership,
+        unstaged_membership: None,
+        unstaged: 0,
+        stager,
+    };
+    Ok((machine, views, persister))
+}
+
+/// Gives the leases their keys back, from the live keys.
+fn reattach(view: &mvcc::ReadView, applier: &mut Applier) -> Result<(), OpenError> {
+    let mut keys = KeyRange::all();
+    loop {
+        let range = mvcc::Range {
+            keys,
+            at: None,
+            limit: Some(ATTACH_CHUNK),
+            count_only: false,
+        };
+        let kvs = view.range(&range)?.kvs;
+        for kv in &kvs {
+            let Some(id) = kv.lease() else { continue };
+            let key = Bytes::copy_from_slice(kv.key());
+            if let Err(lease::NotFound) = applier.leases.attach(id, key) {
+                tracing::error!(lease = %id, "a key has a lease that is not there");
+            }
+        }
+        match kvs.last() {
+            Some(last) if kvs.len() == ATTACH_CHUNK => {
+                let mut next = last.key().to_vec();
+                next.push(0);
+                keys = KeyRange::From(next.into());
+            }
+            _ => return Ok(()),
+        }
+    }
 }
 
 impl StateMachine {
@@ -77,56 +186,121 @@ impl StateMachine {
     /// membership (see [`StateMachine::set_membership`]).
     #[must_use]
     pub fn applied(&self) -> (Option<LogPosition>, Option<Bytes>) {
-        todo!()
+        (self.applied, self.membership.clone())
     }
 
     /// Carries out one command. Its effects show in [`Views`] only after
     /// [`StateMachine::finish_batch`]; send no reply before that.
+    ///
+    /// An entry may hold several commands: apply all of them, with the same position, before
+    /// [`StateMachine::finish_batch`]; a position stands for all of its commands.
     pub fn apply(
         &mut self,
-        _at: LogPosition,
-        _command: &Command,
+        at: LogPosition,
+        command: &Command,
     ) -> Result<Result<Reply, Rejection>, Fatal> {
-        todo!()
+        self.advance(at);
+        self.applier.apply(at, command)
     }
 
     /// Notes an entry that holds no command (a new leader's blank entry).
-    pub fn skip(&mut self, _at: LogPosition) {
-        todo!()
+    pub fn skip(&mut self, at: LogPosition) {
+        self.advance(at);
     }
 
     /// Notes a change of membership: the members it names (peer urls and learner flag are taken,
-    /// names and client urls kept), and `raw`, which Raft wants back after a restart.
-    pub fn set_membership(&mut self, _at: LogPosition, _members: Vec<Member>, _raw: Bytes) {
-        todo!()
+    /// names and client urls kept where they are known), and `raw`, which Raft wants back after a
+    /// restart.
+    pub fn set_membership(&mut self, at: LogPosition, members: Vec<Member>, raw: Bytes) {
+        self.advance(at);
+        self.applier.members.set(members);
+        self.membership = Some(raw.clone());
+        self.unstaged_membership = Some(raw);
+    }
+
+    fn advance(&mut self, at: LogPosition) {
+        debug_assert!(
+            self.applied.is_none_or(|applied| applied.index <= at.index),
+            "entry {at:?} after {:?}",
+            self.applied
+        );
+        self.applied = Some(at);
+        self.unstaged += 1;
     }
 
     /// Makes everything applied so far visible, and hands it to the persister when enough has come
     /// together. Waits if the persister is far behind.
     pub fn finish_batch(&mut self) -> Result<(), Fatal> {
-        todo!()
+        self.publish();
+        self.stager.check()?;
+        let bytes = self.applier.store.unstaged_bytes();
+        let is_enough = bytes >= STAGE_BYTES
+            || self.unstaged >= STAGE_COMMANDS
+            || (self.unstaged > 0 && self.stager.is_due());
+        if is_enough && (bytes >= UNSTAGED_BYTES_MAX || self.stager.has_room()) {
+            self.stage()?;
+        }
+        Ok(())
+    }
+
+    /// Whether [`StateMachine::tick`] has something to do: a compaction's physical work, or changes
+    /// that have waited long for more.
+    #[must_use]
+    pub fn needs_tick(&self) -> bool {
+        self.applier.store.is_scrubbing()
+            || self.is_scrubbing
+            || (self.unstaged > 0 && self.stager.is_due())
+    }
+
+    /// Goes on with that, one bounded step; never waits. Call it about every 100 ms while
+    /// [`StateMachine::needs_tick`] and no batch comes, between batches. Changes nothing that is
+    /// replicated.
+    pub fn tick(&mut self) -> Result<(), Fatal> {
+        self.stager.check()?;
+        if self.needs_tick() && self.stager.has_room() {
+            self.publish();
+            self.stage()?;
+        }
+        Ok(())
     }
 
     /// Stages everything applied so far, and says which entry it ends with: once
-    /// [`Persister::durable`] has returned, the log is not needed up to there.
+    /// [`Persister::durable`] has returned, the log is not needed up to there. Waits if the
+    /// persister is behind.
     pub fn stage_all(&mut self) -> Result<Option<LogPosition>, Fatal> {
-        todo!()
-    }
-}
-
-impl Persister {
-    /// Waits until everything staged so far survives a loss of power.
-    pub async fn durable(&self) -> Result<(), Fatal> {
-        todo!()
+        self.publish();
+        self.stager.check()?;
+        if self.unstaged > 0 {
+            self.stage()?;
+        }
+        Ok(self.applied)
     }
 
-    /// Waits until the persister has failed, and says how. The member has to stop then.
-    pub async fn failed(&self) -> Fatal {
-        todo!()
+    fn publish(&mut self) {
+        self.applier.store.publish();
+        self.applier.alarms.publish();
+        self.applier.members.publish();
     }
 
-    /// Bytes of the state's files.
-    pub fn size_on_disk(&self) -> Result<u64, Fatal> {
-        todo!()
+    fn stage(&mut self) -> Result<(), Fatal> {
+        let mut batch = Batch::new();
+        let was_scrubbing = self.is_scrubbing || self.applier.store.is_scrubbing();
+        let revision = self.applier.store.stage(&mut batch)?;
+        self.is_scrubbing = self.applier.store.is_scrubbing();
+        self.applier.leases.stage(&mut batch);
+        self.applier.alarms.stage(&mut batch);
+        self.applier.members.stage(&mut batch);
+        storage::stage(&mut batch, self.applied, &self.applier.usage);
+        if let Some(raw) = self.unstaged_membership.take() {
+            storage::stage_membership(&mut batch, raw);
+        }
+        self.unstaged = 0;
+        let has_finished = was_scrubbing && !self.is_scrubbing;
+        let finished_compaction = has_finished.then_some(self.applier.compact_revision);
+        self.stager.stage(Staged {
+            batch,
+            revision,
+            finished_compaction,
+        })
     }
 }

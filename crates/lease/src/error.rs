@@ -1,6 +1,5 @@
 //! What a lease request can be refused for, and what can be wrong with the stored leases.
 
-use bytes::Bytes;
 use types::LeaseId;
 
 /// A lease was refused.
@@ -34,21 +33,24 @@ pub enum OpenError {
     /// The backend failed.
     #[error("cannot read the leases")]
     Read(#[from] backend::ReadError),
+    /// A record has a key that cannot be a lease's.
+    #[error(transparent)]
+    Key(#[from] backend::schema::KeyError),
     /// A record is not a lease.
-    #[error("bucket Lease, key {key:?}: the value is not a leasepb.Lease")]
+    #[error("the record of lease {id} is not a leasepb.Lease")]
     Decode {
-        /// Where.
-        key: Bytes,
+        /// The lease.
+        id: LeaseId,
         /// What was wrong.
         #[source]
         source: prost::DecodeError,
     },
     /// A lease is stored under another lease's key.
-    #[error("bucket Lease, key {key:?}: holds lease {id}")]
+    #[error("the record of lease {id} holds lease {found}")]
     Misplaced {
-        /// Where.
-        key: Bytes,
-        /// The lease that is there.
+        /// The lease whose key it is.
         id: LeaseId,
+        /// The lease that is there.
+        found: LeaseId,
     },
 }

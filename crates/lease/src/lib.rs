@@ -17,7 +17,7 @@ mod writer;
 
 use std::sync::Arc;
 
-use backend::Bucket;
+use backend::{Bucket, schema};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
@@ -55,17 +55,16 @@ pub fn open(
     let mut table = Table::default();
     for record in reader.scan(Bucket::Lease, &[], None) {
         let (key, value) = record?;
-        let message = api::leasepb::Lease::decode(value).map_err(|source| OpenError::Decode {
-            key: key.clone(),
-            source,
-        })?;
-        if key.as_ref() != writer::storage_key(LeaseId(message.id)).as_ref() {
+        let id = schema::lease::decode(&key)?;
+        let message = api::leasepb::Lease::decode(value)
+            .map_err(|source| OpenError::Decode { id, source })?;
+        if message.id != id.0 {
             return Err(OpenError::Misplaced {
-                key,
-                id: LeaseId(message.id),
+                id,
+                found: LeaseId(message.id),
             });
         }
-        table.insert(LeaseId(message.id), message.ttl, None);
+        table.insert(id, message.ttl, None);
     }
     let table = Arc::new(RwLock::new(table));
     let writer = Writer::new(Arc::clone(&table), Arc::clone(&clock));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use backend::{Batch, Bucket};
+use backend::{Batch, Bucket, schema};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
@@ -91,7 +91,7 @@ impl Writer {
     /// Adds to `batch` all that has changed since the last call.
     pub fn stage(&mut self, batch: &mut Batch) {
         for (id, ttl_s) in std::mem::take(&mut self.unstaged) {
-            let key = storage_key(id);
+            let key = Bytes::copy_from_slice(&schema::lease::encode(id));
             match ttl_s {
                 Some(ttl) => {
                     let message = api::leasepb::Lease {
@@ -105,9 +105,4 @@ impl Writer {
             }
         }
     }
-}
-
-/// Where a lease is stored: its id, big endian.
-pub(crate) fn storage_key(id: LeaseId) -> Bytes {
-    Bytes::copy_from_slice(&id.0.to_be_bytes())
 }

@@ -1,0 +1,211 @@
+//! One command against everything that is replicated (`server/etcdserver/apply`).
+//!
+//! What etcd builds as a chain of appliers is two questions here, asked before a command is looked
+//! at: does an alarm forbid it, and does the quota leave room for it.
+
+use mvcc::{CompactError, RangeError};
+use types::{KeyRange, LeaseId, MemberId};
+
+use crate::alarm::AlarmStore;
+use crate::cluster::MemberStore;
+use crate::quota::{self, Usage};
+use crate::txn::check::{self, Bounds};
+use crate::txn::compare::Branch;
+use crate::txn::write::Target;
+use crate::{
+    Alarm, AlarmKind, Command, DeleteRange, Fatal, LogPosition, Put, Quota, Rejection, Reply, Txn,
+};
+
+/// The outcome of a command: an answer or a refusal, or the end of this member.
+type Outcome = Result<Result<Reply, Rejection>, Fatal>;
+
+/// Everything replicated, with the right to change it.
+#[derive(Debug)]
+pub(crate) struct Applier {
+    pub(crate) store: mvcc::Writer,
+    pub(crate) leases: lease::Writer,
+    pub(crate) alarms: AlarmStore,
+    pub(crate) members: MemberStore,
+    pub(crate) usage: Usage,
+    /// The writer's own, ahead of what views show.
+    pub(crate) compact_revision: i64,
+    pub(crate) quota: Quota,
+    pub(crate) member: MemberId,
+}
+
+impl Applier {
+    pub(crate) fn apply(&mut self, at: LogPosition, command: &Command) -> Outcome {
+        if let Err(rejection) = self.admit(at, command) {
+            return Ok(Err(rejection));
+        }
+        match command {
+            Command::Put(put) => Ok(self.put(put)),
+            Command::DeleteRange(delete) => Ok(Ok(self.delete_range(delete))),
+            Command::Txn(txn) => self.txn(txn),
+            Command::Compact { revision } => Ok(self.compact(*revision)),
+            Command::LeaseGrant { id, ttl_s } => Ok(self.lease_grant(*id, *ttl_s)),
+            Command::LeaseRevoke { id } => Ok(self.lease_revoke(*id)),
+            Command::Alarm {
+                action,
+                member,
+                alarm,
+            } => Ok(Ok(Reply::Alarm(
+                self.alarms.request(*action, *member, *alarm),
+            ))),
+            Command::PublishMember(member) => {
+                self.members.publish_member(member);
+                Ok(Ok(self.done()))
+            }
+        }
+    }
+
+    /// Refuses what an alarm forbids, and what does not fit any more.
+    fn admit(&mut self, at: LogPosition, command: &Command) -> Result<(), Rejection> {
+        let is_exempt = matches!(command, Command::Alarm { .. } | Command::PublishMember(_));
+        if !is_exempt && self.alarms.stands(AlarmKind::Corrupt) {
+            return Err(Rejection::Corrupt);
+        }
+        let cost = quota::cost(command);
+        if cost > 0 && self.alarms.stands(AlarmKind::NoSpace) {
+            return Err(Rejection::NoSpace);
+        }
+        if self.usage.fits(self.quota, cost) {
+            return Ok(());
+        }
+        // Differs from etcd: there each member looks at its own file, so it has to carry out what is
+        // in the log, answers NOSPACE all the same, and proposes the alarm. Here the log alone
+        // decides (all members have the same quota): nothing is written, and the alarm stands as
+        // of this command, in the name of the leader who proposed it.
+        let member = if at.leader == 0 {
+            self.member
+        } else {
+            MemberId(at.leader)
+        };
+        self.alarms.raise(Alarm {
+            member,
+            kind: AlarmKind::NoSpace,
+        });
+        Err(Rejection::NoSpace)
+    }
+
+    fn done(&self) -> Reply {
+        Reply::Done {
+            revision: self.store.revision(),
+        }
+    }
+
+    fn put(&mut self, put: &Put) -> Result<Reply, Rejection> {
+        check::lease_exists(put, &self.leases)?;
+        let mut txn = self.store.begin();
+        if let Err(rejection) = check::kept_key_exists(put, &txn) {
+            txn.end();
+            return Err(rejection);
+        }
+        let (leases, usage) = (&mut self.leases, &mut self.usage);
+        let put = Target {
+            txn: &mut txn,
+            leases,
+            usage,
+        }
+        .put(put);
+        Ok(Reply::Put {
+            revision: txn.end(),
+            put,
+        })
+    }
+
+    fn delete_range(&mut self, delete: &DeleteRange) -> Reply {
+        let mut txn = self.store.begin();
+        let (leases, usage) = (&mut self.leases, &mut self.usage);
+        let delete_range = Target {
+            txn: &mut txn,
+            leases,
+            usage,
+        }
+        .delete_range(delete);
+        Reply::DeleteRange {
+            revision: txn.end(),
+            delete_range,
+        }
+    }
+
+    fn txn(&mut self, request: &Txn) -> Outcome {
+        let bounds = Bounds {
+            compact_revision: self.compact_revision,
+            revision: self.store.revision(),
+        };
+        let mut txn = self.store.begin();
+        let branch = Branch::choose(&txn, request).map_err(broken)?;
+        if let Err(rejection) = check::all(&branch, &txn, &self.leases, bounds) {
+            txn.end();
+            return Ok(Err(rejection));
+        }
+        let (leases, usage) = (&mut self.leases, &mut self.usage);
+        let reply = Target {
+            txn: &mut txn,
+            leases,
+            usage,
+        }
+        .execute(&branch)
+        .map_err(broken)?;
+        Ok(Ok(Reply::Txn {
+            revision: txn.end(),
+            txn: reply,
+        }))
+    }
+
+    fn compact(&mut self, revision: i64) -> Result<Reply, Rejection> {
+        self.store.compact(revision).map_err(|error| match error {
+            CompactError::Compacted => Rejection::Compacted,
+            CompactError::FutureRevision => Rejection::FutureRevision,
+        })?;
+        debug_assert!(revision > self.compact_revision, "compacted again");
+        self.compact_revision = revision;
+        self.usage.compact(revision);
+        Ok(self.done())
+    }
+
+    fn lease_grant(&mut self, id: LeaseId, ttl_s: i64) -> Result<Reply, Rejection> {
+        if id == LeaseId(0) {
+            return Err(Rejection::LeaseNotFound);
+        }
+        match self.leases.grant(id, ttl_s) {
+            Ok(()) => Ok(self.done()),
+            Err(lease::GrantError::Exists) => Err(Rejection::LeaseExists),
+        }
+    }
+
+    /// The keys go in sorted order, in one revision: the same on every member.
+    fn lease_revoke(&mut self, id: LeaseId) -> Result<Reply, Rejection> {
+        let Ok(keys) = self.leases.revoke(id) else {
+            return Err(Rejection::LeaseNotFound);
+        };
+        debug_assert!(keys.is_sorted(), "a lease's keys are sorted");
+        let mut txn = self.store.begin();
+        let (leases, usage) = (&mut self.leases, &mut self.usage);
+        let mut target = Target {
+            txn: &mut txn,
+            leases,
+            usage,
+        };
+        for key in keys {
+            target.delete_range(&DeleteRange {
+                keys: KeyRange::Single(key),
+                prev_kv: false,
+            });
+        }
+        Ok(Reply::Done {
+            revision: txn.end(),
+        })
+    }
+}
+
+/// A range inside a transaction failed that has passed the checks.
+fn broken(error: RangeError) -> Fatal {
+    match error {
+        RangeError::Store(error) => Fatal::Store(error),
+        RangeError::Compacted { .. } | RangeError::FutureRevision => {
+            unreachable!("every revision was checked before the first operation")
+        }
+    }
+}

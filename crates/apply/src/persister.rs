@@ -1,0 +1,302 @@
+//! Writes staged batches to the state's store, behind the state machine.
+//!
+//! The log is the durability point, so nobody waits for this: a batch is committed when its turn
+//! comes, and flushed only when somebody wants to cut the log. What is lost in a crash is replayed.
+//!
+//! One thread of its own, because a commit may take long. Its queue holds [`STAGED_MAX`] batches;
+//! when it is full, the state machine goes on without staging for a while and then waits. After the
+//! first failed commit or flush nothing is written any more, and the member has to stop.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use backend::{Batch, Reader, WriteError, Writer};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::sync::watch;
+
+use crate::Fatal;
+
+/// Batches that may wait for the thread.
+const STAGED_MAX: usize = 2;
+/// Changes are staged after this at the latest, however few they are.
+const STAGE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Changes of the state that go to the disk together.
+pub(crate) struct Staged {
+    pub(crate) batch: Batch,
+    /// The store's revision with which the batch ends.
+    pub(crate) revision: i64,
+    /// The compaction whose physical work this batch ends.
+    pub(crate) finished_compaction: Option<i64>,
+}
+
+/// Follows what the thread has written. Cheap to clone.
+#[derive(Clone)]
+pub struct Persister {
+    shared: Arc<Shared>,
+    reader: Reader,
+}
+
+/// The state machine's end of the thread. Dropping it lets the thread commit what is staged, and
+/// waits for its end.
+#[derive(Debug)]
+pub(crate) struct Stager {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Something for the thread to do.
+    work: Condvar,
+    /// Room in the queue, or no reason to wait for it any more.
+    room: Condvar,
+    progress: watch::Sender<Progress>,
+    is_stage_due: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    batches: VecDeque<Staged>,
+    /// Batches staged so far, counted from 1: what the store held when it was opened was batch 0,
+    /// and is not known to be durable either.
+    staged: u64,
+    /// Flush as soon as so many batches are committed.
+    flush_wanted: u64,
+    is_closed: bool,
+}
+
+#[derive(Clone, Default)]
+struct Progress {
+    /// Batches that survive a loss of power.
+    durable: u64,
+    failure: Option<WriteError>,
+    has_ended: bool,
+}
+
+impl fmt::Debug for Persister {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Persister").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// Starts the thread. `store` is told what has been committed.
+pub(crate) fn start(
+    backend: backend::Backend,
+    store: mvcc::Store,
+) -> std::io::Result<(Stager, Persister)> {
+    let backend::Backend { reader, writer } = backend;
+    let shared = Arc::new(Shared {
+        queue: Mutex::new(Queue {
+            staged: 1,
+            ..Queue::default()
+        }),
+        work: Condvar::new(),
+        room: Condvar::new(),
+        progress: watch::Sender::new(Progress::default()),
+        is_stage_due: AtomicBool::new(false),
+    });
+    let on_thread = Arc::clone(&shared);
+    let thread = std::thread::Builder::new()
+        .name("persister".to_owned())
+        .spawn(move || on_thread.run(writer, &store))?;
+    let stager = Stager {
+        shared: Arc::clone(&shared),
+        thread: Some(thread),
+    };
+    Ok((stager, Persister { shared, reader }))
+}
+
+impl Persister {
+    /// Waits until everything staged so far survives a loss of power. Safe to drop at any await.
+    pub async fn durable(&self) -> Result<(), Fatal> {
+        let mut progress = self.shared.progress.subscribe();
+        let wanted = {
+            let mut queue = self.shared.queue.lock();
+            queue.flush_wanted = queue.staged;
+            self.shared.work.notify_one();
+            queue.staged
+        };
+        let is_settled = |progress: &Progress| {
+            progress.durable >= wanted || progress.failure.is_some() || progress.has_ended
+        };
+        let Ok(progress) = progress.wait_for(is_settled).await else {
+            return Err(Fatal::PersisterEnded);
+        };
+        match &progress.failure {
+            Some(failure) => Err(Fatal::Write(failure.clone())),
+            None if progress.durable < wanted => Err(Fatal::PersisterEnded),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the persister has failed, and says how. The member has to stop then.
+    pub async fn failed(&self) -> Fatal {
+        let mut progress = self.shared.progress.subscribe();
+        let failed = progress
+            .wait_for(|progress| progress.failure.is_some())
+            .await;
+        match failed.ok().and_then(|progress| progress.failure.clone()) {
+            Some(failure) => Fatal::Write(failure),
+            // The sender is in `self`, so it has not gone away.
+            None => Fatal::PersisterEnded,
+        }
+    }
+
+    /// Bytes of the state's files.
+    pub fn size_on_disk(&self) -> Result<u64, Fatal> {
+        Ok(self.reader.size_on_disk()?)
+    }
+}
+
+impl Stager {
+    /// Whether changes have been waiting to be staged for long.
+    pub(crate) fn is_due(&self) -> bool {
+        self.shared.is_stage_due.load(Ordering::Relaxed)
+    }
+
+    /// Whether [`Stager::stage`] would not wait.
+    pub(crate) fn has_room(&self) -> bool {
+        self.shared.queue.lock().batches.len() < STAGED_MAX
+    }
+
+    /// The failure, if there was one.
+    pub(crate) fn check(&self) -> Result<(), Fatal> {
+        let progress = self.shared.progress.borrow();
+        match &progress.failure {
+            Some(failure) => Err(Fatal::Write(failure.clone())),
+            None if progress.has_ended => Err(Fatal::PersisterEnded),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands over a batch. Waits while the queue is full.
+    pub(crate) fn stage(&self, staged: Staged) -> Result<(), Fatal> {
+        let mut queue = self.shared.queue.lock();
+        loop {
+            self.check()?;
+            if queue.batches.len() < STAGED_MAX {
+                break;
+            }
+            self.shared.room.wait(&mut queue);
+        }
+        queue.batches.push_back(staged);
+        queue.staged += 1;
+        self.shared.is_stage_due.store(false, Ordering::Relaxed);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for Stager {
+    fn drop(&mut self) {
+        self.shared.queue.lock().is_closed = true;
+        self.shared.work.notify_one();
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        if thread.join().is_err() {
+            tracing::error!("the persister's thread has panicked");
+        }
+    }
+}
+
+/// What the thread does next.
+enum Work {
+    Commit(Staged),
+    /// Flush; so many batches are durable then.
+    Flush(u64),
+    End,
+}
+
+/// Says that the thread has ended, whatever ended it: nobody may wait for it then.
+struct EndGuard<'a>(&'a Shared);
+
+impl Drop for EndGuard<'_> {
+    fn drop(&mut self) {
+        self.0
+            .progress
+            .send_modify(|progress| progress.has_ended = true);
+        // Under the lock, so that nobody is between looking and waiting.
+        let _queue = self.0.queue.lock();
+        self.0.room.notify_all();
+    }
+}
+
+impl Shared {
+    fn run(&self, mut writer: Writer, store: &mvcc::Store) {
+        let _guard = EndGuard(self);
+        // The batch that was there at the start is committed.
+        let mut committed = 1;
+        let mut durable = 0;
+        loop {
+            let done = match self.next(committed, durable) {
+                Work::Commit(staged) => {
+                    committed += 1;
+                    commit(&mut writer, store, staged)
+                }
+                Work::Flush(batches) => {
+                    durable = batches;
+                    writer.flush_durable().inspect(|()| {
+                        self.progress
+                            .send_modify(|progress| progress.durable = batches);
+                    })
+                }
+                Work::End => return,
+            };
+            if let Err(failure) = done {
+                tracing::error!(error = %failure, "cannot write the state");
+                let failure = Some(failure);
+                self.progress
+                    .send_modify(|progress| progress.failure = failure);
+                return;
+            }
+        }
+    }
+
+    /// Waits for work. A flush goes before the batches that were staged after it was wanted.
+    fn next(&self, committed: u64, durable: u64) -> Work {
+        let mut queue = self.queue.lock();
+        loop {
+            if queue.flush_wanted > durable && queue.flush_wanted <= committed {
+                return Work::Flush(committed);
+            }
+            if let Some(staged) = queue.batches.pop_front() {
+                self.room.notify_one();
+                return Work::Commit(staged);
+            }
+            if queue.is_closed {
+                return Work::End;
+            }
+            self.wait(&mut queue);
+        }
+    }
+
+    fn wait(&self, queue: &mut MutexGuard<'_, Queue>) {
+        if self.work.wait_for(queue, STAGE_INTERVAL).timed_out() {
+            self.is_stage_due.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn commit(writer: &mut Writer, store: &mvcc::Store, staged: Staged) -> Result<(), WriteError> {
+    writer.commit(staged.batch)?;
+    store.note_persisted(staged.revision);
+    if let Some(revision) = staged.finished_compaction {
+        tracing::info!(
+            "compact-revision" = revision,
+            "finished scheduled compaction"
+        );
+    }
+    Ok(())
+}
