@@ -27,8 +27,6 @@ pub(crate) struct Applier {
     pub(crate) alarms: AlarmStore,
     pub(crate) members: MemberStore,
     pub(crate) usage: Usage,
-    /// The writer's own, ahead of what views show.
-    pub(crate) compact_revision: i64,
     pub(crate) quota: Quota,
     pub(crate) member: MemberId,
 }
@@ -131,7 +129,7 @@ impl Applier {
 
     fn txn(&mut self, request: &Txn) -> Outcome {
         let bounds = Bounds {
-            compact_revision: self.compact_revision,
+            compact_revision: self.store.compact_revision(),
             revision: self.store.revision(),
         };
         let mut txn = self.store.begin();
@@ -146,11 +144,12 @@ impl Applier {
             leases,
             usage,
         }
-        .execute(&branch)
-        .map_err(broken)?;
+        .execute(&branch);
+        // Whatever has become of it: a transaction has to be ended.
+        let revision = txn.end();
         Ok(Ok(Reply::Txn {
-            revision: txn.end(),
-            txn: reply,
+            revision,
+            txn: reply.map_err(broken)?,
         }))
     }
 
@@ -159,8 +158,6 @@ impl Applier {
             CompactError::Compacted => Rejection::Compacted,
             CompactError::FutureRevision => Rejection::FutureRevision,
         })?;
-        debug_assert!(revision > self.compact_revision, "compacted again");
-        self.compact_revision = revision;
         self.usage.compact(revision);
         Ok(self.done())
     }

@@ -44,6 +44,9 @@ pub enum Fatal {
     /// The log holds something that is not a command.
     #[error("the log is broken")]
     Decode(#[from] crate::DecodeError),
+    /// A command could not be carried out, so the state is of no log entry any more.
+    #[error("an earlier command could not be carried out")]
+    Halted,
     /// The persister has ended, because it was told to or because its thread did not start.
     #[error("the persister has ended")]
     PersisterEnded,

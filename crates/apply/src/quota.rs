@@ -80,6 +80,10 @@ pub(crate) fn version_bytes(key: &[u8], value: &[u8]) -> u64 {
 }
 
 impl Usage {
+    pub(crate) fn live(&self) -> u64 {
+        self.live
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.live + self.superseded_sum
     }

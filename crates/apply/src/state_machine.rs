@@ -24,12 +24,13 @@ use std::sync::Arc;
 
 use backend::Batch;
 use bytes::Bytes;
-use types::{Clock, KeyRange, MemberId};
+use types::{Clock, MemberId};
 
 use crate::alarm::AlarmStore;
 use crate::applier::Applier;
 use crate::cluster::MemberStore;
 use crate::persister::{self, Staged, Stager};
+use crate::quota::version_bytes;
 use crate::storage::{self, Meta};
 use crate::{
     Alarms, Cluster, Command, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply,
@@ -41,8 +42,8 @@ const STAGE_BYTES: usize = 64 * 1024;
 const STAGE_COMMANDS: usize = 256;
 /// While the persister is behind, let so many bytes come together before waiting for it.
 const UNSTAGED_BYTES_MAX: usize = 1024 * 1024;
-/// Live keys that are looked at together when leases get their keys back.
-const ATTACH_CHUNK: usize = 64 * 1024;
+/// Steps of physical compaction in one tick.
+const STEPS_PER_TICK: usize = 2;
 
 /// The log entry a command came from. `index` counts from 0, as openraft does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,8 +103,10 @@ pub struct StateMachine {
     unstaged_membership: Option<Bytes>,
     /// Commands and other entries since the last staging.
     unstaged: usize,
-    /// A compaction's physical work is going on.
+    /// A compaction's physical work was going on when the last batch was staged.
     is_scrubbing: bool,
+    /// A command could not be carried out: nothing may be shown or staged any more.
+    is_halted: bool,
     stager: Stager,
 }
 
@@ -127,11 +130,10 @@ pub fn open(
         alarms: AlarmStore::open(reader)?,
         members: MemberStore::open(reader)?,
         usage,
-        compact_revision: store.compact_revision(),
         quota: config.quota,
         member: config.member,
     };
-    reattach(&store.view(), &mut applier)?;
+    reattach(&store.view(), &mut applier);
     let views = Views {
         store: store.clone(),
         leases,
@@ -147,38 +149,28 @@ pub fn open(
         membership,
         unstaged_membership: None,
         unstaged: 0,
+        is_halted: false,
         stager,
     };
     Ok((machine, views, persister))
 }
 
 /// Gives the leases their keys back, from the live keys.
-fn reattach(view: &mvcc::ReadView, applier: &mut Applier) -> Result<(), OpenError> {
-    let mut keys = KeyRange::all();
-    loop {
-        let range = mvcc::Range {
-            keys,
-            at: None,
-            limit: Some(ATTACH_CHUNK),
-            count_only: false,
-        };
-        let kvs = view.range(&range)?.kvs;
-        for kv in &kvs {
-            let Some(id) = kv.lease() else { continue };
-            let key = Bytes::copy_from_slice(kv.key());
-            if let Err(lease::NotFound) = applier.leases.attach(id, key) {
-                tracing::error!(lease = %id, "a key has a lease that is not there");
-            }
+fn reattach(view: &mvcc::ReadView, applier: &mut Applier) {
+    let mut live = 0;
+    view.for_each(|kv| {
+        live += version_bytes(kv.key(), kv.value());
+        let Some(id) = kv.lease() else { return };
+        let key = Bytes::copy_from_slice(kv.key());
+        if let Err(lease::NotFound) = applier.leases.attach(id, key) {
+            tracing::error!(lease = %id, "a key has a lease that is not there");
         }
-        match kvs.last() {
-            Some(last) if kvs.len() == ATTACH_CHUNK => {
-                let mut next = last.key().to_vec();
-                next.push(0);
-                keys = KeyRange::From(next.into());
-            }
-            _ => return Ok(()),
-        }
-    }
+    });
+    debug_assert_eq!(
+        applier.usage.live(),
+        live,
+        "the usage was stored with these keys"
+    );
 }
 
 impl StateMachine {
@@ -199,8 +191,11 @@ impl StateMachine {
         at: LogPosition,
         command: &Command,
     ) -> Result<Result<Reply, Rejection>, Fatal> {
+        self.check()?;
         self.advance(at);
-        self.applier.apply(at, command)
+        let outcome = self.applier.apply(at, command);
+        self.is_halted = outcome.is_err();
+        outcome
     }
 
     /// Notes an entry that holds no command (a new leader's blank entry).
@@ -231,11 +226,12 @@ impl StateMachine {
     /// Makes everything applied so far visible, and hands it to the persister when enough has come
     /// together. Waits if the persister is far behind.
     pub fn finish_batch(&mut self) -> Result<(), Fatal> {
+        self.check()?;
         self.publish();
-        self.stager.check()?;
         let bytes = self.applier.store.unstaged_bytes();
         let is_enough = bytes >= STAGE_BYTES
             || self.unstaged >= STAGE_COMMANDS
+            || self.has_compacted()
             || (self.unstaged > 0 && self.stager.is_due());
         if is_enough && (bytes >= UNSTAGED_BYTES_MAX || self.stager.has_room()) {
             self.stage()?;
@@ -256,10 +252,12 @@ impl StateMachine {
     /// [`StateMachine::needs_tick`] and no batch comes, between batches. Changes nothing that is
     /// replicated.
     pub fn tick(&mut self) -> Result<(), Fatal> {
-        self.stager.check()?;
-        if self.needs_tick() && self.stager.has_room() {
-            self.publish();
-            self.stage()?;
+        self.check()?;
+        for _ in 0..STEPS_PER_TICK {
+            if self.needs_tick() && self.stager.has_room() {
+                self.publish();
+                self.stage()?;
+            }
         }
         Ok(())
     }
@@ -268,12 +266,25 @@ impl StateMachine {
     /// [`Persister::durable`] has returned, the log is not needed up to there. Waits if the
     /// persister is behind.
     pub fn stage_all(&mut self) -> Result<Option<LogPosition>, Fatal> {
+        self.check()?;
         self.publish();
-        self.stager.check()?;
         if self.unstaged > 0 {
             self.stage()?;
         }
         Ok(self.applied)
+    }
+
+    fn check(&self) -> Result<(), Fatal> {
+        if self.is_halted {
+            return Err(Fatal::Halted);
+        }
+        self.stager.check()
+    }
+
+    /// Whether a compaction has come since the last batch was staged. It does not wait for more:
+    /// somebody may wait for its physical work.
+    fn has_compacted(&self) -> bool {
+        self.applier.store.is_scrubbing() && !self.is_scrubbing
     }
 
     fn publish(&mut self) {
@@ -296,7 +307,7 @@ impl StateMachine {
         }
         self.unstaged = 0;
         let has_finished = was_scrubbing && !self.is_scrubbing;
-        let finished_compaction = has_finished.then_some(self.applier.compact_revision);
+        let finished_compaction = has_finished.then(|| self.applier.store.compact_revision());
         self.stager.stage(Staged {
             batch,
             revision,
