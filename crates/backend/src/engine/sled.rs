@@ -1,6 +1,7 @@
 //! sled 0.34, with the durable flush it does not have. What it can and cannot be trusted with was
 //! measured; this module is where those findings are turned into code.
 
+use std::error::Error;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -10,9 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
+use self::witness::Witness;
 use crate::engine::{Change, Engine, EngineError, EngineScan};
 use crate::{Config, OpenError};
+
+mod witness;
 
 /// sled writes an item into a file of its own under `blobs/`, which it never syncs and sometimes
 /// forgets, when the item takes more than a quarter of a segment. An item here is a whole leaf, up
@@ -24,6 +29,10 @@ const SEGMENT_BYTES: usize = 8 << 20;
 const OPEN_ATTEMPTS_MAX: usize = 100;
 const OPEN_RETRY_DELAY: Duration = Duration::from_millis(10);
 
+/// The tree of the engine's own records, and the key of the last flush's number in it.
+const OWN_TREE: &[u8] = b"engine";
+const LAST_FLUSH: &[u8] = b"last flush";
+
 /// One sled database; all records are in its default tree, so that one batch is one sled batch.
 pub(crate) struct SledEngine {
     /// `None` only while it is dropped.
@@ -31,7 +40,17 @@ pub(crate) struct SledEngine {
     /// Our own descriptor of sled's only data file, to sync it.
     file: File,
     path: PathBuf,
+    flushes: Mutex<Flushes>,
     failed: AtomicBool,
+}
+
+/// How far the store is durable.
+struct Flushes {
+    /// Where sled keeps the number of the last flush.
+    tree: sled::Tree,
+    witness: Witness,
+    /// The number of the last flush.
+    last: u64,
 }
 
 impl SledEngine {
@@ -46,14 +65,17 @@ impl SledEngine {
         fs::create_dir_all(&path).map_err(io_error)?;
         let db = open_when_unlocked(config)?;
         let file = File::open(path.join("db")).map_err(io_error)?;
+        let flushes = Flushes::open(&db, &path)?;
         if is_new {
             sync_names(&path).map_err(io_error)?;
         }
+        let failed = AtomicBool::new(false);
         Ok(Self {
             db: Some(db),
             file,
             path,
-            failed: AtomicBool::new(false),
+            flushes: Mutex::new(flushes),
+            failed,
         })
     }
 
@@ -61,9 +83,49 @@ impl SledEngine {
         self.db.as_ref().expect("only drop takes the database away")
     }
 
-    fn fail(&self, operation: &'static str, source: sled::Error) -> EngineError {
+    fn fail(
+        &self,
+        operation: &'static str,
+        source: impl Error + Send + Sync + 'static,
+    ) -> EngineError {
         self.failed.store(true, Ordering::Relaxed);
         EngineError::new(operation, source)
+    }
+}
+
+impl Flushes {
+    /// Refuses a store that has less in it than was once durable.
+    fn open(db: &sled::Db, path: &Path) -> Result<Self, OpenError> {
+        let tree = db
+            .open_tree(OWN_TREE)
+            .map_err(|error| refused(path, error))?;
+        let last = tree.get(LAST_FLUSH).map_err(|error| refused(path, error))?;
+        let last = match last.as_deref().map(<[u8; 8]>::try_from) {
+            None => 0,
+            Some(Ok(number)) => u64::from_be_bytes(number),
+            Some(Err(source)) => {
+                return Err(OpenError::Corrupt {
+                    path: path.to_owned(),
+                    source: source.into(),
+                });
+            }
+        };
+        let (witness, durable) = Witness::open(path).map_err(|source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        if last < durable {
+            return Err(OpenError::Corrupt {
+                path: path.to_owned(),
+                source: format!("flush {durable} was durable, and flush {last} is the last in it")
+                    .into(),
+            });
+        }
+        Ok(Self {
+            tree,
+            witness,
+            last,
+        })
     }
 }
 
@@ -106,6 +168,10 @@ impl Engine for SledEngine {
     }
 
     fn flush_durable(&self) -> Result<(), EngineError> {
+        let mut flushes = self.flushes.lock();
+        let number = flushes.last + 1;
+        let numbered = flushes.tree.insert(LAST_FLUSH, &number.to_be_bytes());
+        numbered.map_err(|source| self.fail("number a flush", source))?;
         // On Linux sled's flush ends in sync_file_range: the pages are on their way to the device,
         // but neither the file's metadata nor the device's own cache is flushed, so the data does
         // not survive a loss of power (sled issues 1351 and 1452). The fdatasync that is missing
@@ -114,10 +180,13 @@ impl Engine for SledEngine {
         self.db()
             .flush()
             .map_err(|source| self.fail("write out its buffers", source))?;
-        self.file.sync_data().map_err(|source| {
-            self.failed.store(true, Ordering::Relaxed);
-            EngineError::new("sync its file", source)
-        })
+        self.file
+            .sync_data()
+            .map_err(|source| self.fail("sync its file", source))?;
+        let noted = flushes.witness.note(number);
+        noted.map_err(|source| self.fail("note that it is durable", source))?;
+        flushes.last = number;
+        Ok(())
     }
 
     fn size_on_disk(&self) -> Result<u64, EngineError> {
