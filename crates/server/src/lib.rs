@@ -1,1 +1,19 @@
-//! Skeleton.
+//! A member's face to its clients: gRPC services, validation, error mapping, and HTTP endpoints on
+//! one port.
+//!
+//! What this is not: a way to the data. Services read through views and write by proposing; nothing
+//! in here holds a writer.
+
+mod body;
+pub mod compactor;
+mod etcd_server;
+mod http;
+mod id_generator;
+mod metrics;
+mod serve;
+mod v3rpc;
+
+pub use etcd_server::{Config, EtcdServer, RequestError};
+pub use metrics::Metrics;
+
+pub use serve::{ClientService, serve};

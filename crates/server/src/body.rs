@@ -1,0 +1,254 @@
+//! What is watched while a call's bytes pass: the size of its messages, its outcome, and whether its
+//! stream has to end.
+//!
+//! What this is not: a codec. Messages pass as they are.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use api::rpctypes::ErrorCode;
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tonic::{Code, Status};
+
+use crate::metrics::CallMetrics;
+
+/// Flag and length before each message.
+const PREFIX_BYTES: usize = 5;
+
+/// Finds the messages in a gRPC body.
+#[derive(Default)]
+struct MessageScanner {
+    prefix: [u8; PREFIX_BYTES],
+    prefix_filled: usize,
+    /// Bytes of the current message that are still to come.
+    message_left: usize,
+}
+
+impl MessageScanner {
+    /// Calls `on_message` with the length of each message that begins in `data`.
+    fn scan<E>(
+        &mut self,
+        mut data: &[u8],
+        mut on_message: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while !data.is_empty() {
+            if self.message_left > 0 {
+                let skipped = self.message_left.min(data.len());
+                self.message_left -= skipped;
+                data = &data[skipped..];
+                continue;
+            }
+            let wanted = (PREFIX_BYTES - self.prefix_filled).min(data.len());
+            let filled = self.prefix_filled + wanted;
+            self.prefix[self.prefix_filled..filled].copy_from_slice(&data[..wanted]);
+            self.prefix_filled = filled % PREFIX_BYTES;
+            data = &data[wanted..];
+            if filled == PREFIX_BYTES {
+                let [_, length @ ..] = self.prefix;
+                self.message_left = u32::from_be_bytes(length) as usize;
+                on_message(self.message_left)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A request's body: counts, and refuses a message that is too large in grpc-go's words.
+pub(crate) struct RequestBody<B> {
+    inner: B,
+    scanner: MessageScanner,
+    message_bytes_max: usize,
+    metrics: CallMetrics,
+}
+
+impl<B> RequestBody<B> {
+    pub(crate) fn new(inner: B, message_bytes_max: usize, metrics: CallMetrics) -> Self {
+        Self {
+            inner,
+            scanner: MessageScanner::default(),
+            message_bytes_max,
+            metrics,
+        }
+    }
+}
+
+impl<B> Body for RequestBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    type Data = Bytes;
+    type Error = tonic::codegen::StdError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            None => return Poll::Ready(None),
+        };
+        if let Some(data) = frame.data_ref() {
+            let (max, metrics) = (this.message_bytes_max, &this.metrics);
+            metrics.received_bytes(data.len());
+            let checked = this.scanner.scan(data, |length| {
+                metrics.received_message();
+                if length > max {
+                    Err(too_large(length, max))
+                } else {
+                    Ok(())
+                }
+            });
+            if let Err(status) = checked {
+                return Poll::Ready(Some(Err(status.into())));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+fn too_large(length: usize, max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "grpc: received message larger than max ({length} vs. {max})"
+    ))
+}
+
+/// Says when, and with which error, a stream has to end.
+pub(crate) type StreamEnd = Pin<Box<dyn Future<Output = ErrorCode> + Send>>;
+
+/// A response's body: counts, notes the outcome, and ends the stream when it has to.
+pub(crate) struct ResponseBody {
+    inner: tonic::body::Body,
+    scanner: MessageScanner,
+    metrics: CallMetrics,
+    /// `None` once it has fired, and for calls that end by themselves.
+    end: Option<StreamEnd>,
+    ended: bool,
+}
+
+impl ResponseBody {
+    pub(crate) fn new(
+        inner: tonic::body::Body,
+        metrics: CallMetrics,
+        end: Option<StreamEnd>,
+    ) -> Self {
+        Self {
+            inner,
+            scanner: MessageScanner::default(),
+            metrics,
+            end,
+            ended: false,
+        }
+    }
+
+    fn observe(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            let metrics = &self.metrics;
+            metrics.sent_bytes(data.len());
+            let counted: Result<(), std::convert::Infallible> =
+                self.scanner.scan(data, |_| Ok(metrics.sent_message()));
+            match counted {
+                Ok(()) => {}
+            }
+        } else if let Some(code) = frame.trailers_ref().and_then(status_code) {
+            self.metrics.finished(code);
+        }
+    }
+
+    /// The last frame of a stream that has to end.
+    fn end_with(&mut self, error: ErrorCode) -> Frame<Bytes> {
+        self.end = None;
+        self.ended = true;
+        self.metrics.finished(error.wire_code());
+        let mut trailers = HeaderMap::new();
+        if let Err(status) = Status::from(error).add_header(&mut trailers) {
+            unreachable!("etcd's texts are valid in headers: {status}");
+        }
+        Frame::trailers(trailers)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut this.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.observe(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(other) => Poll::Ready(other),
+            Poll::Pending => match this.end.as_mut().map(|end| end.as_mut().poll(cx)) {
+                Some(Poll::Ready(error)) => Poll::Ready(Some(Ok(this.end_with(error)))),
+                Some(Poll::Pending) | None => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The outcome that headers or trailers tell.
+pub(crate) fn status_code(headers: &HeaderMap) -> Option<Code> {
+    headers
+        .get(Status::GRPC_STATUS)
+        .map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lengths(chunks: &[&[u8]]) -> Vec<usize> {
+        let mut found = Vec::new();
+        let mut scanner = MessageScanner::default();
+        for chunk in chunks {
+            scanner
+                .scan(chunk, |length| Ok::<(), ()>(found.push(length)))
+                .unwrap();
+        }
+        found
+    }
+
+    #[test]
+    fn messages_are_found_however_they_are_cut() {
+        let wire = b"\0\0\0\0\x02ab\0\0\0\0\0\0\0\0\0\x01c";
+        assert_eq!(lengths(&[wire]), [2, 0, 1]);
+        for cut in 0..wire.len() {
+            assert_eq!(
+                lengths(&[&wire[..cut], &wire[cut..]]),
+                [2, 0, 1],
+                "cut at {cut}"
+            );
+        }
+        let bytes: Vec<&[u8]> = wire.chunks(1).collect();
+        assert_eq!(lengths(&bytes), [2, 0, 1]);
+    }
+}

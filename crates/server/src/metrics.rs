@@ -1,0 +1,594 @@
+//! What is counted, under etcd's names.
+//!
+//! Counters move where things happen: in the layer around gRPC, and in [`crate::EtcdServer`]. Gauges
+//! are read off the member when somebody asks for the metrics. What this is not: a global; the
+//! registry is passed in.
+
+mod process;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use api::version::{CLUSTER_VERSION, ETCD_VERSION, KVORUM_VERSION};
+use apply::{OpReply, Quota, Reply, TxnReply};
+use mvcc::Range;
+use prometheus::{
+    Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use raft::{ProposeError, ReadIndexError};
+use tonic::Code;
+use types::{KeyRange, MemberId};
+
+use crate::EtcdServer;
+use crate::v3rpc::METHODS;
+use process::ProcessMetrics;
+
+/// The codes of gRPC, by number, as grpc-go's metrics call them.
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+/// A member's metrics. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    all: Arc<All>,
+}
+
+struct All {
+    registry: Registry,
+    methods: Vec<Arc<MethodMetrics>>,
+    server: ServerMetrics,
+    store: StoreMetrics,
+    health: HealthMetrics,
+    process: ProcessMetrics,
+    client_received_bytes: IntCounter,
+    client_sent_bytes: IntCounter,
+}
+
+/// The counters of one gRPC method.
+struct MethodMetrics {
+    started: IntCounter,
+    received_messages: IntCounter,
+    sent_messages: IntCounter,
+    /// By code.
+    handled: Vec<IntCounter>,
+}
+
+struct ServerMetrics {
+    has_leader: IntGauge,
+    is_leader: IntGauge,
+    is_learner: IntGauge,
+    leader_changes_seen: IntCounter,
+    proposals_committed: IntGauge,
+    proposals_applied: IntGauge,
+    proposals_pending: IntGauge,
+    proposals_failed: IntCounter,
+    slow_apply: IntCounter,
+    slow_read_indexes: IntCounter,
+    read_indexes_failed: IntCounter,
+    quota_backend_bytes: IntGauge,
+}
+
+struct StoreMetrics {
+    put: IntCounter,
+    delete: IntCounter,
+    txn: IntCounter,
+    range: IntCounter,
+    db_total_size: IntGauge,
+    db_total_size_in_use: IntGauge,
+    keys: IntGauge,
+    current_revision: IntGauge,
+    compact_revision: IntGauge,
+    watch_streams: IntGauge,
+    watchers: IntGauge,
+    slow_watchers: IntGauge,
+    events: IntCounter,
+    pending_events: IntGauge,
+}
+
+struct HealthMetrics {
+    success: IntCounter,
+    failures: IntCounter,
+    checks: IntGaugeVec,
+    checks_total: IntCounterVec,
+}
+
+/// Makes metrics and registers them.
+struct Registrar<'a>(&'a Registry);
+
+impl Registrar<'_> {
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        let counter = IntCounter::new(name, help)?;
+        self.0.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(counters.clone()))?;
+        Ok(counters)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        let gauge = IntGauge::new(name, help)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(gauges.clone()))?;
+        Ok(gauges)
+    }
+}
+
+impl Metrics {
+    /// Registers a member's metrics.
+    pub fn new(registry: &Registry, member: MemberId) -> prometheus::Result<Self> {
+        let registrar = Registrar(registry);
+        register_versions(&registrar, member)?;
+        Ok(Self {
+            all: Arc::new(All {
+                registry: registry.clone(),
+                methods: register_methods(&registrar)?,
+                server: ServerMetrics::register(&registrar)?,
+                store: StoreMetrics::register(&registrar)?,
+                health: HealthMetrics::register(&registrar)?,
+                process: ProcessMetrics::register(registry)?,
+                client_received_bytes: registrar.counter(
+                    "etcd_network_client_grpc_received_bytes_total",
+                    "Bytes received from gRPC clients.",
+                )?,
+                client_sent_bytes: registrar.counter(
+                    "etcd_network_client_grpc_sent_bytes_total",
+                    "Bytes sent to gRPC clients.",
+                )?,
+            }),
+        })
+    }
+
+    /// All metrics as text, read off the member now. Counts keys: call it off the async threads.
+    pub(crate) fn render(&self, server: &EtcdServer) -> prometheus::Result<Vec<u8>> {
+        self.read_gauges(server);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.all.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    fn read_gauges(&self, server: &EtcdServer) {
+        let All {
+            server: of_server,
+            store: of_store,
+            process,
+            ..
+        } = &*self.all;
+        let status = server.node().status();
+        of_server.has_leader.set(status.leader.is_some().into());
+        of_server.is_leader.set(server.is_leader().into());
+        of_server.is_learner.set(status.is_learner.into());
+        of_server
+            .proposals_committed
+            .set(gauge_value(status.committed_index));
+        of_server
+            .proposals_applied
+            .set(gauge_value(status.applied_index));
+        of_server
+            .quota_backend_bytes
+            .set(match server.config().quota {
+                Quota::Bytes(bytes) => gauge_value(bytes),
+                Quota::Unlimited => 0,
+            });
+        let view = server.views().store.view();
+        of_store.current_revision.set(view.revision());
+        of_store.compact_revision.set(view.compact_revision());
+        of_store.db_total_size.set(gauge_value(server.db_size()));
+        of_store
+            .db_total_size_in_use
+            .set(gauge_value(server.views().store.size_in_use()));
+        let keys = Range {
+            keys: KeyRange::all(),
+            at: None,
+            limit: None,
+            count_only: true,
+        };
+        if let Ok(found) = view.range(&keys) {
+            of_store
+                .keys
+                .set(i64::try_from(found.count).unwrap_or(i64::MAX));
+        }
+        process.read();
+    }
+
+    /// The metrics of a call of this method of the table; counts it as started.
+    pub(crate) fn call(&self, method: usize) -> CallMetrics {
+        let metrics = self.all.methods[method].clone();
+        metrics.started.inc();
+        CallMetrics {
+            call: Arc::new(Call {
+                metrics,
+                all: self.clone(),
+                finished: false.into(),
+            }),
+        }
+    }
+
+    /// Counts a proposal as pending while the result lives.
+    pub(crate) fn propose(&self) -> PendingProposal<'_> {
+        self.all.server.proposals_pending.inc();
+        PendingProposal {
+            metrics: &self.all.server,
+        }
+    }
+
+    /// Counts what a command has done to the store.
+    pub(crate) fn applied(&self, reply: &Reply) {
+        let store = &self.all.store;
+        match reply {
+            Reply::Put { .. } => store.put.inc(),
+            Reply::DeleteRange { .. } => store.delete.inc(),
+            Reply::Txn { txn, .. } => {
+                if store.count_ops(txn) > 1 {
+                    store.txn.inc();
+                }
+            }
+            Reply::Done { .. } | Reply::Alarm(_) => {}
+        }
+    }
+
+    /// Counts ranges that were read.
+    pub(crate) fn ranges(&self, count: usize) {
+        self.all.store.range.inc_by(count as u64);
+    }
+
+    /// Counts a request that took long.
+    pub(crate) fn slow_apply(&self) {
+        self.all.server.slow_apply.inc();
+    }
+
+    /// Counts a read index that failed.
+    pub(crate) fn read_index_failed(&self, error: ReadIndexError) {
+        self.all.server.read_indexes_failed.inc();
+        if error == ReadIndexError::Timeout {
+            self.all.server.slow_read_indexes.inc();
+        }
+    }
+
+    /// Counts a new leader.
+    pub(crate) fn leader_changed(&self) {
+        self.all.server.leader_changes_seen.inc();
+    }
+
+    /// Counts an answer of `/health`.
+    pub(crate) fn health_answered(&self, healthy: bool) {
+        let health = &self.all.health;
+        if healthy {
+            health.success.inc()
+        } else {
+            health.failures.inc()
+        }
+    }
+
+    /// Counts a check of `/livez` or `/readyz`.
+    pub(crate) fn health_checked(&self, endpoint: &str, check: &str, passed: bool) {
+        let health = &self.all.health;
+        health
+            .checks
+            .with_label_values(&[endpoint, check])
+            .set(passed.into());
+        let status = if passed { "success" } else { "error" };
+        health
+            .checks_total
+            .with_label_values(&[endpoint, check, status])
+            .inc();
+    }
+
+    /// `etcd_debugging_mvcc_watch_stream_total`.
+    #[must_use]
+    pub fn watch_streams(&self) -> &IntGauge {
+        &self.all.store.watch_streams
+    }
+
+    /// `etcd_debugging_mvcc_watcher_total`.
+    #[must_use]
+    pub fn watchers(&self) -> &IntGauge {
+        &self.all.store.watchers
+    }
+
+    /// `etcd_debugging_mvcc_slow_watcher_total`.
+    #[must_use]
+    pub fn slow_watchers(&self) -> &IntGauge {
+        &self.all.store.slow_watchers
+    }
+
+    /// `etcd_debugging_mvcc_events_total`.
+    #[must_use]
+    pub fn events(&self) -> &IntCounter {
+        &self.all.store.events
+    }
+
+    /// `etcd_debugging_mvcc_pending_events_total`.
+    #[must_use]
+    pub fn pending_events(&self) -> &IntGauge {
+        &self.all.store.pending_events
+    }
+}
+
+impl ServerMetrics {
+    fn register(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            has_leader: registrar.gauge("etcd_server_has_leader", "1 if a leader is known.")?,
+            is_leader: registrar.gauge("etcd_server_is_leader", "1 if this member leads.")?,
+            is_learner: registrar.gauge("etcd_server_is_learner", "1 if it has no vote.")?,
+            leader_changes_seen: registrar
+                .counter("etcd_server_leader_changes_seen_total", "New leaders seen.")?,
+            proposals_committed: registrar.gauge(
+                "etcd_server_proposals_committed_total",
+                "Log entries committed.",
+            )?,
+            proposals_applied: registrar.gauge(
+                "etcd_server_proposals_applied_total",
+                "Log entries applied.",
+            )?,
+            proposals_pending: registrar.gauge(
+                "etcd_server_proposals_pending",
+                "Proposals without an outcome yet.",
+            )?,
+            proposals_failed: registrar.counter(
+                "etcd_server_proposals_failed_total",
+                "Proposals that failed.",
+            )?,
+            slow_apply: registrar.counter(
+                "etcd_server_slow_apply_total",
+                "Requests that took too long.",
+            )?,
+            slow_read_indexes: registrar.counter(
+                "etcd_server_slow_read_indexes_total",
+                "Read indexes not had in time.",
+            )?,
+            read_indexes_failed: registrar.counter(
+                "etcd_server_read_indexes_failed_total",
+                "Read indexes that failed.",
+            )?,
+            quota_backend_bytes: registrar
+                .gauge("etcd_server_quota_backend_bytes", "The quota, in bytes.")?,
+        })
+    }
+}
+
+impl StoreMetrics {
+    fn register(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| registrar.gauge(name, help);
+        let counter = |name: &str, help: &str| registrar.counter(name, help);
+        Ok(Self {
+            put: counter("etcd_mvcc_put_total", "Puts seen by this member.")?,
+            delete: counter("etcd_mvcc_delete_total", "Deletes seen by this member.")?,
+            txn: counter("etcd_mvcc_txn_total", "Transactions seen by this member.")?,
+            range: counter("etcd_mvcc_range_total", "Ranges seen by this member.")?,
+            db_total_size: gauge("etcd_mvcc_db_total_size_in_bytes", "The state on the disk.")?,
+            db_total_size_in_use: gauge(
+                "etcd_mvcc_db_total_size_in_use_in_bytes",
+                "What of the state is not compacted.",
+            )?,
+            keys: gauge("etcd_debugging_mvcc_keys_total", "Keys.")?,
+            current_revision: gauge("etcd_debugging_mvcc_current_revision", "The revision.")?,
+            compact_revision: gauge(
+                "etcd_debugging_mvcc_compact_revision",
+                "The revision up to which history is gone.",
+            )?,
+            watch_streams: gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams.")?,
+            watchers: gauge("etcd_debugging_mvcc_watcher_total", "Watchers.")?,
+            slow_watchers: gauge(
+                "etcd_debugging_mvcc_slow_watcher_total",
+                "Unsynced watchers.",
+            )?,
+            events: counter(
+                "etcd_debugging_mvcc_events_total",
+                "Events sent to watchers.",
+            )?,
+            pending_events: gauge(
+                "etcd_debugging_mvcc_pending_events_total",
+                "Events that wait to be sent.",
+            )?,
+        })
+    }
+
+    /// Counts the operations that a transaction did, and returns how many.
+    fn count_ops(&self, txn: &TxnReply) -> usize {
+        let mut ops = 0;
+        for (_, reply) in &txn.responses {
+            ops += match reply {
+                OpReply::Txn(nested) => self.count_ops(nested),
+                OpReply::Range(_) | OpReply::Put(_) | OpReply::DeleteRange(_) => 1,
+            };
+            match reply {
+                OpReply::Range(_) => self.range.inc(),
+                OpReply::Put(_) => self.put.inc(),
+                OpReply::DeleteRange(_) => self.delete.inc(),
+                OpReply::Txn(_) => {}
+            }
+        }
+        ops
+    }
+}
+
+impl HealthMetrics {
+    fn register(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            success: registrar.counter("etcd_server_health_success", "Passed health checks.")?,
+            failures: registrar.counter("etcd_server_health_failures", "Failed health checks.")?,
+            checks: registrar.gauges(
+                "etcd_server_healthcheck",
+                "The last outcome of each check.",
+                &["type", "name"],
+            )?,
+            checks_total: registrar.counters(
+                "etcd_server_healthchecks_total",
+                "Outcomes of each check.",
+                &["type", "name", "status"],
+            )?,
+        })
+    }
+}
+
+fn register_versions(registrar: &Registrar<'_>, member: MemberId) -> prometheus::Result<()> {
+    for (name, help, label, value) in [
+        (
+            "etcd_server_version",
+            "etcd's version.",
+            "server_version",
+            ETCD_VERSION,
+        ),
+        (
+            "etcd_cluster_version",
+            "The cluster's version.",
+            "cluster_version",
+            CLUSTER_VERSION,
+        ),
+        (
+            "kvorum_version",
+            "kvorum's own version.",
+            "version",
+            KVORUM_VERSION,
+        ),
+        (
+            "etcd_server_id",
+            "This member.",
+            "server_id",
+            &member.to_string(),
+        ),
+    ] {
+        registrar
+            .gauges(name, help, &[label])?
+            .with_label_values(&[value])
+            .set(1);
+    }
+    Ok(())
+}
+
+fn register_methods(registrar: &Registrar<'_>) -> prometheus::Result<Vec<Arc<MethodMetrics>>> {
+    const LABELS: [&str; 3] = ["grpc_method", "grpc_service", "grpc_type"];
+    const HANDLED_LABELS: [&str; 4] = ["grpc_code", "grpc_method", "grpc_service", "grpc_type"];
+    let started = registrar.counters(
+        "grpc_server_started_total",
+        "Calls that were begun.",
+        &LABELS,
+    )?;
+    let handled = registrar.counters(
+        "grpc_server_handled_total",
+        "Calls that ended.",
+        &HANDLED_LABELS,
+    )?;
+    let received = registrar.counters(
+        "grpc_server_msg_received_total",
+        "Messages received.",
+        &LABELS,
+    )?;
+    let sent = registrar.counters("grpc_server_msg_sent_total", "Messages sent.", &LABELS)?;
+    let of_method = |method: &crate::v3rpc::Method| {
+        let (service, name) = method.names();
+        let labels = [name, service, method.kind.label()];
+        let handled = CODES
+            .map(|code| handled.with_label_values(&[code, name, service, method.kind.label()]));
+        Arc::new(MethodMetrics {
+            started: started.with_label_values(&labels),
+            received_messages: received.with_label_values(&labels),
+            sent_messages: sent.with_label_values(&labels),
+            handled: handled.into(),
+        })
+    };
+    Ok(METHODS.iter().map(of_method).collect())
+}
+
+fn gauge_value(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A proposal without an outcome.
+pub(crate) struct PendingProposal<'m> {
+    metrics: &'m ServerMetrics,
+}
+
+impl PendingProposal<'_> {
+    /// Counts it as failed, and hands the reason on.
+    pub(crate) fn failed(&self, error: ProposeError) -> ProposeError {
+        self.metrics.proposals_failed.inc();
+        error
+    }
+}
+
+impl Drop for PendingProposal<'_> {
+    fn drop(&mut self) {
+        self.metrics.proposals_pending.dec();
+    }
+}
+
+/// The metrics of one gRPC call. A call that nobody has called finished when the last clone goes was
+/// canceled by its client.
+#[derive(Clone)]
+pub(crate) struct CallMetrics {
+    call: Arc<Call>,
+}
+
+struct Call {
+    metrics: Arc<MethodMetrics>,
+    all: Metrics,
+    finished: AtomicBool,
+}
+
+impl CallMetrics {
+    pub(crate) fn received_message(&self) {
+        self.call.metrics.received_messages.inc();
+    }
+
+    pub(crate) fn received_bytes(&self, bytes: usize) {
+        self.call.all.all.client_received_bytes.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn sent_message(&self) {
+        self.call.metrics.sent_messages.inc();
+    }
+
+    pub(crate) fn sent_bytes(&self, bytes: usize) {
+        self.call.all.all.client_sent_bytes.inc_by(bytes as u64);
+    }
+
+    /// Notes the outcome; the first one counts.
+    pub(crate) fn finished(&self, code: Code) {
+        self.call.finish(code);
+    }
+}
+
+impl Call {
+    fn finish(&self, code: Code) {
+        if !self.finished.swap(true, Ordering::Relaxed) {
+            self.metrics.handled[code as usize].inc();
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.finish(Code::Cancelled);
+    }
+}

@@ -1,0 +1,189 @@
+//! Every gRPC call passes here: it finds its service, is checked against what its metadata asks for,
+//! is counted, and is ended when it has to (`server/etcdserver/api/v3rpc/interceptor.go`).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use api::encoded::etcdserverpb::auth_server::AuthServer;
+use api::encoded::etcdserverpb::cluster_server::ClusterServer;
+use api::encoded::etcdserverpb::kv_server::KvServer;
+use api::encoded::etcdserverpb::lease_server::LeaseServer;
+use api::encoded::etcdserverpb::maintenance_server::MaintenanceServer;
+use api::encoded::etcdserverpb::watch_server::WatchServer;
+use api::rpctypes::ErrorCode;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
+use tower::Service;
+
+use super::auth::AuthService;
+use super::cluster::ClusterService;
+use super::kv::KvService;
+use super::lease::LeaseService;
+use super::maintenance::MaintenanceService;
+use super::methods::{self, Learner, METHODS, Method, MethodKind};
+use super::watch::WatchService;
+use crate::EtcdServer;
+use crate::body::{RequestBody, ResponseBody, StreamEnd, status_code};
+
+/// What a gRPC message may be larger than the request in it.
+const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// All services of a member. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct GrpcServices {
+    services: Arc<Services>,
+}
+
+struct Services {
+    server: EtcdServer,
+    message_bytes_max: usize,
+    kv: KvServer<KvService>,
+    watch: WatchServer<WatchService>,
+    lease: LeaseServer<LeaseService>,
+    cluster: ClusterServer<ClusterService>,
+    maintenance: MaintenanceServer<MaintenanceService>,
+    auth: AuthServer<AuthService>,
+    health: HealthServer<HealthService>,
+}
+
+impl GrpcServices {
+    /// The services of this member.
+    pub(crate) fn new(server: EtcdServer) -> Self {
+        let max = server
+            .config()
+            .request_bytes_max
+            .saturating_add(MESSAGE_OVERHEAD_BYTES);
+        // Sizes are checked on the way in (`crate::body`), in grpc-go's words; tonic's own check
+        // stands behind it for what a compressed message grows to.
+        let services = Services {
+            kv: KvServer::new(KvService::new(server.clone())).max_decoding_message_size(max),
+            watch: WatchServer::new(WatchService::new(server.clone()))
+                .max_decoding_message_size(max),
+            lease: LeaseServer::new(LeaseService::new(server.clone())),
+            cluster: ClusterServer::new(ClusterService::new(server.clone())),
+            maintenance: MaintenanceServer::new(MaintenanceService::new(server.clone())),
+            auth: AuthServer::new(AuthService::new(server.clone())),
+            // A new reporter says SERVING for the service "", and nothing else is asked for.
+            health: HealthServer::new(HealthService::from_health_reporter(
+                tonic_health::server::HealthReporter::new(),
+            )),
+            message_bytes_max: max,
+            server,
+        };
+        Self {
+            services: Arc::new(services),
+        }
+    }
+
+    /// Answers one call.
+    pub(crate) async fn call<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<tonic::codegen::StdError> + Send,
+    {
+        let path = request.uri().path();
+        let Some(index) = methods::find(path) else {
+            return Status::unimplemented(methods::unknown(path)).into_http();
+        };
+        let method = &METHODS[index];
+        let Services {
+            server,
+            message_bytes_max,
+            ..
+        } = &*self.services;
+        let metrics = server.metrics().call(index);
+        if let Err(error) = admit(server, method, request.headers()) {
+            metrics.finished(error.wire_code());
+            return Status::from(error).into_http();
+        }
+        let end = (method.kind != MethodKind::Unary).then(|| stream_end(server, request.headers()));
+        let request = {
+            let metrics = metrics.clone();
+            request.map(|body| RequestBody::new(body, *message_bytes_max, metrics))
+        };
+        let response = self.dispatch(method, request).await;
+        if let Some(code) = status_code(response.headers()) {
+            metrics.finished(code);
+            return response;
+        }
+        response.map(|body| Body::new(ResponseBody::new(body, metrics, end)))
+    }
+
+    async fn dispatch<B>(&self, method: &Method, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<tonic::codegen::StdError> + Send,
+    {
+        let Services {
+            kv,
+            watch,
+            lease,
+            cluster,
+            maintenance,
+            auth,
+            health,
+            ..
+        } = &*self.services;
+        let response: Result<Response<Body>, Infallible> = match method.names().0 {
+            "etcdserverpb.KV" => kv.clone().call(request).await,
+            "etcdserverpb.Watch" => watch.clone().call(request).await,
+            "etcdserverpb.Lease" => lease.clone().call(request).await,
+            "etcdserverpb.Cluster" => cluster.clone().call(request).await,
+            "etcdserverpb.Maintenance" => maintenance.clone().call(request).await,
+            "etcdserverpb.Auth" => auth.clone().call(request).await,
+            "grpc.health.v1.Health" => health.clone().call(request).await,
+            other => unreachable!("the table of methods has no service {other}"),
+        };
+        match response {
+            Ok(response) => response,
+        }
+    }
+}
+
+/// Refuses what this member cannot answer now.
+fn admit(server: &EtcdServer, method: &Method, metadata: &HeaderMap) -> Result<(), ErrorCode> {
+    let status = server.node().status();
+    if status.is_learner && method.learner == Learner::Refuses {
+        return Err(ErrorCode::NotSupportedForLearner);
+    }
+    let version = metadata.get("client-api-version");
+    if version.is_some_and(|version| std::str::from_utf8(version.as_bytes()).is_err()) {
+        return Err(ErrorCode::InvalidClientAPIVersion);
+    }
+    if requires_leader(metadata) && status.leader.is_none() {
+        return Err(ErrorCode::NoLeader);
+    }
+    Ok(())
+}
+
+fn requires_leader(metadata: &HeaderMap) -> bool {
+    metadata
+        .get("hasleader")
+        .is_some_and(|value| value == "true")
+}
+
+/// Ends a stream when the member stops, and, if the client asked for a leader, when there has been
+/// none for too long.
+fn stream_end(server: &EtcdServer, metadata: &HeaderMap) -> StreamEnd {
+    let stopping = server.stopping().clone();
+    if !requires_leader(metadata) {
+        return Box::pin(async move {
+            stopping.cancelled_owned().await;
+            ErrorCode::Stopped
+        });
+    }
+    let mut losses = server.leader_losses();
+    Box::pin(async move {
+        tokio::select! {
+            () = stopping.cancelled_owned() => ErrorCode::Stopped,
+            lost = losses.changed() => match lost {
+                Ok(()) => ErrorCode::NoLeader,
+                Err(_) => ErrorCode::Stopped,
+            },
+        }
+    })
+}

@@ -1,0 +1,204 @@
+//! The Maintenance service: what an operator asks of one member.
+
+use api::encoded::etcdserverpb::maintenance_server::Maintenance;
+use api::etcdserverpb::alarm_request::AlarmAction as WireAction;
+use api::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
+    DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, StatusRequest,
+    StatusResponse,
+};
+use api::rpctypes::ErrorCode;
+use api::version::{ETCD_VERSION, STORAGE_VERSION};
+use apply::{Alarm, AlarmAction, AlarmKind, AlarmReply, Command, Quota, Reply};
+use mvcc::HashKv;
+use tonic::{Request, Response, Status, async_trait};
+use types::MemberId;
+
+use crate::{EtcdServer, RequestError};
+
+/// Serves what an operator asks.
+pub(crate) struct MaintenanceService {
+    server: EtcdServer,
+}
+
+impl MaintenanceService {
+    /// Serves questions about the member.
+    pub(crate) fn new(server: EtcdServer) -> Self {
+        Self { server }
+    }
+}
+
+#[async_trait]
+impl Maintenance for MaintenanceService {
+    async fn status(
+        &self,
+        _request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(self.server.member_status()))
+    }
+
+    async fn alarm(
+        &self,
+        request: Request<AlarmRequest>,
+    ) -> Result<Response<AlarmResponse>, Status> {
+        let reply = self.server.execute_alarm(request.get_ref()).await?;
+        let alarms = reply
+            .alarms
+            .iter()
+            .map(|alarm| wire_alarm(*alarm))
+            .collect();
+        Ok(Response::new(AlarmResponse {
+            header: Some(self.server.header()),
+            alarms,
+        }))
+    }
+
+    async fn defragment(
+        &self,
+        _request: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
+        // Differs from etcd: segments are rewritten as they empty, so that nothing is left to do
+        // but to make durable what has been done.
+        self.server
+            .persister()
+            .durable()
+            .await
+            .map_err(RequestError::from)?;
+        Ok(Response::new(DefragmentResponse { header: None }))
+    }
+
+    async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        let hash = self.server.hash_kv(None).await?;
+        let header = Some(self.server.header_at(hash.current_revision));
+        Ok(Response::new(HashResponse {
+            header,
+            hash: hash.hash,
+        }))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<HashKvRequest>,
+    ) -> Result<Response<HashKvResponse>, Status> {
+        let revision = Some(request.get_ref().revision).filter(|&revision| revision != 0);
+        let hash = self.server.hash_kv(revision).await?;
+        Ok(Response::new(HashKvResponse {
+            header: Some(self.server.header_at(hash.current_revision)),
+            hash: hash.hash,
+            compact_revision: hash.compact_revision,
+            hash_revision: hash.hash_revision,
+        }))
+    }
+}
+
+impl EtcdServer {
+    fn member_status(&self) -> StatusResponse {
+        let status = self.node().status();
+        let mut errors = Vec::new();
+        if status.leader.is_none() {
+            errors.push(ErrorCode::NoLeader.text().to_owned());
+        }
+        errors.extend(self.views().alarms.list().into_iter().map(alarm_text));
+        StatusResponse {
+            header: Some(self.header()),
+            version: ETCD_VERSION.to_owned(),
+            db_size: wire_size(self.db_size()),
+            leader: status.leader.unwrap_or_default().0,
+            raft_index: status.committed_index,
+            raft_term: status.term,
+            raft_applied_index: status.applied_index,
+            errors,
+            db_size_in_use: wire_size(self.views().store.size_in_use()),
+            is_learner: status.is_learner,
+            storage_version: STORAGE_VERSION.to_owned(),
+            db_size_quota: match self.config().quota {
+                Quota::Bytes(bytes) => wire_size(bytes),
+                Quota::Unlimited => -1,
+            },
+            downgrade_info: Some(DowngradeInfo::default()),
+        }
+    }
+
+    /// Lists alarms here; raises and clears them through the log.
+    async fn execute_alarm(&self, request: &AlarmRequest) -> Result<AlarmReply, RequestError> {
+        let alarm = match AlarmType::try_from(request.alarm) {
+            Ok(AlarmType::Nospace) => Some(AlarmKind::NoSpace),
+            Ok(AlarmType::Corrupt) => Some(AlarmKind::Corrupt),
+            Ok(AlarmType::None) | Err(_) => None,
+        };
+        let action = match WireAction::try_from(request.action) {
+            Ok(WireAction::Activate) => AlarmAction::Activate,
+            Ok(WireAction::Deactivate) => AlarmAction::Deactivate,
+            Ok(WireAction::Get) => AlarmAction::Get,
+            // etcd logs such a request and does nothing.
+            Err(_) => return Ok(AlarmReply::default()),
+        };
+        let member = MemberId(request.member_id);
+        match self
+            .propose(Command::Alarm {
+                action,
+                member,
+                alarm,
+            })
+            .await?
+        {
+            Reply::Alarm(reply) => Ok(reply),
+            other => unreachable!("an alarm is answered as one, not with {other:?}"),
+        }
+    }
+
+    /// Hashes the store, off the async threads.
+    async fn hash_kv(&self, revision: Option<i64>) -> Result<HashKv, RequestError> {
+        let store = self.views().store.clone();
+        let hashing = tokio::task::spawn_blocking(move || store.hash_kv(revision));
+        match hashing.await {
+            Ok(hash) => Ok(hash?),
+            // The runtime is going away, and the member with it.
+            Err(_) => Err(ErrorCode::Stopped.into()),
+        }
+    }
+}
+
+fn wire_alarm(alarm: Alarm) -> AlarmMember {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => AlarmType::Nospace,
+        AlarmKind::Corrupt => AlarmType::Corrupt,
+    };
+    AlarmMember {
+        member_id: alarm.member.0,
+        alarm: kind.into(),
+    }
+}
+
+/// An alarm as Go prints its protobuf.
+fn alarm_text(alarm: Alarm) -> String {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    };
+    match alarm.member.0 {
+        0 => format!("alarm:{kind} "),
+        member => format!("memberID:{member} alarm:{kind} "),
+    }
+}
+
+fn wire_size(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_are_listed_as_go_prints_them() {
+        let alarm = Alarm {
+            member: MemberId(10_276_657_743_932_975_437),
+            kind: AlarmKind::NoSpace,
+        };
+        assert_eq!(
+            alarm_text(alarm),
+            "memberID:10276657743932975437 alarm:NOSPACE "
+        );
+    }
+}
