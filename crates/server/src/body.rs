@@ -29,11 +29,7 @@ struct MessageScanner {
 
 impl MessageScanner {
     /// Calls `on_message` with the length of each message that begins in `data`.
-    fn scan<E>(
-        &mut self,
-        mut data: &[u8],
-        mut on_message: impl FnMut(usize) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn scan(&mut self, mut data: &[u8], mut on_message: impl FnMut(usize)) {
         while !data.is_empty() {
             if self.message_left > 0 {
                 let skipped = self.message_left.min(data.len());
@@ -49,10 +45,9 @@ impl MessageScanner {
             if filled == PREFIX_BYTES {
                 let [_, length @ ..] = self.prefix;
                 self.message_left = u32::from_be_bytes(length) as usize;
-                on_message(self.message_left)?;
+                on_message(self.message_left);
             }
         }
-        Ok(())
     }
 }
 
@@ -95,17 +90,16 @@ where
         };
         if let Some(data) = frame.data_ref() {
             let (max, metrics) = (this.message_bytes_max, &this.metrics);
+            let mut oversize = None;
             metrics.received_bytes(data.len());
-            let checked = this.scanner.scan(data, |length| {
+            this.scanner.scan(data, |length| {
                 metrics.received_message();
                 if length > max {
-                    Err(too_large(length, max))
-                } else {
-                    Ok(())
+                    oversize = Some(length);
                 }
             });
-            if let Err(status) = checked {
-                return Poll::Ready(Some(Err(status.into())));
+            if let Some(length) = oversize {
+                return Poll::Ready(Some(Err(too_large(length, max).into())));
             }
         }
         Poll::Ready(Some(Ok(frame)))
@@ -158,11 +152,7 @@ impl ResponseBody {
         if let Some(data) = frame.data_ref() {
             let metrics = &self.metrics;
             metrics.sent_bytes(data.len());
-            let counted: Result<(), std::convert::Infallible> =
-                self.scanner.scan(data, |_| Ok(metrics.sent_message()));
-            match counted {
-                Ok(()) => {}
-            }
+            self.scanner.scan(data, |_| metrics.sent_message());
         } else if let Some(code) = frame.trailers_ref().and_then(status_code) {
             self.metrics.finished(code);
         }
@@ -230,9 +220,7 @@ mod tests {
         let mut found = Vec::new();
         let mut scanner = MessageScanner::default();
         for chunk in chunks {
-            scanner
-                .scan(chunk, |length| Ok::<(), ()>(found.push(length)))
-                .unwrap();
+            scanner.scan(chunk, |length| found.push(length));
         }
         found
     }
