@@ -1,6 +1,15 @@
-//! Why the group did not do what was asked.
+//! Why the group did not do what was asked, and why a member cannot go on.
 
-/// A command was not, or perhaps not, carried out. The last one is the only one that leaves it open.
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+pub use crate::codec::DecodeError;
+pub use crate::log_store::{CorruptGroup, FlushError, OpenError};
+
+/// A command was not, or perhaps not, carried out. The last three leave it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// There is no leader to ask; nothing was proposed.
@@ -42,8 +51,95 @@ pub enum ReadIndexError {
 
 /// The member could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {}
+pub enum StartError {
+    /// The log could not be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The membership that the state keeps is broken.
+    #[error("the membership in the state is broken")]
+    Membership(#[source] DecodeError),
+    /// The settings contradict each other.
+    #[error("cannot run raft with these settings")]
+    Config(#[source] openraft::ConfigError),
+    /// Raft did not start.
+    #[error("cannot start raft")]
+    Raft(#[source] Arc<dyn Error + Send + Sync>),
+    /// This member is not among those that begin the cluster.
+    #[error("member {member} is not among the initial members")]
+    NotAMember {
+        /// This member.
+        member: types::MemberId,
+    },
+    /// The first entry of the log could not be written.
+    #[error("cannot begin the cluster")]
+    Bootstrap(#[source] Arc<dyn Error + Send + Sync>),
+}
 
 /// The member has to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum Fatal {}
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The log could not be written.
+    #[error("cannot write the raft log")]
+    Log(#[source] Arc<FlushError>),
+    /// A committed entry could not be applied.
+    #[error("cannot apply a committed entry")]
+    Apply(#[source] Arc<apply::Fatal>),
+    /// The state could not be made durable.
+    #[error("cannot persist the state")]
+    Persist(#[source] Arc<apply::Fatal>),
+    /// Raft itself has given up.
+    #[error("raft has stopped")]
+    Raft(#[source] Arc<dyn Error + Send + Sync>),
+}
+
+/// The first reason to stop, for everybody who waits for one. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct FatalCell {
+    reason: Arc<watch::Sender<Option<Fatal>>>,
+}
+
+impl Default for FatalCell {
+    fn default() -> Self {
+        Self {
+            reason: Arc::new(watch::Sender::new(None)),
+        }
+    }
+}
+
+impl FatalCell {
+    /// Sets the reason; later ones are consequences of the first and change nothing.
+    pub(crate) fn set(&self, reason: Fatal) {
+        self.reason.send_if_modified(|first| {
+            let new = first.is_none();
+            if new {
+                *first = Some(reason);
+            }
+            new
+        });
+    }
+
+    /// Waits for a reason.
+    pub(crate) async fn wait(&self) -> Fatal {
+        let mut reason = self.reason.subscribe();
+        let reason = reason.wait_for(Option::is_some).await;
+        reason
+            .ok()
+            .and_then(|reason| reason.clone())
+            .expect("the sender is in self, and waited for one")
+    }
+}
+
+/// Prints an error with everything that caused it.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,8 +1,34 @@
 //! Consensus: a member of a Raft group on openraft, whose state machine is `apply`. The only crate
 //! that names openraft.
+//!
+//! The way of a command: [`Node::propose`] → `proposer` (one entry for what queued) → openraft →
+//! `log_store` (durable) → `state_machine` (applied, published, answered). The way of a read:
+//! [`Node::read_index`] → `read_index`.
+//!
+//! What it is not: it does not know what a command does, and it serves nobody.
 
-mod error;
+mod bootstrap;
+mod codec;
+pub mod error;
+mod leader_duties;
+mod log_cutter;
+mod log_store;
+mod membership;
+mod network;
 mod node;
+mod progress;
+mod proposer;
+mod read_index;
+mod state_machine;
+mod status;
+#[cfg(test)]
+mod storage_suite;
+#[cfg(test)]
+mod testing;
+mod type_config;
+mod watchdog;
 
 pub use error::{Fatal, ProposeError, ReadIndexError, StartError};
-pub use node::{Applied, Config, Node, Peer, Status};
+pub use node::{Config, Node, Peer};
+pub use proposer::Applied;
+pub use status::{Metrics, Status};

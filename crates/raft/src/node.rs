@@ -1,11 +1,38 @@
 //! The handle on this member's part of the group.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use apply::{Command, Persister, Rejection, Reply, StateMachine};
+use apply::{Command, Persister, StateMachine, Views};
+use openraft::SnapshotPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::{OnceCell, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use types::MemberId;
 
-use crate::{Fatal, ProposeError, ReadIndexError, StartError};
+use crate::error::{Fatal, FatalCell, ProposeError, ReadIndexError, StartError};
+use crate::leader_duties::LeaderDuties;
+use crate::log_cutter::LogCutter;
+use crate::log_store::{self, LogHandle};
+use crate::network::Network;
+use crate::progress::Progress;
+use crate::proposer::{self, Applied, ProposeQueue};
+use crate::read_index::ReadIndex;
+use crate::state_machine::{self, Adapter, MachineHandle};
+use crate::status::{Metrics, Status, StatusTask, status};
+use crate::type_config::TypeConfig;
+use crate::{bootstrap, watchdog};
+
+pub(crate) type Raft = openraft::Raft<TypeConfig, Adapter>;
+
+/// What a request may take besides two elections, as in etcd (`config.go`, `ReqTimeout`).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Entries that may be committed and not applied before commands are refused, as in etcd
+/// (`v3_server.go`, `maxGapBetweenApplyAndCommitIndex`).
+const COMMIT_APPLY_GAP_MAX: u64 = 5000;
 
 /// How to run Raft.
 #[derive(Clone, Debug)]
@@ -35,81 +62,295 @@ pub struct Peer {
     pub peer_urls: Vec<String>,
 }
 
-/// A command that was carried out or refused.
-#[derive(Clone, Debug)]
-pub struct Applied {
-    /// What came of it.
-    pub outcome: Result<Reply, Rejection>,
-    /// The term in which it was applied.
-    pub term: u64,
+/// This member's part of the group. Cheap to clone. When the last one is dropped its tasks end,
+/// but only [`Node::stop`] leaves nothing to replay.
+#[derive(Clone)]
+pub struct Node {
+    running: Arc<Running>,
 }
 
-/// Where Raft stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// The leader, if one is known.
-    pub leader: Option<MemberId>,
-    /// The current term.
-    pub term: u64,
-    /// The last committed entry, counted from 1 as etcd does.
-    pub committed_index: u64,
-    /// The last applied entry, counted from 1 as etcd does.
-    pub applied_index: u64,
-    /// Whether this member has no vote.
-    pub is_learner: bool,
+struct Running {
+    config: Config,
+    raft: Raft,
+    queue: ProposeQueue,
+    reads: Arc<ReadIndex>,
+    progress: Arc<Progress>,
+    status: watch::Receiver<Status>,
+    promoted: watch::Receiver<bool>,
+    server: openraft::type_config::alias::WatchReceiverOf<
+        TypeConfig,
+        openraft::metrics::RaftServerMetrics<TypeConfig>,
+    >,
+    log: Arc<LogHandle>,
+    machine: Arc<MachineHandle>,
+    fatal: FatalCell,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    stopped: OnceCell<()>,
 }
 
-/// This member's part of the group. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Node {}
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("member", &self.running.config.member)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Node {
     /// Opens the log in `log`, replays it into `state`, and takes part in elections. Returns as
-    /// soon as requests can be made; [`Node::wait_ready`] waits for a leader.
+    /// soon as requests can be made; [`Node::wait_ready`] waits for a leader. `views` is where the
+    /// leader looks for expired leases.
     pub async fn start(
-        _config: Config,
-        _log: backend::Backend,
-        _state: StateMachine,
-        _persister: Persister,
+        config: Config,
+        log: backend::Backend,
+        state: StateMachine,
+        persister: Persister,
+        views: Views,
     ) -> Result<Self, StartError> {
-        todo!()
+        let progress = Arc::new(Progress::default());
+        let fatal = FatalCell::default();
+        let (store, log) = log_store::open(log, Arc::clone(&progress), fatal.clone())?;
+        let (adapter, machine) = state_machine::adapt(
+            state,
+            persister.clone(),
+            Arc::clone(&progress),
+            fatal.clone(),
+        )
+        .map_err(StartError::Membership)?;
+        let is_pristine = log.is_pristine() && progress.applied() == 0;
+        let settings = Arc::new(settings(&config).validate().map_err(StartError::Config)?);
+        let raft = Raft::new(config.member.0, settings, Network, store, adapter)
+            .await
+            .map_err(|fatal| StartError::Raft(Arc::new(fatal)))?;
+        bootstrap::bootstrap(&raft, &config, is_pristine).await?;
+        let parts = Parts {
+            raft,
+            log: Arc::new(log),
+            machine: Arc::new(machine),
+            progress,
+            fatal,
+        };
+        Ok(Self {
+            running: Arc::new(parts.run(config, persister, views)),
+        })
     }
 
     /// Proposes a command and waits for its outcome on this member.
-    pub async fn propose(&self, _command: Command) -> Result<Applied, ProposeError> {
-        todo!()
+    pub async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
+        let running = &*self.running;
+        if running.progress.behind() > COMMIT_APPLY_GAP_MAX {
+            return Err(ProposeError::TooManyRequests);
+        }
+        let encoded = command.encode();
+        if encoded.len() > running.config.request_bytes_max {
+            return Err(ProposeError::TooLarge);
+        }
+        if running.stop.is_cancelled() {
+            return Err(ProposeError::Stopped);
+        }
+        let outcome = running.queue.push(command, encoded)?;
+        match tokio::time::timeout(running.request_timeout(), outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_stopping)) => Err(ProposeError::Stopped),
+            Err(_elapsed) => Err(ProposeError::Timeout),
+        }
     }
 
     /// Waits until a local read is linearizable: everything committed before the call is applied
     /// here. Calls that wait at the same time share one round.
     pub async fn read_index(&self) -> Result<(), ReadIndexError> {
-        todo!()
+        let ready = self.running.reads.join()?;
+        match tokio::time::timeout(self.running.request_timeout(), ready).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_stopping)) => Err(ReadIndexError::Stopped),
+            Err(_elapsed) => Err(ReadIndexError::Timeout),
+        }
     }
 
-    /// Waits for a leader and for this member to have applied all that was committed.
+    /// Waits for a leader and for this member to have applied all that was committed. Returns
+    /// early when the member stops or cannot go on.
     pub async fn wait_ready(&self) {
-        todo!()
+        let running = &*self.running;
+        let ready = async {
+            if running.raft.wait_for_recovery(None).await.is_err() {
+                return;
+            }
+            let (mut status, mut promoted) = (running.status.clone(), running.promoted.clone());
+            let Ok(led) = status
+                .wait_for(|status| status.leader.is_some())
+                .await
+                .map(|led| *led)
+            else {
+                return;
+            };
+            if led.leader == Some(running.config.member)
+                && promoted.wait_for(|promoted| *promoted).await.is_err()
+            {
+                // The task that promotes has gone: the member stops.
+            }
+        };
+        tokio::select! {
+            () = ready => {}
+            () = running.stop.cancelled() => {}
+            _reason = running.fatal.wait() => {}
+        }
     }
 
     /// Where Raft stands now.
     #[must_use]
     pub fn status(&self) -> Status {
-        todo!()
+        status(
+            self.running.config.member,
+            &self.running.server.borrow_watched(),
+            &self.running.progress,
+        )
     }
 
-    /// Follows [`Node::status`].
+    /// Follows [`Node::status`]: leader, term and membership at once, the indexes a few times a
+    /// second.
     #[must_use]
-    pub fn watch_status(&self) -> tokio::sync::watch::Receiver<Status> {
-        todo!()
+    pub fn watch_status(&self) -> watch::Receiver<Status> {
+        self.running.status.clone()
+    }
+
+    /// What the member has done so far, for its metrics.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let (log_flushes, log_bytes) = self.running.log.flushed();
+        Metrics {
+            proposals_pending: self.running.queue.len() as u64,
+            log_flushes,
+            log_bytes,
+        }
     }
 
     /// Waits until the member cannot go on (a broken disk, a broken log), and says why.
     pub async fn fatal(&self) -> Fatal {
-        todo!()
+        self.running.fatal.wait().await
     }
 
-    /// Stops taking part, and returns when all that was applied is durable.
+    /// Stops taking part, and returns when all that was applied is durable. A second call waits
+    /// for the first.
     pub async fn stop(&self) {
-        todo!()
+        self.running
+            .stopped
+            .get_or_init(|| self.running.stop())
+            .await;
+    }
+}
+
+impl Running {
+    fn request_timeout(&self) -> Duration {
+        REQUEST_TIMEOUT + 2 * self.config.election_timeout
+    }
+
+    async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(%error, "raft did not stop");
+        }
+        if let Err(error) = self.machine.close().await {
+            let error = crate::error::Chain(&error);
+            tracing::error!(%error, "the state was not made durable; the log will be replayed");
+        }
+        self.log.close().await;
+        tracing::info!(member = %self.config.member, "raft has stopped");
+    }
+}
+
+/// What a member is made of, before its tasks run.
+struct Parts {
+    raft: Raft,
+    log: Arc<LogHandle>,
+    machine: Arc<MachineHandle>,
+    progress: Arc<Progress>,
+    fatal: FatalCell,
+}
+
+impl Parts {
+    /// Starts the tasks: all of them are tracked, and end when `stop` is cancelled.
+    fn run(self, config: Config, persister: Persister, views: Views) -> Running {
+        let Self {
+            raft,
+            log,
+            machine,
+            progress,
+            fatal,
+        } = self;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (queue, proposer) = proposer::proposer(raft.clone());
+        tasks.spawn(proposer.run(stop.clone()));
+        let reads = Arc::new(ReadIndex::default());
+        tasks.spawn(Arc::clone(&reads).run(raft.clone(), Arc::clone(&progress), stop.clone()));
+        let (promoted, promoted_now) = watch::channel(false);
+        let duties = LeaderDuties {
+            raft: raft.clone(),
+            views,
+            queue: queue.clone(),
+            election_timeout: config.election_timeout,
+            promoted,
+        };
+        tasks.spawn(duties.run(stop.clone()));
+        let cutter = LogCutter {
+            raft: raft.clone(),
+            log: Arc::clone(&log),
+            progress: Arc::clone(&progress),
+            snapshot_count: config.snapshot_count,
+        };
+        tasks.spawn(cutter.run(stop.clone()));
+        let follow = StatusTask::new(config.member, raft.clone(), Arc::clone(&progress));
+        let status = follow.subscribe();
+        tasks.spawn(follow.run(stop.clone()));
+        tasks.spawn(watchdog::raft(raft.clone(), fatal.clone(), stop.clone()));
+        tasks.spawn(watchdog::persister(persister, fatal.clone(), stop.clone()));
+        tasks.spawn(Arc::clone(&machine).run_clockwork(stop.clone()));
+        let server = raft.server_metrics();
+        let promoted = promoted_now;
+        let stopped = OnceCell::new();
+        Running {
+            config,
+            raft,
+            queue,
+            reads,
+            progress,
+            status,
+            promoted,
+            server,
+            log,
+            machine,
+            fatal,
+            tasks,
+            stop,
+            stopped,
+        }
+    }
+}
+
+/// openraft's settings.
+fn settings(config: &Config) -> openraft::Config {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let election = millis(config.election_timeout);
+    openraft::Config {
+        cluster_name: "kvorum".to_owned(),
+        heartbeat_interval: millis(config.heartbeat_interval),
+        election_timeout_min: election,
+        election_timeout_max: 2 * election,
+        enable_pre_vote: Some(true),
+        // A leader that restarts in its term could write another entry under an index that its
+        // peers already have from it; a new term cannot.
+        enable_leader_restore: Some(false),
+        // The log cutter decides both by what the entries hold.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        ..openraft::Config::default()
     }
 }

@@ -1,0 +1,256 @@
+//! One record of the log: a group of neighbouring entries, packed.
+//!
+//! ```text
+//! key    index of the first entry, u64, big endian
+//! value  version u8, then for each entry: index u64, term u64, kind u8, length u32, payload
+//! ```
+//! The payload of a proposal is its commands, each with its length; that of a membership is the
+//! membership; a blank entry has none. The backend checks a record's checksum before we see it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::EntryPayload;
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::membership;
+use crate::type_config::{Entry, Payload, Proposal, Proposed, log_id};
+
+const GROUP_VERSION: u8 = 1;
+const BLANK: u8 = 0;
+const PROPOSAL: u8 = 1;
+const MEMBERSHIP: u8 = 2;
+
+/// A group's record is closed once it has reached this size. sled stores a value of this size
+/// well; a larger entry has a record to itself.
+pub(super) const GROUP_BYTES: usize = 64 * 1024;
+
+/// A group that is being filled.
+#[derive(Debug)]
+pub(super) struct Group {
+    first: u64,
+    last: u64,
+    out: Writer,
+}
+
+impl Group {
+    pub(super) fn begin(entry: &Entry) -> Self {
+        let index = entry.log_id.index;
+        let mut out = Writer::default();
+        out.u8(GROUP_VERSION);
+        let mut group = Self {
+            first: index,
+            last: index,
+            out,
+        };
+        group.write(entry);
+        group
+    }
+
+    /// Adds an entry if there is room for it.
+    pub(super) fn push(&mut self, entry: &Entry) -> bool {
+        if self.out.written() + payload_len(entry) > GROUP_BYTES {
+            return false;
+        }
+        debug_assert_eq!(entry.log_id.index, self.last + 1, "a group has no holes");
+        self.last = entry.log_id.index;
+        self.write(entry);
+        true
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    pub(super) fn finish(self) -> Bytes {
+        self.out.finish()
+    }
+
+    fn write(&mut self, entry: &Entry) {
+        self.out.u64(entry.log_id.index);
+        self.out.u64(entry.log_id.leader_id.term);
+        match &entry.payload {
+            EntryPayload::Blank => {
+                self.out.u8(BLANK);
+                self.out.len(0);
+            }
+            EntryPayload::Normal(proposal) => {
+                self.out.u8(PROPOSAL);
+                self.out.len(payload_len(entry));
+                for proposed in proposal.commands() {
+                    self.out.bytes(&proposed.encoded);
+                }
+            }
+            EntryPayload::Membership(membership) => {
+                let mut payload = Writer::default();
+                membership::encode(membership, &mut payload);
+                self.out.u8(MEMBERSHIP);
+                self.out.bytes(&payload.finish());
+            }
+        }
+    }
+}
+
+/// Bytes of an entry's commands in the log; those of other entries do not count.
+pub(super) fn payload_len(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.encoded_len() + 4 * proposal.commands().len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
+/// A group of the log cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the raft log is broken at index {index} (record {group} of bucket RaftLog)")]
+pub struct CorruptGroup {
+    /// The record's key.
+    pub group: u64,
+    /// The entry at or before which reading stopped.
+    pub index: u64,
+    /// What is wrong.
+    #[source]
+    pub source: Arc<DecodeError>,
+}
+
+/// The entries of the group at `first`.
+pub(super) fn decode(first: u64, bytes: &[u8]) -> Result<Vec<Entry>, CorruptGroup> {
+    let mut input = Reader::new(bytes);
+    let mut entries = Vec::new();
+    let mut next = first;
+    let corrupt = |index, source| CorruptGroup {
+        group: first,
+        index,
+        source: Arc::new(source),
+    };
+    input
+        .version(GROUP_VERSION)
+        .map_err(|source| corrupt(next, source))?;
+    while !input.is_empty() {
+        let entry = decode_entry(next, &mut input).map_err(|source| corrupt(next, source))?;
+        entries.push(entry);
+        next += 1;
+    }
+    if entries.is_empty() {
+        return Err(corrupt(first, DecodeError::CutOff { missing: 1 }));
+    }
+    Ok(entries)
+}
+
+fn decode_entry(expected: u64, input: &mut Reader<'_>) -> Result<Entry, DecodeError> {
+    let (index, term) = (input.u64()?, input.u64()?);
+    if index != expected {
+        return Err(DecodeError::Index {
+            found: index,
+            expected,
+        });
+    }
+    let kind = input.u8()?;
+    let mut payload = Reader::new(input.bytes()?);
+    let decoded = match kind {
+        BLANK => Payload::Blank,
+        PROPOSAL => Payload::Normal(decode_proposal(&mut payload)?),
+        MEMBERSHIP => Payload::Membership(membership::decode(&mut payload)?),
+        found => return Err(DecodeError::Kind { found }),
+    };
+    payload.end()?;
+    Ok(Entry {
+        log_id: log_id(term, index),
+        payload: decoded,
+    })
+}
+
+fn decode_proposal(input: &mut Reader<'_>) -> Result<Proposal, DecodeError> {
+    let mut commands = Vec::new();
+    while !input.is_empty() {
+        // A copy of its own: a command's keys live on in the index, and must not keep the whole
+        // group in memory.
+        let encoded = Bytes::copy_from_slice(input.bytes()?);
+        let command = apply::Command::decode(&encoded).map_err(|source| DecodeError::Command {
+            position: commands.len(),
+            source,
+        })?;
+        commands.push(Proposed { command, encoded });
+    }
+    Ok(Proposal::new(commands))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::put;
+    use crate::type_config::Membership;
+
+    fn payload() -> impl Strategy<Value = Payload> {
+        let key_value = (
+            prop::collection::vec(any::<u8>(), 1..20),
+            prop::collection::vec(any::<u8>(), 0..200),
+        );
+        prop_oneof![
+            Just(Payload::Blank),
+            prop::collection::vec(key_value, 1..8).prop_map(|kvs| Payload::Normal(Proposal::new(
+                kvs.iter().map(|(key, value)| put(key, value)).collect()
+            ))),
+            any::<u64>().prop_map(|id| Payload::Membership(Membership::new_with_defaults(
+                vec![[id].into()],
+                [id, id ^ 1]
+            ))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn entries_survive_their_group(first in 0_u64..1 << 60, term in any::<u64>(), payloads in prop::collection::vec(payload(), 1..20)) {
+            let entries: Vec<Entry> = (first..)
+                .zip(payloads)
+                .map(|(index, payload)| Entry { log_id: log_id(term, index), payload })
+                .collect();
+            let mut group = Group::begin(&entries[0]);
+            for entry in &entries[1..] {
+                prop_assert!(group.push(entry));
+            }
+            prop_assert_eq!((group.first(), group.last()), (first, first + entries.len() as u64 - 1));
+            prop_assert_eq!(decode(first, &group.finish()).unwrap(), entries);
+        }
+
+        #[test]
+        fn any_bytes_are_entries_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            // Only that it returns: a panic here would be a member that cannot say what is wrong.
+            let version = std::iter::once(GROUP_VERSION).chain(bytes).collect::<Vec<u8>>();
+            prop_assert!(decode(0, &version).is_err() || !version.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_broken_entry_is_named_by_its_index() {
+        let entry = |index| Entry {
+            log_id: log_id(1, index),
+            payload: Payload::Blank,
+        };
+        let mut group = Group::begin(&entry(5));
+        assert!(group.push(&entry(6)));
+        let bytes = group.finish();
+        let error = decode(5, &bytes[..bytes.len() - 1]).unwrap_err();
+        assert_eq!((error.group, error.index), (5, 6));
+        assert_eq!(decode(4, &bytes).unwrap_err().index, 4);
+    }
+
+    #[test]
+    fn a_full_group_refuses_and_one_large_entry_has_its_own() {
+        let large = Payload::Normal(Proposal::new(vec![put(b"k", &vec![7; 2 * GROUP_BYTES])]));
+        let mut group = Group::begin(&Entry {
+            log_id: log_id(1, 0),
+            payload: large.clone(),
+        });
+        assert!(!group.push(&Entry {
+            log_id: log_id(1, 1),
+            payload: large
+        }));
+        assert_eq!(decode(0, &group.finish()).unwrap().len(), 1);
+    }
+}

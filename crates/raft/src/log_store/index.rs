@@ -1,0 +1,155 @@
+//! The log in memory: every entry that is not purged, for reads.
+
+use std::collections::VecDeque;
+use std::ops::{Bound, RangeBounds};
+
+use super::group;
+use crate::type_config::{Entry, LogId, Vote};
+
+/// An entry, and where it ends in the log's bytes since the log was opened.
+#[derive(Clone, Debug)]
+struct Slot {
+    entry: Entry,
+    end: u64,
+}
+
+/// Every entry that is not purged, the vote, and what was purged.
+#[derive(Debug)]
+pub(super) struct Index {
+    slots: VecDeque<Slot>,
+    /// Bytes of commands appended since the log was opened.
+    end: u64,
+    pub(super) purged: Option<LogId>,
+    pub(super) vote: Option<Vote>,
+    pub(super) committed: Option<LogId>,
+}
+
+impl Index {
+    pub(super) fn new(vote: Option<Vote>, committed: Option<LogId>, purged: Option<LogId>) -> Self {
+        Self {
+            slots: VecDeque::new(),
+            end: 0,
+            purged,
+            vote,
+            committed,
+        }
+    }
+
+    pub(super) fn last_log_id(&self) -> Option<LogId> {
+        self.slots
+            .back()
+            .map(|slot| slot.entry.log_id)
+            .or(self.purged)
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        if let Some(last) = self.slots.back() {
+            let next = last.entry.log_id.index + 1;
+            assert_eq!(entry.log_id.index, next, "the log must not have a hole");
+        }
+        self.end += group::payload_len(&entry) as u64;
+        self.slots.push_back(Slot {
+            entry,
+            end: self.end,
+        });
+    }
+
+    /// The entries of `range` that are here. They are cheap to clone.
+    pub(super) fn range(&self, range: &impl RangeBounds<u64>) -> Vec<Entry> {
+        let Some(first) = self.first() else {
+            return Vec::new();
+        };
+        let from = match range.start_bound() {
+            Bound::Included(from) => *from,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(to) => *to,
+            Bound::Unbounded => u64::MAX,
+        };
+        let skip = position(from.saturating_sub(first)).min(self.slots.len());
+        let take = position(to.saturating_sub(from.max(first)));
+        self.slots
+            .iter()
+            .skip(skip)
+            .take(take)
+            .map(|slot| slot.entry.clone())
+            .collect()
+    }
+
+    /// Removes every entry after `last`.
+    pub(super) fn truncate_after(&mut self, last: Option<LogId>) {
+        let keep = last.map_or(0, |last| last.index + 1);
+        while self
+            .slots
+            .back()
+            .is_some_and(|slot| slot.entry.log_id.index >= keep)
+        {
+            self.slots.pop_back();
+        }
+    }
+
+    /// Removes every entry up to and with `upto`.
+    pub(super) fn purge(&mut self, upto: LogId) {
+        if self.purged.is_some_and(|purged| purged >= upto) {
+            return;
+        }
+        while self
+            .slots
+            .front()
+            .is_some_and(|slot| slot.entry.log_id.index <= upto.index)
+        {
+            self.slots.pop_front();
+        }
+        if self.slots.capacity() > 4 * self.slots.len().max(1024) {
+            self.slots.shrink_to(2 * self.slots.len());
+        }
+        self.purged = Some(upto);
+    }
+
+    /// Bytes of commands in the entries after `index`.
+    pub(super) fn bytes_after(&self, index: Option<u64>) -> u64 {
+        let from = match (index, self.first()) {
+            (Some(index), Some(first)) if index >= first => self
+                .slots
+                .get(position(index - first))
+                .map_or(self.end, |slot| slot.end),
+            _ => self.start(),
+        };
+        self.end - from
+    }
+
+    /// Where to cut the log so that up to `upto` no more than `entries` entries and `bytes` bytes
+    /// are left: the last entry to purge. `None` when there are not more.
+    pub(super) fn cut(&self, upto: u64, entries: u64, bytes: u64) -> Option<u64> {
+        let first = self.first()?;
+        let last = upto.min(first + self.slots.len() as u64 - 1);
+        let end = self.slots.get(position(last.checked_sub(first)?))?.end;
+        let by_count = last.checked_sub(entries).filter(|index| *index >= first);
+        let by_bytes = (end - self.start() > bytes).then(|| {
+            let kept = self
+                .slots
+                .partition_point(|slot| end.saturating_sub(slot.end) > bytes);
+            (first + kept as u64).min(last)
+        });
+        by_count.max(by_bytes)
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.slots.front().map(|slot| slot.entry.log_id.index)
+    }
+
+    /// Where the first entry begins in the log's bytes.
+    fn start(&self) -> u64 {
+        self.slots.front().map_or(self.end, |slot| {
+            slot.end - group::payload_len(&slot.entry) as u64
+        })
+    }
+}
+
+/// A distance between indexes as a position; one that does not fit is past every entry.
+fn position(distance: u64) -> usize {
+    usize::try_from(distance).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,156 @@
+//! Memberships: their bytes in the log and in the state, and their members as `apply` knows them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use apply::Member;
+use bytes::Bytes;
+use types::MemberId;
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::type_config::{Membership, PeerNode, StoredMembership, log_id};
+
+/// Bytes of a [`StoredMembership`]: what `apply` keeps beside the applied index.
+const STORED_VERSION: u8 = 1;
+
+/// The members of a membership; joint configurations count a voter of either side as a voter.
+pub(crate) fn members(membership: &Membership) -> Vec<Member> {
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    membership
+        .nodes()
+        .map(|(id, node)| Member {
+            id: MemberId(*id),
+            name: node.name.clone(),
+            peer_urls: node.peer_urls.clone(),
+            client_urls: node.client_urls.clone(),
+            is_learner: !voters.contains(id),
+        })
+        .collect()
+}
+
+pub(crate) fn encode_stored(stored: &StoredMembership) -> Bytes {
+    let mut out = Writer::default();
+    out.u8(STORED_VERSION);
+    out.u8(u8::from(stored.log_id().is_some()));
+    if let Some(id) = stored.log_id() {
+        out.u64(id.leader_id.term);
+        out.u64(id.index);
+    }
+    encode(stored.membership(), &mut out);
+    out.finish()
+}
+
+pub(crate) fn decode_stored(bytes: &[u8]) -> Result<StoredMembership, DecodeError> {
+    let mut input = Reader::new(bytes);
+    input.version(STORED_VERSION)?;
+    let id = match input.u8()? {
+        0 => None,
+        _ => Some(log_id(input.u64()?, input.u64()?)),
+    };
+    let membership = decode(&mut input)?;
+    input.end()?;
+    Ok(StoredMembership::new(id, membership))
+}
+
+pub(crate) fn encode(membership: &Membership, out: &mut Writer) {
+    let configs = membership.get_joint_config();
+    out.len(configs.len());
+    for config in configs {
+        out.len(config.len());
+        for id in config {
+            out.u64(*id);
+        }
+    }
+    out.len(membership.nodes().count());
+    for (id, node) in membership.nodes() {
+        out.u64(*id);
+        out.bytes(node.name.as_bytes());
+        encode_urls(&node.peer_urls, out);
+        encode_urls(&node.client_urls, out);
+    }
+}
+
+pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Membership, DecodeError> {
+    let mut configs = Vec::new();
+    for _ in 0..input.len()? {
+        let mut config = BTreeSet::new();
+        for _ in 0..input.len()? {
+            config.insert(input.u64()?);
+        }
+        configs.push(config);
+    }
+    let mut nodes = BTreeMap::new();
+    for _ in 0..input.len()? {
+        let id = input.u64()?;
+        let node = PeerNode {
+            name: input.string()?,
+            peer_urls: decode_urls(input)?,
+            client_urls: decode_urls(input)?,
+        };
+        nodes.insert(id, node);
+    }
+    Membership::new(configs, nodes).map_err(|source| DecodeError::Membership { source })
+}
+
+fn encode_urls(urls: &[String], out: &mut Writer) {
+    out.len(urls.len());
+    for url in urls {
+        out.bytes(url.as_bytes());
+    }
+}
+
+fn decode_urls(input: &mut Reader<'_>) -> Result<Vec<String>, DecodeError> {
+    let mut urls = Vec::new();
+    for _ in 0..input.len()? {
+        urls.push(input.string()?);
+    }
+    Ok(urls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> PeerNode {
+        PeerNode {
+            name: name.to_owned(),
+            peer_urls: vec![
+                format!("http://{name}:2380"),
+                "http://[::1]:2380".to_owned(),
+            ],
+            client_urls: vec![format!("http://{name}:2379")],
+        }
+    }
+
+    #[test]
+    fn a_joint_membership_with_a_learner_survives_its_bytes() {
+        let nodes: BTreeMap<u64, PeerNode> =
+            (1..=4).map(|id| (id, node(&format!("m{id}")))).collect();
+        let configs = vec![BTreeSet::from([1, 2]), BTreeSet::from([2, 3])];
+        let membership = Membership::new(configs, nodes).unwrap();
+        let stored = StoredMembership::new(Some(log_id(7, 9)), membership);
+        let bytes = encode_stored(&stored);
+        assert_eq!(decode_stored(&bytes).unwrap(), stored);
+        let learners: Vec<u64> = members(stored.membership())
+            .into_iter()
+            .filter(|member| member.is_learner)
+            .map(|member| member.id.0)
+            .collect();
+        assert_eq!(learners, [4]);
+    }
+
+    #[test]
+    fn cut_or_longer_bytes_are_an_error_and_not_a_panic() {
+        let nodes = BTreeMap::from([(1, node("one"))]);
+        let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
+        let bytes = encode_stored(&StoredMembership::new(None, membership));
+        for cut in 0..bytes.len() {
+            assert!(decode_stored(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut longer = bytes.to_vec();
+        longer.push(0);
+        assert!(matches!(
+            decode_stored(&longer),
+            Err(DecodeError::Trailing { bytes: 1 })
+        ));
+    }
+}

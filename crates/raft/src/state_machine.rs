@@ -1,0 +1,359 @@
+//! The adapter between openraft's state machine and `apply`'s.
+//!
+//! openraft hands over the entries that one step of the commit index covers. They are applied in
+//! batches of a bounded number of commands; after each batch `finish_batch` publishes what came of
+//! it (events, then the new view), then [`Progress`] says how far reads may go, and only then the
+//! replies go out: a client that has its reply finds its write in any later read.
+//!
+//! A snapshot in openraft's sense is here no copy of anything: it is the statement "the state is
+//! durable up to this entry", which is all that openraft needs to let the log be purged. Sending a
+//! state to another member will give [`DurableState`] content.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apply::{LogPosition, Persister};
+use futures_util::{Stream, TryStreamExt};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{DecodeError, Fatal, FatalCell};
+use crate::membership;
+use crate::progress::Progress;
+use crate::type_config::{
+    Entry, LogId, Outcomes, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, log_id,
+};
+
+/// Commands applied between two publications. More would keep early replies waiting for late
+/// ones, and a runtime's thread from its other tasks; fewer would publish for nothing.
+const APPLY_BATCH_COMMANDS_MAX: usize = 512;
+
+/// How often the state is asked whether it wants something done.
+const CLOCKWORK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The state and how far it is, under one lock: the adapter applies, the snapshot builder and the
+/// clockwork stage.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    state: apply::StateMachine,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+/// openraft's state machine.
+#[derive(Debug)]
+pub(crate) struct Adapter {
+    machine: Arc<Mutex<Machine>>,
+    durable: DurableStates,
+    progress: Arc<Progress>,
+    /// Dropped with the adapter: openraft's worker has ended then.
+    _alive: oneshot::Sender<()>,
+}
+
+/// What the adapter leaves with the member.
+#[derive(Debug)]
+pub(crate) struct MachineHandle {
+    machine: Arc<Mutex<Machine>>,
+    durable: DurableStates,
+    worker: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// Makes the state durable, and remembers up to where it was the last time. Cheap to clone.
+#[derive(Clone, Debug)]
+struct DurableStates {
+    persister: Persister,
+    last: Arc<Mutex<Option<SnapshotMeta>>>,
+    fatal: FatalCell,
+}
+
+/// A state that is durable. It is on this member's disk; nothing of it is in here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DurableState;
+
+/// Builds a snapshot: makes the state durable.
+#[derive(Debug)]
+pub(crate) struct SnapshotBuilder {
+    machine: Arc<Mutex<Machine>>,
+    durable: DurableStates,
+}
+
+/// Puts openraft's adapter around the state.
+pub(crate) fn adapt(
+    state: apply::StateMachine,
+    persister: Persister,
+    progress: Arc<Progress>,
+    fatal: FatalCell,
+) -> Result<(Adapter, MachineHandle), DecodeError> {
+    let (applied, raw) = state.applied();
+    let membership = match raw {
+        Some(raw) => membership::decode_stored(&raw)?,
+        None => StoredMembership::default(),
+    };
+    let applied = applied.map(|at| log_id(at.term, at.index));
+    progress.apply(applied);
+    let machine = Arc::new(Mutex::new(Machine {
+        state,
+        applied,
+        membership,
+    }));
+    let durable = DurableStates {
+        persister,
+        last: Arc::default(),
+        fatal,
+    };
+    let (alive, worker) = oneshot::channel();
+    let handle = MachineHandle {
+        machine: Arc::clone(&machine),
+        durable: durable.clone(),
+        worker: tokio::sync::Mutex::new(Some(worker)),
+    };
+    Ok((
+        Adapter {
+            machine,
+            durable,
+            progress,
+            _alive: alive,
+        },
+        handle,
+    ))
+}
+
+/// The place of an entry, as `apply` keeps it. The leader's id is not in openraft's log ids when
+/// a term has but one leader.
+fn position(id: LogId) -> LogPosition {
+    LogPosition {
+        term: id.leader_id.term,
+        leader: 0,
+        index: id.index,
+    }
+}
+
+/// Entries that are applied and not yet answered.
+#[derive(Default)]
+struct Batch {
+    commands: usize,
+    replies: Vec<(ApplyResponder<TypeConfig>, Outcomes)>,
+}
+
+impl Machine {
+    fn apply(&mut self, entry: Entry) -> Result<Outcomes, apply::Fatal> {
+        let at = position(entry.log_id);
+        let outcomes = match entry.payload {
+            EntryPayload::Blank => {
+                self.state.skip(at);
+                Vec::new()
+            }
+            EntryPayload::Normal(proposal) => proposal
+                .commands()
+                .iter()
+                .map(|proposed| self.state.apply(at, &proposed.command))
+                .collect::<Result<Outcomes, _>>()?,
+            EntryPayload::Membership(membership) => {
+                let members = membership::members(&membership);
+                self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                let raw = membership::encode_stored(&self.membership);
+                self.state.set_membership(at, members, raw);
+                Vec::new()
+            }
+        };
+        self.applied = Some(entry.log_id);
+        Ok(outcomes)
+    }
+}
+
+impl Adapter {
+    /// Publishes a batch, then answers it.
+    fn finish(&self, batch: &mut Batch) -> Result<(), apply::Fatal> {
+        let applied = {
+            let mut machine = self.machine.lock();
+            machine.state.finish_batch()?;
+            machine.applied
+        };
+        self.progress.apply(applied);
+        batch.commands = 0;
+        for (responder, outcomes) in batch.replies.drain(..) {
+            responder.send(outcomes);
+        }
+        Ok(())
+    }
+
+    fn apply_one(
+        &self,
+        (entry, responder): EntryResponder<TypeConfig>,
+        batch: &mut Batch,
+    ) -> Result<(), apply::Fatal> {
+        let outcomes = self.machine.lock().apply(entry)?;
+        batch.commands += outcomes.len().max(1);
+        if let Some(responder) = responder {
+            batch.replies.push((responder, outcomes));
+        }
+        Ok(())
+    }
+
+    /// Tells everybody that the state is broken.
+    fn broken(&self, error: apply::Fatal) -> io::Error {
+        let error = Arc::new(error);
+        self.durable.fatal.set(Fatal::Apply(Arc::clone(&error)));
+        io::Error::other(error)
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Adapter {
+    type SnapshotData = DurableState;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let machine = self.machine.lock();
+        Ok((machine.applied, machine.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut batch = Batch::default();
+        while let Some(entry) = entries.try_next().await? {
+            self.apply_one(entry, &mut batch)
+                .map_err(|error| self.broken(error))?;
+            if batch.commands >= APPLY_BATCH_COMMANDS_MAX {
+                self.finish(&mut batch)
+                    .map_err(|error| self.broken(error))?;
+                tokio::task::yield_now().await;
+            }
+        }
+        if batch.commands > 0 {
+            self.finish(&mut batch)
+                .map_err(|error| self.broken(error))?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder {
+            machine: Arc::clone(&self.machine),
+            durable: self.durable.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, _: &SnapshotMeta, _: DurableState) -> io::Result<()> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the state of another member cannot be installed",
+        ))
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        let last = self.durable.last.lock().clone();
+        Ok(last.map(|meta| Snapshot {
+            meta,
+            snapshot: DurableState,
+        }))
+    }
+}
+
+impl DurableStates {
+    /// Stages everything that is applied, and waits until it survives a loss of power.
+    async fn make(&self, machine: &Mutex<Machine>) -> Result<SnapshotMeta, Fatal> {
+        let made = self.stage_and_wait(machine).await;
+        made.map_err(|error| {
+            let fatal = Fatal::Persist(Arc::new(error));
+            self.fatal.set(fatal.clone());
+            fatal
+        })
+    }
+
+    async fn stage_and_wait(&self, machine: &Mutex<Machine>) -> Result<SnapshotMeta, apply::Fatal> {
+        let meta = {
+            let mut machine = machine.lock();
+            let at = machine.state.stage_all()?;
+            debug_assert_eq!(at.map(|at| at.index), machine.applied.map(|id| id.index));
+            SnapshotMeta {
+                last_log_id: at.map(|at| log_id(at.term, at.index)),
+                last_membership: machine.membership.clone(),
+            }
+        };
+        self.persister.durable().await?;
+        let mut last = self.last.lock();
+        if last
+            .as_ref()
+            .is_none_or(|last| last.last_log_id <= meta.last_log_id)
+        {
+            *last = Some(meta.clone());
+        }
+        Ok(meta)
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = DurableState;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let meta = self
+            .durable
+            .make(&self.machine)
+            .await
+            .map_err(io::Error::other)?;
+        tracing::debug!(index = ?meta.last_log_id.map(|id| id.index), "the state is durable");
+        Ok(Snapshot {
+            meta,
+            snapshot: DurableState,
+        })
+    }
+}
+
+impl MachineHandle {
+    /// Does what the state wants done from time to time, also without traffic.
+    pub(crate) async fn run_clockwork(self: Arc<Self>, stop: CancellationToken) {
+        let mut look = tokio::time::interval(CLOCKWORK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _at = look.tick() => {}
+            }
+            let mut machine = self.machine.lock();
+            if machine.state.needs_tick()
+                && let Err(error) = machine.state.tick()
+            {
+                self.durable.fatal.set(Fatal::Persist(Arc::new(error)));
+                return;
+            }
+        }
+    }
+
+    /// Waits until openraft has let go of the state machine, then makes everything durable.
+    pub(crate) async fn close(&self) -> Result<(), Fatal> {
+        if let Some(worker) = self.worker.lock().await.take() {
+            let ended = worker.await;
+            debug_assert!(ended.is_err(), "the adapter only ever drops its end");
+        }
+        self.durable.make(&self.machine).await.map(|_meta| ())
+    }
+}
+
+#[cfg(test)]
+impl MachineHandle {
+    /// What a snapshot of a state without keys would make of an empty machine.
+    pub(crate) async fn become_empty_at(&self, meta: &SnapshotMeta) -> io::Result<()> {
+        {
+            let mut machine = self.machine.lock();
+            machine.membership = meta.last_membership.clone();
+            let raw = membership::encode_stored(&machine.membership);
+            let members = membership::members(meta.last_membership.membership());
+            let last = meta.last_log_id.unwrap();
+            machine.state.set_membership(position(last), members, raw);
+            machine.applied = Some(last);
+        }
+        self.durable
+            .make(&self.machine)
+            .await
+            .map(|_meta| ())
+            .map_err(io::Error::other)
+    }
+}

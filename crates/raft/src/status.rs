@@ -1,0 +1,110 @@
+//! Where Raft stands, as `server` shows it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use types::MemberId;
+
+use crate::node::Raft;
+use crate::progress::Progress;
+use crate::type_config::TypeConfig;
+
+/// How often the indexes are looked at for those who follow the status.
+const INDEX_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Where Raft stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The leader, if one is known.
+    pub leader: Option<MemberId>,
+    /// The current term.
+    pub term: u64,
+    /// The last committed entry, counted from 1 as etcd does.
+    pub committed_index: u64,
+    /// The last applied entry, counted from 1 as etcd does.
+    pub applied_index: u64,
+    /// Whether this member has no vote.
+    pub is_learner: bool,
+}
+
+/// What the member has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Commands that wait to be proposed (`etcd_server_proposals_pending`).
+    pub proposals_pending: u64,
+    /// Durable flushes of the log (`etcd_disk_wal_fsync_duration_seconds_count`).
+    pub log_flushes: u64,
+    /// Bytes of commands they held (`etcd_disk_wal_write_bytes_total`).
+    pub log_bytes: u64,
+}
+
+pub(crate) fn status(
+    member: MemberId,
+    server: &RaftServerMetrics<TypeConfig>,
+    progress: &Progress,
+) -> Status {
+    let membership = server.membership_config.membership();
+    // The applied index first: it must not pass the committed one in what is shown.
+    let applied_index = progress.applied();
+    Status {
+        leader: server.current_leader.map(MemberId),
+        term: server.vote.leader_id.term,
+        committed_index: progress.committed(),
+        applied_index,
+        is_learner: membership.get_node(&member.0).is_some()
+            && !membership
+                .get_joint_config()
+                .iter()
+                .any(|voters| voters.contains(&member.0)),
+    }
+}
+
+/// Follows the status.
+pub(crate) struct StatusTask {
+    member: MemberId,
+    raft: Raft,
+    progress: Arc<Progress>,
+    status: watch::Sender<Status>,
+}
+
+impl StatusTask {
+    pub(crate) fn new(member: MemberId, raft: Raft, progress: Arc<Progress>) -> Self {
+        let now = status(member, &raft.server_metrics().borrow_watched(), &progress);
+        Self {
+            member,
+            raft,
+            progress,
+            status: watch::Sender::new(now),
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Runs until the member stops.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut server = self.raft.server_metrics();
+        let mut look = tokio::time::interval(INDEX_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = status(self.member, &server.borrow_watched(), &self.progress);
+            self.status.send_if_modified(|last| {
+                let news = *last != now;
+                *last = now;
+                news
+            });
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = server.changed() => if changed.is_err() { return },
+                _at = look.tick() => {}
+            }
+        }
+    }
+}
