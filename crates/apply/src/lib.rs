@@ -29,3 +29,6 @@ pub use reply::{AlarmReply, DeleteRangeReply, OpReply, PutReply, RangeReply, Rep
 pub use state_machine::{Config, LogPosition, StateMachine, Views, open};
 pub use txn::execute_read_only_txn;
 pub use txn::range::{RangeSource, execute_range};
+
+#[cfg(test)]
+mod tests;

@@ -314,4 +314,14 @@ impl StateMachine {
             finished_compaction,
         })
     }
+
+    #[cfg(test)]
+    pub(crate) fn usage(&self) -> &crate::quota::Usage {
+        &self.applier.usage
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_applied_for_test(&mut self, applied: Option<LogPosition>) {
+        self.applied = applied;
+    }
 }

@@ -1,0 +1,170 @@
+//! What the crate promises, rule by rule, and the same under random logs.
+
+mod alarms;
+mod members;
+mod persistence;
+mod random;
+mod ranges;
+mod txns;
+mod writes;
+
+use std::sync::Arc;
+
+use types::{KeyRange, LeaseId, MemberId, SystemClock};
+
+use crate::*;
+
+pub(super) const MEMBER: MemberId = MemberId(7);
+
+/// A state machine with its views, and the log's next index.
+pub(super) struct Bench {
+    pub(super) machine: StateMachine,
+    pub(super) views: Views,
+    pub(super) persister: Persister,
+    pub(super) next: u64,
+}
+
+pub(super) fn config(quota: Quota) -> Config {
+    let mvcc = mvcc::Config {
+        event_log_bytes_max: 1 << 20,
+    };
+    Config {
+        member: MEMBER,
+        quota,
+        clock: Arc::new(SystemClock),
+        mvcc,
+    }
+}
+
+pub(super) fn open_on(backend: backend::Backend, quota: Quota) -> Bench {
+    let (machine, views, persister) = open(backend, &config(quota)).unwrap();
+    let next = machine.applied().0.map_or(0, |at| at.index + 1);
+    Bench {
+        machine,
+        views,
+        persister,
+        next,
+    }
+}
+
+pub(super) fn bench() -> Bench {
+    open_on(backend::Backend::in_memory(), Quota::Unlimited)
+}
+
+impl Bench {
+    /// Applies without showing it.
+    pub(super) fn apply(&mut self, command: &Command) -> Result<Reply, Rejection> {
+        let at = LogPosition {
+            term: 1,
+            leader: 0,
+            index: self.next,
+        };
+        self.next += 1;
+        let outcome = self.machine.apply(at, command).unwrap();
+        // What is in the log must read back as what was proposed.
+        let encoded = command.encode();
+        assert_eq!(command.encoded_len(), encoded.len());
+        assert_eq!(&Command::decode(&encoded).unwrap(), command);
+        outcome
+    }
+
+    pub(super) fn run(&mut self, command: &Command) -> Result<Reply, Rejection> {
+        let outcome = self.apply(command);
+        self.machine.finish_batch().unwrap();
+        outcome
+    }
+
+    pub(super) fn put(&mut self, key: &str, value: &str) -> i64 {
+        match self.run(&Command::Put(put(key, value))) {
+            Ok(Reply::Put { revision, .. }) => revision,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn txn(&mut self, txn: Txn) -> Result<(i64, TxnReply), Rejection> {
+        match self.run(&Command::Txn(txn))? {
+            Reply::Txn { revision, txn } => Ok((revision, txn)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn grant(&mut self, id: i64) {
+        self.run(&Command::LeaseGrant {
+            id: LeaseId(id),
+            ttl_s: 60,
+        })
+        .unwrap();
+    }
+
+    /// Everything replicated, as one text: equal exactly if the states are.
+    pub(super) fn fingerprint(&mut self) -> String {
+        self.machine.finish_batch().unwrap();
+        let view = self.views.store.view();
+        let mut kvs = Vec::new();
+        view.for_each(|kv| kvs.push(kv.encoded().clone()));
+        let leases: Vec<_> = self
+            .views
+            .leases
+            .list()
+            .into_iter()
+            .map(|id| self.views.leases.get(id))
+            .collect();
+        format!(
+            "{:?} {:?} {kvs:?} {leases:?} {:?} {:?} {:?}",
+            self.machine.applied(),
+            self.views.store.hash_kv(None).unwrap(),
+            self.views.alarms.list(),
+            self.views.cluster.members(),
+            self.machine.usage(),
+        )
+    }
+}
+
+pub(super) fn put(key: &str, value: &str) -> Put {
+    Put {
+        key: key.to_owned().into(),
+        value: PutValue::New(value.to_owned().into()),
+        lease: PutLease::Detach,
+        prev_kv: false,
+    }
+}
+
+pub(super) fn one(key: &str) -> KeyRange {
+    KeyRange::Single(key.to_owned().into())
+}
+
+pub(super) fn span(start: &str, end: &str) -> KeyRange {
+    KeyRange::Range {
+        start: start.to_owned().into(),
+        end: end.to_owned().into(),
+    }
+}
+
+pub(super) fn range(keys: KeyRange) -> RangeOp {
+    RangeOp {
+        keys,
+        at: None,
+        limit: None,
+        sort_target: SortTarget::Key,
+        sort_order: SortOrder::None,
+        keys_only: false,
+        count_only: false,
+        min_mod_revision: None,
+        max_mod_revision: None,
+        min_create_revision: None,
+        max_create_revision: None,
+    }
+}
+
+pub(super) fn delete(keys: KeyRange) -> DeleteRange {
+    DeleteRange {
+        keys,
+        prev_kv: false,
+    }
+}
+
+pub(super) fn keys(kvs: &[mvcc::StoredKv]) -> Vec<String> {
+    kvs.iter()
+        .map(|kv| String::from_utf8_lossy(kv.key()).into_owned())
+        .collect()
+}

@@ -1,0 +1,160 @@
+use std::time::Duration;
+
+use backend::Backend;
+use backend::engine::{FaultyEngine, Loss, MemoryEngine};
+
+use super::*;
+
+fn on(engine: &Arc<FaultyEngine>) -> Bench {
+    let engine: Arc<dyn backend::engine::Engine> = engine.clone();
+    open_on(Backend::with_engine(engine).unwrap(), Quota::Unlimited)
+}
+
+fn fill(b: &mut Bench) {
+    b.grant(5);
+    b.put("a", "1");
+    b.run(&Command::Put(Put {
+        lease: PutLease::Attach(LeaseId(5)),
+        ..put("b", "2")
+    }))
+    .unwrap();
+    b.put("a", "3");
+    b.run(&Command::Compact { revision: 3 }).unwrap();
+    b.run(&Command::DeleteRange(delete(one("a")))).unwrap();
+    let raise = AlarmAction::Activate;
+    let alarm = Some(AlarmKind::NoSpace);
+    b.run(&Command::Alarm {
+        action: raise,
+        member: MEMBER,
+        alarm,
+    })
+    .unwrap();
+    let members = vec![Member {
+        id: MEMBER,
+        name: "m".into(),
+        ..Member::default()
+    }];
+    let at = LogPosition {
+        term: 2,
+        leader: 3,
+        index: b.next,
+    };
+    b.machine.set_membership(at, members, "raw".into());
+    b.next += 1;
+}
+
+#[tokio::test]
+async fn what_is_durable_survives_with_its_position() {
+    let engine = Arc::new(FaultyEngine::new(1));
+    let mut b = on(&engine);
+    fill(&mut b);
+    let fingerprint = b.fingerprint();
+    let position = b.machine.stage_all().unwrap();
+    assert_eq!(position, b.machine.applied().0);
+    b.persister.durable().await.unwrap();
+    let after_crash = Arc::new(engine.crash(Loss::All));
+    let mut b = on(&after_crash);
+    assert_eq!(b.machine.applied().0, position);
+    assert_eq!(b.fingerprint(), fingerprint);
+    assert_eq!(b.views.leases.get(LeaseId(5)).unwrap().keys, ["b"]);
+}
+
+#[tokio::test]
+async fn a_stop_keeps_what_is_staged_and_needs_no_flush() {
+    let engine = Arc::new(FaultyEngine::new(1));
+    let mut b = on(&engine);
+    let flushes = engine.flushes();
+    fill(&mut b);
+    let fingerprint = b.fingerprint();
+    b.machine.stage_all().unwrap();
+    drop(b);
+    assert_eq!(engine.flushes(), flushes);
+    let mut b = on(&Arc::new(engine.crash(Loss::Nothing)));
+    assert_eq!(b.fingerprint(), fingerprint);
+}
+
+#[tokio::test]
+async fn durable_flushes_what_an_earlier_process_left_unflushed() {
+    let engine = Arc::new(FaultyEngine::new(1));
+    let mut b = on(&engine);
+    b.put("a", "1");
+    b.machine.stage_all().unwrap();
+    drop(b);
+    // The same disk, with nothing flushed so far.
+    let mut b = on(&engine);
+    let flushes = engine.flushes();
+    assert_eq!(b.machine.stage_all().unwrap().unwrap().index, 0);
+    b.persister.durable().await.unwrap();
+    assert_eq!(engine.flushes(), flushes + 1);
+    let b = on(&Arc::new(engine.crash(Loss::All)));
+    assert!(b.views.store.view().get(b"a").is_some());
+}
+
+#[tokio::test]
+async fn a_failed_commit_stops_everything() {
+    let engine = Arc::new(FaultyEngine::new(1));
+    let mut b = on(&engine);
+    engine.fail_apply_after(0);
+    b.put("a", "1");
+    b.machine.stage_all().unwrap();
+    assert!(matches!(b.persister.failed().await, Fatal::Write(_)));
+    assert!(matches!(b.persister.durable().await, Err(Fatal::Write(_))));
+    assert!(matches!(b.machine.finish_batch(), Err(Fatal::Write(_))));
+    assert!(matches!(b.machine.stage_all(), Err(Fatal::Write(_))));
+    let at = LogPosition {
+        term: 1,
+        leader: 0,
+        index: b.next,
+    };
+    assert!(matches!(
+        b.machine.apply(at, &Command::Put(put("a", "1"))),
+        Err(Fatal::Write(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_failed_flush_stops_everything() {
+    let engine = Arc::new(FaultyEngine::new(1));
+    let mut b = on(&engine);
+    engine.fail_flush_after(0);
+    b.put("a", "1");
+    b.machine.stage_all().unwrap();
+    assert!(matches!(b.persister.durable().await, Err(Fatal::Write(_))));
+    assert!(matches!(b.machine.tick(), Err(Fatal::Write(_))));
+}
+
+#[tokio::test]
+async fn a_burst_does_not_outrun_the_persister() {
+    let engine = Arc::new(FaultyEngine::new(1));
+    let mut b = on(&engine);
+    let value = "v".repeat(10_000);
+    for i in 0..1000 {
+        b.put(&format!("k{i}"), &value);
+    }
+    b.machine.stage_all().unwrap();
+    b.persister.durable().await.unwrap();
+    assert!(engine.applies() >= 10, "{} batches", engine.applies());
+    let mut after = on(&Arc::new(engine.crash(Loss::All)));
+    assert_eq!(after.fingerprint(), b.fingerprint());
+}
+
+#[tokio::test]
+async fn a_compaction_is_scrubbed_without_traffic() {
+    let mut b = open_on(
+        Backend::with_engine(Arc::new(MemoryEngine::new())).unwrap(),
+        Quota::Unlimited,
+    );
+    for i in 0..2000 {
+        b.put(&format!("k{}", i % 50), "value");
+    }
+    b.run(&Command::Compact { revision: 1900 }).unwrap();
+    for _ in 0..600 {
+        if !b.machine.needs_tick() {
+            break;
+        }
+        b.machine.tick().unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!b.machine.needs_tick());
+    b.views.store.compacted(1900).await;
+}
