@@ -2,7 +2,6 @@
 //!
 //! What this is not: a service. It validates nothing and knows no protobuf.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +15,6 @@ use types::{Clock, ClusterId, LeaseId, MemberId};
 use crate::Metrics;
 use crate::id_generator::IdGenerator;
 
-/// How long a request may take, besides two elections.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A request that takes longer is warned about (etcd's `--warning-apply-duration`).
 const WARNING_APPLY_DURATION: Duration = Duration::from_millis(100);
 /// After so many election timeouts without a leader, streams that ask for one are ended.
@@ -47,12 +44,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// How long a request may take before it is answered with a timeout.
-    #[must_use]
-    pub fn request_timeout(&self) -> Duration {
-        REQUEST_TIMEOUT + 2 * self.election_timeout
-    }
-
     /// The shortest TTL that a lease can have, in seconds: it must outlive an election.
     #[must_use]
     pub fn lease_ttl_min_s(&self) -> i64 {
@@ -192,7 +183,7 @@ impl EtcdServer {
         self.shared.ids.next_lease()
     }
 
-    /// Proposes a command and waits until it is applied here, or for the request timeout.
+    /// Proposes a command and waits until it is applied here, or for Raft's timeout.
     pub async fn propose(&self, command: Command) -> Result<Reply, RequestError> {
         if command.takes_space() && self.is_full() {
             return Err(Rejection::NoSpace.into());
@@ -200,12 +191,8 @@ impl EtcdServer {
         let metrics = self.metrics();
         let pending = metrics.propose();
         let started = self.config().clock.now();
-        let proposed = self.shared.node.propose(command);
-        let applied = match self.in_time(proposed).await {
-            Some(Ok(applied)) => applied,
-            Some(Err(error)) => return Err(pending.failed(error).into()),
-            None => return Err(pending.failed(ProposeError::Timeout).into()),
-        };
+        let proposed = self.shared.node.propose(command).await;
+        let applied = proposed.map_err(|error| pending.failed(error))?;
         self.warn_if_slow(started, "");
         let reply = applied.outcome?;
         metrics.applied(&reply);
@@ -214,15 +201,11 @@ impl EtcdServer {
 
     /// Returns when a local read is linearizable.
     pub async fn read_index(&self) -> Result<(), RequestError> {
-        let read_index = self.in_time(self.shared.node.read_index()).await;
-        let Some(Ok(())) = read_index else {
-            let error = read_index
-                .and_then(Result::err)
-                .unwrap_or(ReadIndexError::Timeout);
+        let read_index = self.shared.node.read_index().await;
+        read_index.map_err(|error| {
             self.metrics().read_index_failed(error);
-            return Err(error.into());
-        };
-        Ok(())
+            error.into()
+        })
     }
 
     /// Warns about a request that began at `started`, if it took long.
@@ -280,12 +263,6 @@ impl EtcdServer {
             .iter()
             .any(|alarm| alarm.kind == AlarmKind::NoSpace)
     }
-
-    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::time::timeout(self.config().request_timeout(), work)
-            .await
-            .ok()
-    }
 }
 
 #[cfg(test)]
@@ -295,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn etcds_default_timings_give_etcds_bounds() {
+    fn etcds_default_timings_give_etcds_shortest_ttl() {
         let config = Config {
             member: MemberId(1),
             cluster: ClusterId(1),
@@ -308,6 +285,5 @@ mod tests {
             clock: Arc::new(SystemClock),
         };
         assert_eq!(config.lease_ttl_min_s(), 2);
-        assert_eq!(config.request_timeout(), Duration::from_secs(7));
     }
 }

@@ -83,6 +83,7 @@ struct ServerMetrics {
     slow_read_indexes: IntCounter,
     read_indexes_failed: IntCounter,
     quota_backend_bytes: IntGauge,
+    wal_write_bytes: IntGauge,
 }
 
 struct StoreMetrics {
@@ -99,7 +100,6 @@ struct StoreMetrics {
     watchers: IntGauge,
     slow_watchers: IntGauge,
     events: IntCounter,
-    pending_events: IntGauge,
 }
 
 struct HealthMetrics {
@@ -217,6 +217,17 @@ impl Metrics {
                 .keys
                 .set(i64::try_from(found.count).unwrap_or(i64::MAX));
         }
+        let watch = server.views().store.watch_counts();
+        of_store
+            .watch_streams
+            .set(gauge_value(watch.streams as u64));
+        of_store.watchers.set(gauge_value(watch.watchers as u64));
+        of_store
+            .slow_watchers
+            .set(gauge_value(watch.slow_watchers as u64));
+        of_server
+            .wal_write_bytes
+            .set(gauge_value(server.node().metrics().log_bytes));
         process.read();
     }
 
@@ -303,34 +314,10 @@ impl Metrics {
             .inc();
     }
 
-    /// `etcd_debugging_mvcc_watch_stream_total`.
-    #[must_use]
-    pub fn watch_streams(&self) -> &IntGauge {
-        &self.all.store.watch_streams
-    }
-
-    /// `etcd_debugging_mvcc_watcher_total`.
-    #[must_use]
-    pub fn watchers(&self) -> &IntGauge {
-        &self.all.store.watchers
-    }
-
-    /// `etcd_debugging_mvcc_slow_watcher_total`.
-    #[must_use]
-    pub fn slow_watchers(&self) -> &IntGauge {
-        &self.all.store.slow_watchers
-    }
-
     /// `etcd_debugging_mvcc_events_total`.
     #[must_use]
     pub fn events(&self) -> &IntCounter {
         &self.all.store.events
-    }
-
-    /// `etcd_debugging_mvcc_pending_events_total`.
-    #[must_use]
-    pub fn pending_events(&self) -> &IntGauge {
-        &self.all.store.pending_events
     }
 }
 
@@ -372,6 +359,10 @@ impl ServerMetrics {
             )?,
             quota_backend_bytes: registrar
                 .gauge("etcd_server_quota_backend_bytes", "The quota, in bytes.")?,
+            wal_write_bytes: registrar.gauge(
+                "etcd_disk_wal_write_bytes_total",
+                "Bytes of commands in the log.",
+            )?,
         })
     }
 }
@@ -405,10 +396,6 @@ impl StoreMetrics {
             events: counter(
                 "etcd_debugging_mvcc_events_total",
                 "Events sent to watchers.",
-            )?,
-            pending_events: gauge(
-                "etcd_debugging_mvcc_pending_events_total",
-                "Events that wait to be sent.",
             )?,
         })
     }

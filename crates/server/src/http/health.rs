@@ -192,7 +192,7 @@ async fn read(server: &EtcdServer, consistency: Consistency) -> Result<(), Strin
         min_create_revision: None,
         max_create_revision: None,
     };
-    let read = server.read_range(&range, consistency).await;
+    let read = server.read_range(range, consistency).await;
     read.map(|_| ())
         .map_err(|error: RequestError| error.code().text().to_owned())
 }

@@ -6,9 +6,10 @@ use api::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
 use api::rpctypes::ErrorCode;
-use apply::{Command, RangeOp, RangeReply, Reply, Txn};
+use apply::{Command, Op, RangeOp, RangeReply, Reply, Txn, TxnReply};
 use mvcc::ReadView;
 use tonic::{Request, Response, Status, async_trait};
+use types::KeyRange;
 
 use super::validate::{Consistency, TxnAccess};
 use super::{reply, validate};
@@ -32,7 +33,7 @@ impl KvService {
                 Reply::Txn { revision, txn } => (revision, txn),
                 other => unreachable!("a transaction is answered as one, not with {other:?}"),
             },
-            TxnAccess::Read(consistency) => server.read_txn(&txn, consistency).await?,
+            TxnAccess::Read(consistency) => server.read_txn(txn, consistency).await?,
         };
         Ok(reply::txn(server.header_at(revision), &txn))
     }
@@ -49,7 +50,7 @@ impl Kv for KvService {
             return Err(ErrorCode::NotSupportedForLearner.into());
         }
         let (range, consistency) = validate::range(request.into_inner())?;
-        let (revision, range) = self.server.read_range(&range, consistency).await?;
+        let (revision, range) = self.server.read_range(range, consistency).await?;
         Ok(Response::new(reply::range(
             self.server.header_at(revision),
             &range,
@@ -109,28 +110,34 @@ impl EtcdServer {
     /// Reads a range, and says at which revision the store was.
     pub(crate) async fn read_range(
         &self,
-        range: &RangeOp,
+        range: RangeOp,
         consistency: Consistency,
     ) -> Result<(i64, RangeReply), RequestError> {
         let started = self.config().clock.now();
         let view = self.read_view(consistency).await?;
-        let reply = apply::execute_range(&view, range)?;
+        let (revision, cost) = (view.revision(), Cost::of(&range));
+        let reply = cost
+            .spend(move || apply::execute_range(&view, &range))
+            .await??;
         self.metrics().ranges(1);
         self.warn_if_slow(started, "read-only range ");
-        Ok((view.revision(), reply))
+        Ok((revision, reply))
     }
 
     async fn read_txn(
         &self,
-        txn: &Txn,
+        txn: Txn,
         consistency: Consistency,
-    ) -> Result<(i64, apply::TxnReply), RequestError> {
+    ) -> Result<(i64, TxnReply), RequestError> {
         let started = self.config().clock.now();
         let view = self.read_view(consistency).await?;
-        let reply = apply::execute_read_only_txn(&view, txn)?;
+        let (revision, cost) = (view.revision(), Cost::of_txn(&txn));
+        let reply = cost
+            .spend(move || apply::execute_read_only_txn(&view, &txn))
+            .await??;
         self.metrics().ranges(reply.responses.len());
         self.warn_if_slow(started, "read-only txn ");
-        Ok((view.revision(), reply))
+        Ok((revision, reply))
     }
 
     /// The store, fresh enough.
@@ -139,5 +146,45 @@ impl EtcdServer {
             self.read_index().await?;
         }
         Ok(self.views().store.view())
+    }
+}
+
+/// Whether a read may hold up an async thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cost {
+    /// Single keys from memory.
+    Light,
+    /// Many keys, or history, which may have to come from the disk.
+    Heavy,
+}
+
+impl Cost {
+    fn of(range: &RangeOp) -> Self {
+        match range.keys {
+            KeyRange::Single(_) if range.at.is_none() => Self::Light,
+            // Even with a limit, every key of the range is counted.
+            _ => Self::Heavy,
+        }
+    }
+
+    fn of_txn(txn: &Txn) -> Self {
+        let mut ops = txn.success.iter().chain(&txn.failure);
+        let light = ops.all(|op| matches!(op, Op::Range(range) if Self::of(range) == Self::Light));
+        if light { Self::Light } else { Self::Heavy }
+    }
+
+    /// Reads here, or where it holds up nobody.
+    async fn spend<T: Send + 'static>(
+        self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, RequestError> {
+        match self {
+            Self::Light => Ok(read()),
+            // The runtime refuses only when it is going away, and the member with it.
+            Self::Heavy => match tokio::task::spawn_blocking(read).await {
+                Ok(result) => Ok(result),
+                Err(_) => Err(ErrorCode::Stopped.into()),
+            },
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The Lease service.
 
+use ::lease::RenewError;
 use api::encoded::etcdserverpb::lease_server::Lease;
 use api::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
@@ -158,7 +159,11 @@ impl EtcdServer {
         let header = Some(self.header());
         // Leadership has to be certain: a leader of the past must not renew.
         self.read_index().await?;
-        let ttl = self.views().renewer.renew(LeaseId(id)).unwrap_or(0);
+        let ttl = match self.views().renewer.renew(LeaseId(id)) {
+            Ok(ttl) => ttl,
+            Err(RenewError::NotFound) => 0,
+            Err(RenewError::NotPrimary) => return Err(ErrorCode::NoLeader.into()),
+        };
         Ok(LeaseKeepAliveResponse { header, id, ttl })
     }
 }
