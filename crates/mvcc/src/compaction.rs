@@ -1,1 +1,237 @@
 //! Dropping history.
+//!
+//! Compaction at revision c makes everything before c unreadable and keeps, of every key, what a
+//! read at c finds. There are three things to do, and only the first has to happen at once:
+//!
+//! ```text
+//!            apply the command          the next stages ...                      ... and later ones
+//!  reads     refused below c            |                                        |
+//!  memory                               | key by key: older versions are         |
+//!                                       | forgotten, their segments count down   |
+//!  disk                                 |                                        | segment by segment:
+//!                                       |                                        | dead ones removed,
+//!                                       |                                        | half dead ones rewritten
+//! ```
+//!
+//! 1. *Refuse.* The compacted revision moves; from the next publication on, reads below it are
+//!    refused. Nothing that is still allowed can see whether the old versions are there or not, so
+//!    the rest may take its time, and does not make the apply path wait.
+//! 2. *Forget.* The index is walked, a bounded number of keys in each step. The [`Mark`] beside each
+//!    key says whether there is anything to drop, so that a key without a past costs a few
+//!    nanoseconds. Each dropped version is counted off in the segment that holds it. When the walk is
+//!    through, the counters are exact, and not one byte of the disk has been read.
+//! 3. *Scrub.* In the order of history: a segment with no live version is removed unread; one with
+//!    some dead ones is read, and written again without them, under the same key; a clean one is not
+//!    touched. Nor is one whose own batch is not committed yet, nor the last one, which is still
+//!    being filled.
+//!
+//! The order matters. Say that a key was written at 2 and deleted at 7, and everything up to 9 is
+//! compacted: neither version counts any more. But whoever finds 2 on the disk without 7 takes the key
+//! for alive. So the version has to go before its tombstone, or with it, and that is also why no dead
+//! version may be left behind to save the writing.
+//!
+//! A version on the disk is dead exactly if it is not in the index, so scrubbing needs no list of what
+//! to remove, and reading a segment as it was before the last scrub does no harm: the same versions
+//! are removed from it again.
+//!
+//! What survives a crash: the scheduled revision is staged in the same batch as everything before
+//! it. On opening, the whole index is rebuilt from what is on the disk and compacted at that revision
+//! in memory; if the finished mark is behind, scrubbing goes on.
+//!
+//! [`Mark`]: crate::tree_index
+
+use std::collections::VecDeque;
+
+use backend::schema::key;
+use backend::{Batch, Bucket};
+use types::Revision;
+
+use crate::config::{COMPACT_KEYS_PER_STEP, SCRUB_BYTES_PER_STEP, SCRUB_SEGMENTS_PER_STEP};
+use crate::segment::{Record, Segment, SegmentBuilder, Segments};
+use crate::tree_index::{Progress, TreeIndex};
+use crate::{StoreError, Writer, meta};
+
+/// What compaction is doing.
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    /// Walking the index; go on at this key.
+    Forget(Box<[u8]>),
+    /// Cleaning these segments.
+    Scrub(VecDeque<Revision>),
+}
+
+/// The compacted revision, and how far the work that follows from it has come.
+#[derive(Debug)]
+pub(crate) struct Compaction {
+    /// -1 before the first one.
+    revision: i64,
+    phase: Phase,
+    /// No batch has the scheduled mark yet.
+    mark_unstaged: bool,
+}
+
+impl Compaction {
+    /// Compacts what was loaded from the disk, as the marks found there say.
+    pub(crate) fn resume(
+        scheduled: Option<i64>,
+        finished: Option<i64>,
+        index: &mut TreeIndex,
+        segments: &mut Segments,
+    ) -> Self {
+        let Some(revision) = scheduled.max(finished) else {
+            return Self {
+                revision: -1,
+                phase: Phase::Idle,
+                mark_unstaged: false,
+            };
+        };
+        let all = index.compact_step(&[], usize::MAX, revision, |dropped| {
+            segments.drop_version(dropped);
+        });
+        debug_assert_eq!(all, Progress::Done);
+        let phase = if scheduled > finished {
+            tracing::info!(revision, "resuming a compaction");
+            Phase::Scrub(segments.dirty().collect())
+        } else {
+            Phase::Idle
+        };
+        Self {
+            revision,
+            phase,
+            mark_unstaged: false,
+        }
+    }
+
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Whether [`Writer::stage`] has anything to do for it.
+    pub(crate) fn is_running(&self) -> bool {
+        self.mark_unstaged || !matches!(self.phase, Phase::Idle)
+    }
+
+    /// The compacted revision as far as the disk is concerned; for the handle that waits for it.
+    pub(crate) fn finished(&self) -> i64 {
+        if self.is_running() { -1 } else { self.revision }
+    }
+
+    /// Compacts at `revision`. One that is still going on is overtaken.
+    pub(crate) fn schedule(&mut self, revision: i64) {
+        debug_assert!(revision > self.revision);
+        *self = Self {
+            revision,
+            phase: Phase::Forget(Box::default()),
+            mark_unstaged: true,
+        };
+    }
+}
+
+impl Writer {
+    /// The next step; says whether the index has changed.
+    pub(crate) fn step_compaction(&mut self, batch: &mut Batch) -> Result<bool, StoreError> {
+        let revision = self.compaction.revision;
+        if std::mem::take(&mut self.compaction.mark_unstaged) {
+            meta::put(batch, meta::SCHEDULED_COMPACT, revision);
+        }
+        if self.shared.compact_revision() < revision {
+            // Readers may still ask for what would be dropped.
+            return Ok(false);
+        }
+        match &mut self.compaction.phase {
+            Phase::Idle => Ok(false),
+            Phase::Forget(from) => {
+                let from = std::mem::take(from);
+                self.forget(&from);
+                Ok(true)
+            }
+            Phase::Scrub(queue) => {
+                let queue = std::mem::take(queue);
+                self.scrub(queue, batch)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Forgets what is compacted of the next keys.
+    fn forget(&mut self, from: &[u8]) {
+        let (segments, revision) = (&mut self.segments, self.compaction.revision);
+        let progress = self
+            .index
+            .compact_step(from, COMPACT_KEYS_PER_STEP, revision, |dropped| {
+                segments.drop_version(dropped);
+            });
+        self.compaction.phase = match progress {
+            Progress::At(key) => Phase::Forget(key),
+            Progress::Done => Phase::Scrub(self.segments.dirty().collect()),
+        };
+    }
+
+    /// Cleans the next segments.
+    fn scrub(
+        &mut self,
+        mut queue: VecDeque<Revision>,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        let persisted = self.shared.log.read().persisted();
+        let mut bytes_left = SCRUB_BYTES_PER_STEP;
+        for _ in 0..SCRUB_SEGMENTS_PER_STEP {
+            let Some((first, info)) = queue
+                .front()
+                .and_then(|first| self.segments.get(*first).map(|info| (*first, *info)))
+            else {
+                break;
+            };
+            if bytes_left == 0 || info.last.main > persisted {
+                break;
+            }
+            queue.pop_front();
+            if info.live == 0 {
+                batch.delete(Bucket::Key, key::encode(first).to_vec());
+                self.segments.remove(first);
+            } else {
+                bytes_left = bytes_left.saturating_sub(info.bytes);
+                self.rewrite(first, batch)?;
+            }
+        }
+        if queue.is_empty() {
+            let revision = self.compaction.revision;
+            meta::put(batch, meta::FINISHED_COMPACT, revision);
+            self.compaction.phase = Phase::Idle;
+            self.shared
+                .scrubbed
+                .send_replace(self.compaction.finished());
+            tracing::info!(revision, "compaction is finished");
+        } else {
+            self.compaction.phase = Phase::Scrub(queue);
+        }
+        Ok(())
+    }
+
+    /// Writes a segment again without its dead versions.
+    fn rewrite(&mut self, first: Revision, batch: &mut Batch) -> Result<(), StoreError> {
+        let stored_at = key::encode(first);
+        let Some(value) = self.shared.reader.get(Bucket::Key, &stored_at)? else {
+            return Err(StoreError::Missing { revision: first });
+        };
+        let segment = Segment::decode(&stored_at, &value)?;
+        let mut kept = SegmentBuilder::new();
+        for record in &segment.records {
+            if self
+                .is_live(record)
+                .map_err(|problem| segment.corrupt(problem))?
+            {
+                kept.push(record.revision, record.kind, &record.stored);
+            }
+        }
+        batch.put(Bucket::Key, stored_at.to_vec(), kept.finish());
+        self.segments.rewritten(first);
+        Ok(())
+    }
+
+    fn is_live(&self, record: &Record) -> Result<bool, crate::error::SegmentProblem> {
+        let index = self.index.get(record.key()?);
+        Ok(index.is_some_and(|index| index.holds(record.version())))
+    }
+}

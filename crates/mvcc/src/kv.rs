@@ -1,56 +1,408 @@
 //! A stored key-value: encoded once, when it is applied, and never changed again.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 use types::{LeaseId, Revision};
 
 /// One version of one key. `encoded` is the canonical protobuf of `mvccpb.KeyValue`, byte for byte
 /// what etcd would store; the rest is what kvorum needs to look at without decoding.
 ///
 /// Cloning is cheap.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoredKv {
-    _encoded: Bytes,
+    encoded: Bytes,
+    main: i64,
+    create_revision: i64,
+    version: i64,
+    lease: i64,
+    sub: u32,
+    key_len: u32,
+    value_at: u32,
+    value_len: u32,
 }
 
+/// What a new version is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct KvParts<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+    /// When it is written.
+    pub mod_revision: Revision,
+    /// The main revision at which the key began to exist.
+    pub create_revision: i64,
+    /// How often the key has been written since then, this one included.
+    pub version: i64,
+    /// The lease it is attached to.
+    pub lease: Option<LeaseId>,
+}
+
+/// Bytes are not the canonical encoding of a `mvccpb.KeyValue`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseKvError {
+    /// They end in the middle of a field.
+    #[error("a key-value ends early")]
+    Truncated,
+    /// A field is unknown, out of order, or of another type.
+    #[error("a key-value has an unexpected field tag {tag:#x}")]
+    Tag {
+        /// The tag that was found.
+        tag: u64,
+    },
+    /// It belongs to another revision than the record that holds it.
+    #[error("a key-value of revision {found} is stored at revision {expected}")]
+    Revision {
+        /// The record's main revision.
+        expected: i64,
+        /// The key-value's.
+        found: i64,
+    },
+}
+
+// The tags of `mvccpb.KeyValue`: field number and wire type.
+const KEY: u8 = 1 << 3 | 2;
+const CREATE_REVISION: u8 = 2 << 3;
+const MOD_REVISION: u8 = 3 << 3;
+const VERSION: u8 = 4 << 3;
+const VALUE: u8 = 5 << 3 | 2;
+const LEASE: u8 = 6 << 3;
+
 impl StoredKv {
+    /// Encodes a version, in memory of its own: request buffers are not kept alive by it.
+    #[must_use]
+    pub fn new(parts: &KvParts<'_>) -> Self {
+        let lease = parts.lease.map_or(0, |lease| lease.0);
+        let len = bytes_len(parts.key)
+            + int_len(parts.create_revision)
+            + int_len(parts.mod_revision.main)
+            + int_len(parts.version)
+            + bytes_len(parts.value)
+            + int_len(lease);
+        let mut out = Vec::with_capacity(len);
+        put_bytes(&mut out, KEY, parts.key);
+        put_int(&mut out, CREATE_REVISION, parts.create_revision);
+        put_int(&mut out, MOD_REVISION, parts.mod_revision.main);
+        put_int(&mut out, VERSION, parts.version);
+        put_bytes(&mut out, VALUE, parts.value);
+        let value_at = if parts.value.is_empty() {
+            0
+        } else {
+            out.len() - parts.value.len()
+        };
+        put_int(&mut out, LEASE, lease);
+        debug_assert_eq!(
+            out.len(),
+            len,
+            "the length is computed as the fields are written"
+        );
+        Self {
+            encoded: Bytes::from(out),
+            main: parts.mod_revision.main,
+            create_revision: parts.create_revision,
+            version: parts.version,
+            lease,
+            sub: sub_u32(parts.mod_revision.sub),
+            key_len: len_u32(parts.key.len()),
+            value_at: len_u32(value_at),
+            value_len: len_u32(parts.value.len()),
+        }
+    }
+
+    /// What an event says about a deleted key: its name, and when it was deleted.
+    #[must_use]
+    pub fn tombstone(key: &[u8], revision: Revision) -> Self {
+        Self::new(&KvParts {
+            key,
+            value: &[],
+            mod_revision: revision,
+            create_revision: 0,
+            version: 0,
+            lease: None,
+        })
+    }
+
+    /// A version as it was stored at `revision`: the bytes that [`StoredKv::encoded`] gave.
+    pub fn parse(stored: Bytes, revision: Revision) -> Result<Self, ParseKvError> {
+        let mut kv = Self {
+            encoded: Bytes::new(),
+            main: 0,
+            create_revision: 0,
+            version: 0,
+            lease: 0,
+            sub: sub_u32(revision.sub),
+            key_len: 0,
+            value_at: 0,
+            value_len: 0,
+        };
+        let mut rest: &[u8] = &stored;
+        let mut last_tag = 0;
+        while !rest.is_empty() {
+            let tag = varint(&mut rest)?;
+            let known = u8::try_from(tag).ok().filter(|&tag| tag > last_tag);
+            match known {
+                Some(KEY) => kv.key_len = len_u32(skip_bytes(&mut rest)?),
+                Some(CREATE_REVISION) => kv.create_revision = int(&mut rest)?,
+                Some(MOD_REVISION) => kv.main = int(&mut rest)?,
+                Some(VERSION) => kv.version = int(&mut rest)?,
+                Some(VALUE) => {
+                    let value_len = skip_bytes(&mut rest)?;
+                    kv.value_len = len_u32(value_len);
+                    kv.value_at = len_u32(stored.len() - rest.len() - value_len);
+                }
+                Some(LEASE) => kv.lease = int(&mut rest)?,
+                _ => return Err(ParseKvError::Tag { tag }),
+            }
+            last_tag = known.unwrap_or(last_tag);
+        }
+        if kv.main != revision.main {
+            return Err(ParseKvError::Revision {
+                expected: revision.main,
+                found: kv.main,
+            });
+        }
+        kv.encoded = stored;
+        Ok(kv)
+    }
+
+    /// The key in the bytes of a stored version or tombstone; no key is empty.
+    pub(crate) fn parse_key(stored: &[u8]) -> Result<&[u8], ParseKvError> {
+        let mut rest = stored;
+        let tag = varint(&mut rest)?;
+        if tag != u64::from(KEY) {
+            return Err(ParseKvError::Tag { tag });
+        }
+        let after_tag = rest;
+        let len = skip_bytes(&mut rest)?;
+        let key_end = after_tag.len() - rest.len();
+        Ok(&after_tag[key_end - len..key_end])
+    }
+
     /// The message `mvccpb.KeyValue`, encoded.
     #[must_use]
     pub fn encoded(&self) -> &Bytes {
-        todo!()
+        &self.encoded
     }
+
+    /// The message with nothing but the key: what a tombstone is on the disk.
+    #[must_use]
+    pub(crate) fn encoded_key_only(&self) -> &[u8] {
+        &self.encoded[..bytes_len(self.key())]
+    }
+
     /// The key.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        todo!()
+        let len = self.key_len as usize;
+        if len == 0 {
+            return &[];
+        }
+        let start = 1 + encoded_len_varint(u64::from(self.key_len));
+        &self.encoded[start..start + len]
     }
+
     /// The value.
     #[must_use]
     pub fn value(&self) -> &[u8] {
-        todo!()
+        let start = self.value_at as usize;
+        &self.encoded[start..start + self.value_len as usize]
     }
+
     /// When this version was written.
     #[must_use]
     pub fn mod_revision(&self) -> Revision {
-        todo!()
+        Revision::new(self.main, i64::from(self.sub))
     }
+
     /// The main revision at which the key began to exist.
     #[must_use]
     pub fn create_revision(&self) -> i64 {
-        todo!()
+        self.create_revision
     }
+
     /// How often the key has been written since then, from 1.
     #[must_use]
     pub fn version(&self) -> i64 {
-        todo!()
+        self.version
     }
+
     /// The lease it is attached to.
     #[must_use]
     pub fn lease(&self) -> Option<LeaseId> {
-        todo!()
+        (self.lease != 0).then_some(LeaseId(self.lease))
     }
+
     /// The same version without its value (for `keys_only`), encoded.
     #[must_use]
     pub fn encoded_without_value(&self) -> Bytes {
-        todo!()
+        if self.value_len == 0 {
+            return self.encoded.clone();
+        }
+        let value_end = (self.value_at + self.value_len) as usize;
+        let value_field_at = value_end - bytes_len(self.value());
+        if value_end == self.encoded.len() {
+            return self.encoded.slice(..value_field_at);
+        }
+        let mut out = BytesMut::with_capacity(value_field_at + self.encoded.len() - value_end);
+        out.put_slice(&self.encoded[..value_field_at]);
+        out.put_slice(&self.encoded[value_end..]);
+        out.freeze()
+    }
+}
+
+impl std::fmt::Debug for StoredKv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredKv")
+            .field("key", &self.key().escape_ascii().to_string())
+            .field("value_len", &self.value_len)
+            .field("mod_revision", &self.mod_revision())
+            .field("create_revision", &self.create_revision)
+            .field("version", &self.version)
+            .field("lease", &self.lease())
+            .finish()
+    }
+}
+
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).expect("requests are bounded far below 4 GiB")
+}
+
+fn sub_u32(sub: i64) -> u32 {
+    u32::try_from(sub).expect("a transaction has fewer than 2^32 changes")
+}
+
+/// Revisions are i64 in protobuf, and i64 is encoded as the u64 of the same bits.
+#[expect(clippy::cast_sign_loss, reason = "protobuf's own encoding of i64")]
+fn to_wire(value: i64) -> u64 {
+    value as u64
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "protobuf's own encoding of i64")]
+fn from_wire(value: u64) -> i64 {
+    value as i64
+}
+
+fn int_len(value: i64) -> usize {
+    if value == 0 {
+        0
+    } else {
+        1 + encoded_len_varint(to_wire(value))
+    }
+}
+
+fn bytes_len(bytes: &[u8]) -> usize {
+    if bytes.is_empty() {
+        0
+    } else {
+        1 + encoded_len_varint(bytes.len() as u64) + bytes.len()
+    }
+}
+
+fn put_int(out: &mut Vec<u8>, tag: u8, value: i64) {
+    if value != 0 {
+        out.push(tag);
+        encode_varint(to_wire(value), out);
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        out.push(tag);
+        encode_varint(bytes.len() as u64, out);
+        out.extend_from_slice(bytes);
+    }
+}
+
+fn varint(rest: &mut &[u8]) -> Result<u64, ParseKvError> {
+    decode_varint(rest).map_err(
+        #[expect(
+            clippy::map_err_ignore,
+            reason = "prost says nothing beyond that it is malformed"
+        )]
+        |_| ParseKvError::Truncated,
+    )
+}
+
+fn int(rest: &mut &[u8]) -> Result<i64, ParseKvError> {
+    varint(rest).map(from_wire)
+}
+
+/// Steps over a length-delimited field, and says how long it was.
+fn skip_bytes(rest: &mut &[u8]) -> Result<usize, ParseKvError> {
+    let len = varint(rest)?;
+    let len = usize::try_from(len).ok().filter(|&len| len <= rest.len());
+    let len = len.ok_or(ParseKvError::Truncated)?;
+    *rest = &rest[len..];
+    Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use api::mvccpb::KeyValue;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    fn message(kv: &StoredKv) -> KeyValue {
+        KeyValue {
+            key: kv.key().to_vec().into(),
+            value: kv.value().to_vec().into(),
+            create_revision: kv.create_revision(),
+            mod_revision: kv.mod_revision().main,
+            version: kv.version(),
+            lease: kv.lease().map_or(0, |lease| lease.0),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_bytes_are_what_prost_writes_and_parse_back(
+            key in prop::collection::vec(any::<u8>(), 1..200),
+            value in prop::collection::vec(any::<u8>(), 0..300),
+            (main, create, version) in (1..i64::MAX, 1..i64::MAX, 1..i64::MAX),
+            lease in prop::option::of(1..i64::MAX),
+        ) {
+            let kv = StoredKv::new(&KvParts {
+                key: &key, value: &value, mod_revision: Revision::new(main, 3),
+                create_revision: create, version, lease: lease.map(LeaseId),
+            });
+            let message = message(&kv);
+            prop_assert_eq!(&message.key[..], &key[..]);
+            prop_assert_eq!(&message.value[..], &value[..]);
+            prop_assert_eq!(&message.encode_to_vec()[..], &kv.encoded()[..]);
+            let without = KeyValue { value: Default::default(), ..message.clone() };
+            prop_assert_eq!(&without.encode_to_vec()[..], &kv.encoded_without_value()[..]);
+            let only = KeyValue { key: message.key.clone(), ..Default::default() };
+            prop_assert_eq!(&only.encode_to_vec()[..], kv.encoded_key_only());
+            let parsed = StoredKv::parse(kv.encoded().clone(), kv.mod_revision()).unwrap();
+            prop_assert_eq!(format!("{parsed:?}"), format!("{kv:?}"));
+            prop_assert_eq!(parsed.value(), kv.value());
+            prop_assert_eq!(StoredKv::parse_key(kv.encoded()).unwrap(), &key[..]);
+        }
+
+        #[test]
+        fn garbage_is_refused_or_parsed_but_never_a_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let revision = Revision::new(7, 0);
+            if let Ok(kv) = StoredKv::parse(Bytes::from(bytes.clone()), revision) {
+                prop_assert!(kv.key().len() + kv.value().len() <= bytes.len());
+            }
+            let _ = StoredKv::parse_key(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_version_stored_under_another_revision_is_refused() {
+        let kv = StoredKv::tombstone(b"k", Revision::new(5, 0));
+        let refused = StoredKv::parse(kv.encoded().clone(), Revision::new(6, 0));
+        assert_eq!(
+            refused.unwrap_err(),
+            ParseKvError::Revision {
+                expected: 6,
+                found: 5
+            }
+        );
     }
 }

@@ -1,25 +1,36 @@
 //! The revisioned store: every change makes a revision, every revision can be read until it is
 //! compacted, and every change is an event that watchers see.
 
+mod catch_up;
 mod compaction;
+mod config;
 mod error;
 mod event;
 mod event_log;
 mod hash;
 mod history;
+mod key_index;
 mod kv;
+mod meta;
 mod read_view;
+mod restore;
+mod segment;
+mod shared;
 mod store;
+mod tree_index;
 mod watchable_store;
+mod watcher;
 mod write_txn;
 
-pub use error::{CompactError, HashError, OpenError, RangeError, StoreError};
+pub use config::Config;
+pub use error::{CompactError, HashError, OpenError, RangeError, SegmentProblem, StoreError};
 pub use event::{Event, EventKind, PrevKv, RevisionEvents};
 pub use hash::HashKv;
-pub use kv::StoredKv;
+pub use kv::{KvParts, ParseKvError, StoredKv};
 pub use read_view::{Range, RangeResult, ReadView};
-pub use store::{Config, Store, Writer, open};
+pub use restore::open;
+pub use store::{Store, Writer};
 pub use watchable_store::{
-    CreateWatchError, EventFilter, WatchBatch, WatchEvents, WatchRequest, WatchStream,
+    CreateWatchError, EventFilter, WatchBatch, WatchCounts, WatchEvents, WatchRequest, WatchStream,
 };
 pub use write_txn::{Deleted, Put, WriteTxn};

@@ -1,51 +1,71 @@
 //! The store: a handle to read and watch, and the one writer.
 
-use crate::history::History;
-use crate::{
-    CompactError, HashError, HashKv, OpenError, PrevKv, RangeError, ReadView, WatchStream, WriteTxn,
-};
+use std::sync::Arc;
 
-/// Bounds of the store.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Bytes of recent events that are kept in memory for watchers.
-    pub event_log_bytes_max: usize,
-}
+use backend::Batch;
+
+use crate::compaction::Compaction;
+use crate::history::{self, History};
+use crate::read_view::Source;
+use crate::segment::Segments;
+use crate::shared::{Shared, Snapshot};
+use crate::tree_index::TreeIndex;
+use crate::{
+    CompactError, HashError, HashKv, PrevKv, RangeError, ReadView, RevisionEvents, StoreError,
+    WatchCounts, WatchStream, WriteTxn, hash, meta,
+};
 
 /// Reads and watches. Cheap to clone; cannot write.
 #[derive(Clone, Debug)]
-pub struct Store {}
+pub struct Store {
+    pub(crate) shared: Arc<Shared>,
+}
 
 /// Writes. There is one; `apply` holds it.
-#[derive(Debug)]
-pub struct Writer {}
-
-/// Loads the store from its backend: everything up to the last batch that was committed.
-pub fn open(_reader: backend::Reader, _config: &Config) -> Result<(Store, Writer), OpenError> {
-    todo!()
+pub struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) index: TreeIndex,
+    pub(crate) revision: i64,
+    pub(crate) segments: Segments,
+    pub(crate) compaction: Compaction,
+    /// Finished transactions that no [`Writer::publish`] has shown yet.
+    unpublished: Vec<Arc<RevisionEvents>>,
+    /// Finished transactions that no [`Writer::stage`] has taken yet.
+    unstaged: Vec<Arc<RevisionEvents>>,
+    unstaged_bytes: usize,
 }
 
 impl Store {
     /// The store as of the last [`Writer::publish`].
     #[must_use]
     pub fn view(&self) -> ReadView {
-        todo!()
+        ReadView { snapshot: self.shared.published.load_full(), shared: self.shared.clone() }
     }
+
     /// A new watch stream with no watchers.
     #[must_use]
     pub fn watch_stream(&self) -> WatchStream {
-        todo!()
+        WatchStream::new(self.clone())
     }
+
+    /// How many watch streams and watchers there are, for metrics.
+    #[must_use]
+    pub fn watch_counts(&self) -> WatchCounts {
+        self.shared.hub.counts()
+    }
+
     /// The hash of all history up to `revision` (`None`: the current one). Reads the whole store:
     /// call it off the async threads.
-    pub fn hash_kv(&self, _revision: Option<i64>) -> Result<HashKv, HashError> {
-        todo!()
+    pub fn hash_kv(&self, revision: Option<i64>) -> Result<HashKv, HashError> {
+        hash::hash_kv(self, revision)
     }
+
     /// Bytes that live and not yet compacted records take (etcd's `dbSizeInUse`).
     #[must_use]
     pub fn size_in_use(&self) -> u64 {
-        todo!()
+        self.shared.size_in_use()
     }
+
     /// The events of the revisions from `from` to `to`, both included, in order: from the event log
     /// where it still has them, else from the disk. Stops after the revision with which
     /// `budget_bytes` is used up, so there is always at least one if there is any.
@@ -54,70 +74,188 @@ impl Store {
     /// cut to the published revision. Reads the disk: call it off the async threads.
     pub(crate) fn history(
         &self,
-        _from: i64,
-        _to: i64,
-        _budget_bytes: usize,
-        _prev: PrevKv,
+        from: i64,
+        to: i64,
+        budget_bytes: usize,
+        prev: PrevKv,
     ) -> Result<History, RangeError> {
-        todo!()
+        history::read(self, from, to, budget_bytes, prev)
     }
+
     /// The published revision.
     #[must_use]
     pub fn revision(&self) -> i64 {
-        todo!()
+        self.shared.published.load().revision
     }
+
     /// History up to here is gone; -1 when nothing was compacted yet.
     #[must_use]
     pub fn compact_revision(&self) -> i64 {
-        todo!()
+        self.shared.compact_revision()
     }
+
     /// Notes that every revision up to `revision` (from [`Writer::stage`]) is committed in the
     /// backend: from now on the event log may forget it. Callable from any thread.
-    pub fn note_persisted(&self, _revision: i64) {
-        todo!()
+    pub fn note_persisted(&self, revision: i64) {
+        // What is evicted is dropped after the lock.
+        let evicted = self.shared.log.write().note_persisted(revision);
+        drop(evicted);
     }
+
     /// Waits until everything below the compaction at `revision` is physically gone.
-    pub async fn compacted(&self, _revision: i64) {
-        todo!()
+    pub async fn compacted(&self, revision: i64) {
+        let mut scrubbed = self.shared.scrubbed.subscribe();
+        let gone = scrubbed.wait_for(|scrubbed| *scrubbed >= revision).await;
+        debug_assert!(gone.is_ok(), "the sender is in `shared`, which this handle keeps");
     }
 }
 
 impl Writer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        snapshot: Snapshot,
+        segments: Segments,
+        compaction: Compaction,
+    ) -> Self {
+        let writer = Self {
+            shared,
+            index: snapshot.index,
+            revision: snapshot.revision,
+            segments,
+            compaction,
+            unpublished: Vec::new(),
+            unstaged: Vec::new(),
+            unstaged_bytes: 0,
+        };
+        writer.note_size();
+        writer
+    }
+
     /// Begins a transaction: everything in it gets one main revision.
     pub fn begin(&mut self) -> WriteTxn<'_> {
-        todo!()
+        WriteTxn::new(self)
     }
+
     /// The revision of the last transaction that changed something (1 at first).
     #[must_use]
     pub fn revision(&self) -> i64 {
-        todo!()
+        self.revision
     }
-    /// Drops history up to `revision` from reads at once, and from the disk bit by bit through
-    /// [`Writer::stage`].
-    pub fn compact(&mut self, _revision: i64) -> Result<(), CompactError> {
-        todo!()
+
+    /// History up to here is gone; -1 when nothing was compacted yet.
+    #[must_use]
+    pub fn compact_revision(&self) -> i64 {
+        self.compaction.revision()
     }
+
+    /// Takes over a transaction that has changed something.
+    pub(crate) fn finish(&mut self, events: Arc<RevisionEvents>) {
+        debug_assert_eq!(events.revision, self.revision + 1);
+        self.revision = events.revision;
+        self.unstaged_bytes += events.events.iter().map(|event| event.stored().len()).sum::<usize>();
+        self.unpublished.push(events.clone());
+        self.unstaged.push(events);
+    }
+
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source {
+            index: &self.index,
+            revision: self.revision,
+            compact_revision: self.compaction.revision(),
+            shared: &self.shared,
+            unpublished: &self.unpublished,
+        }
+    }
+
+    /// Drops history up to `revision` from reads with the next [`Writer::publish`], and from
+    /// memory and disk bit by bit through [`Writer::stage`].
+    pub fn compact(&mut self, revision: i64) -> Result<(), CompactError> {
+        if revision <= self.compaction.revision() {
+            return Err(CompactError::Compacted);
+        }
+        if revision > self.revision {
+            return Err(CompactError::FutureRevision);
+        }
+        self.compaction.schedule(revision);
+        Ok(())
+    }
+
     /// Hands the events since the last call to the watchers, then makes the changes visible to
     /// readers, in that order.
     pub fn publish(&mut self) {
-        todo!()
+        let compacted = self.compaction.revision() > self.shared.compact_revision();
+        if !self.unpublished.is_empty() {
+            let evicted = self.shared.log.write().extend(&self.unpublished);
+            drop(evicted);
+            self.shared.hub.dispatch(&self.unpublished);
+            self.unpublished.clear();
+        }
+        self.shared.publish(self.snapshot());
+        if compacted {
+            self.shared.hub.compacted(self.compaction.revision());
+        }
+        self.note_size();
     }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            index: self.index.clone(),
+            revision: self.revision,
+            compact_revision: self.compaction.revision(),
+        }
+    }
+
+    fn note_size(&self) {
+        self.shared.set_size_in_use(self.segments.live_bytes() + self.unstaged_bytes as u64);
+    }
+
     /// Bytes of records that no [`Writer::stage`] has taken yet.
     #[must_use]
     pub fn unstaged_bytes(&self) -> usize {
-        todo!()
+        self.unstaged_bytes
     }
+
     /// Adds to `batch` all that has changed since the last call: packed segments, compaction
     /// marks, and the next bounded step of physical compaction.
     ///
     /// Returns the revision up to which everything is in this batch or an earlier one; once the
     /// batch is committed, [`Store::note_persisted`] has to be told.
-    pub fn stage(&mut self, _batch: &mut backend::Batch) -> Result<i64, crate::StoreError> {
-        todo!()
+    pub fn stage(&mut self, batch: &mut Batch) -> Result<i64, StoreError> {
+        if !self.unstaged.is_empty() {
+            meta::put(batch, meta::CURRENT_REVISION, self.revision);
+        }
+        for events in self.unstaged.drain(..) {
+            for event in &events.events {
+                self.segments.append(event.version(), event.stored(), batch);
+            }
+        }
+        self.unstaged_bytes = 0;
+        self.segments.stage_open(batch);
+        let index_changed = self.step_compaction(batch)?;
+        if index_changed && self.unpublished.is_empty() {
+            self.shared.publish(self.snapshot());
+        }
+        self.note_size();
+        Ok(self.revision)
     }
-    /// Whether a compaction still has physical work to do.
+
+    /// Whether a compaction still has physical work to do: call [`Writer::stage`] again, after the
+    /// batch of the last call is committed and noted as persisted.
     #[must_use]
     pub fn is_scrubbing(&self) -> bool {
-        todo!()
+        self.compaction.is_running()
     }
 }
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("revision", &self.revision)
+            .field("compact_revision", &self.compaction.revision())
+            .field("unstaged_bytes", &self.unstaged_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,67 @@
 //! Watch streams: many watchers, each a range and a cursor.
+//!
+//! ```text
+//!                 Writer::publish
+//!                       │ dispatch: whole revisions, in order, before readers see them
+//!                 ┌─────▼─────┐   a watcher that does not fit into its stream's queue
+//!                 │    Hub    │   leaves the hub and becomes unsynced
+//!                 │  synced   ├──────────────────────────────┐
+//!                 └─────┬─────┘                              │
+//!       one bounded queue per stream                         ▼
+//!                       │                            ┌───────────────┐
+//!                       ▼                            │   unsynced    │ costs a cursor, no events
+//!                 WatchStream::next ◄────────────────┤  (in stream)  │
+//!                       │         a step of history  └───────┬───────┘
+//!                       ▼         when the client reads      │ cursor past the hub's revision,
+//!                    client                                  │ under the hub's lock
+//!                                    back into the hub ◄─────┘
+//! ```
+//!
+//! It does what etcd's `server/storage/mvcc/watchable_store.go` does, by the same words, but has no
+//! background loop, no victims and no timer. A watcher is in exactly one of two places:
+//!
+//! * **synced**, in the [`Hub`]: `dispatch` looks up who wants each event and puts the revision into
+//!   the queue of that watcher's stream. The queue is bounded in entries and bytes.
+//! * **unsynced**, in its [`WatchStream`]: it has a cursor, the first revision it was not given. It
+//!   gets there by a start revision in the past, or because its stream's queue was full: its place in
+//!   the queue is then taken by a mark, so that what waits before it is handed out first. When
+//!   the client reads, the stream reads a bounded piece of history for those whose turn it is and, once
+//!   all of that is handed out, puts back into the hub whoever has nothing more to read.
+//!
+//! So events of one watcher come in order, once each and without a gap: the queue is in order, a
+//! watcher has either queue or history as its source, and it changes from one to the other at a
+//! revision fixed under the hub's lock. All events of one revision are one item of one batch.
+//!
+//! **Progress** ("you have been given everything up to here") is a mark in the queue, put there under
+//! the hub's lock when no watcher of the stream is unsynced. It comes out behind every event it speaks of.
+//! When it comes out and a watcher has meanwhile fallen behind it or run ahead of it, it is
+//! not handed out but set anew. This is what etcd's issues 15220 and 17507 were about.
+//!
+//! **Compaction** only matters to unsynced watchers: one whose cursor is below the compacted revision is
+//! cancelled when its stream reads the next time.
+//!
+//! Locks: the hub's, then a queue's; neither is held across an await or a read of history.
+
+pub(crate) mod index;
+pub(crate) mod queue;
+mod range_tree;
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
+use parking_lot::{Mutex, MutexGuard};
+use slab::Slab;
 use types::{KeyRange, WatchId};
 
-use crate::{EventKind, PrevKv, RevisionEvents};
+pub use self::stream::WatchStream;
+
+use self::index::{Place, RangeIndex};
+use self::queue::{Pushed, StreamQueue};
+use crate::watcher::{Wanted, Watcher, WatcherKey};
+use crate::{PrevKv, RevisionEvents};
 
 /// Events that a watcher does not want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +116,8 @@ pub enum WatchBatch {
         /// The revision.
         revision: i64,
     },
+    /// History could not be read (the log says why). The stream is of no more use.
+    Failed,
 }
 
 /// Events of one watcher.
@@ -74,53 +133,186 @@ pub struct WatchEvents {
     pub prev_kv: PrevKv,
 }
 
-/// The watchers of one gRPC stream. Dropping it cancels them all.
-#[derive(Debug)]
-pub struct WatchStream {}
+/// How many streams and watchers there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchCounts {
+    /// Open streams.
+    pub streams: usize,
+    /// Watchers of all streams.
+    pub watchers: usize,
+    /// Those of them that are unsynced (etcd's "slow" watchers).
+    pub slow_watchers: usize,
+}
 
-impl WatchStream {
-    /// Makes a watcher. Its events come out of [`WatchStream::next`].
-    pub fn create(&mut self, _request: WatchRequest) -> Result<WatchId, CreateWatchError> {
-        let _ = EventKind::Put;
-        todo!()
+/// Where published events meet the watchers that want them.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    state: Mutex<Synced>,
+    /// A copy of the state's, to be read without the lock.
+    revision: AtomicI64,
+    next_key: AtomicU64,
+    streams: AtomicUsize,
+    watchers: AtomicUsize,
+}
+
+/// The synced watchers.
+#[derive(Debug)]
+pub(crate) struct Synced {
+    /// The last revision that was dispatched.
+    revision: i64,
+    compact_revision: i64,
+    watchers: Slab<SyncedWatcher>,
+    index: RangeIndex,
+    /// Who wants something of the revision that is being dispatched. Empty in between.
+    matched: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct SyncedWatcher {
+    key: WatcherKey,
+    place: Place,
+    /// Nothing before this revision is for it.
+    first: i64,
+    wanted: Wanted,
+    /// Which events of the revision that is being dispatched it wants. Empty in between.
+    places: Vec<u32>,
+    queue: Arc<StreamQueue>,
+}
+
+impl Hub {
+    /// A hub with no watchers; the store is at `revision`.
+    pub(crate) fn new(revision: i64) -> Self {
+        Self {
+            state: Mutex::new(Synced {
+                revision,
+                compact_revision: 0,
+                watchers: Slab::new(),
+                index: RangeIndex::default(),
+                matched: Vec::new(),
+            }),
+            revision: AtomicI64::new(revision),
+            next_key: AtomicU64::new(0),
+            streams: AtomicUsize::new(0),
+            watchers: AtomicUsize::new(0),
+        }
     }
-    /// Removes a watcher; `false` when there is none of that id. No event of it comes after this.
-    pub fn cancel(&mut self, _id: WatchId) -> bool {
-        todo!()
+
+    /// Gives the revisions, which follow on those before, to the watchers that want them. Waits for
+    /// no stream.
+    pub(crate) fn dispatch(&self, revisions: &[Arc<RevisionEvents>]) {
+        let Some(last) = revisions.last() else { return };
+        let mut state = self.state.lock();
+        for revision in revisions {
+            state.dispatch(revision);
+        }
+        // Under the lock, so that it never goes back.
+        self.revision.store(last.revision, Ordering::Release);
     }
-    /// Asks for one [`WatchBatch::Progress`] as soon as every watcher is up to date.
-    pub fn request_progress(&mut self) {
-        todo!()
+
+    /// History up to `revision` is gone: unsynced watchers that still need it are to be cancelled.
+    pub(crate) fn compacted(&self, revision: i64) {
+        let mut state = self.state.lock();
+        state.compact_revision = state.compact_revision.max(revision);
     }
-    /// The revision up to which this watcher has been given everything, or `None` while it lags or
-    /// waits for a future revision (for periodic progress notifications).
-    #[must_use]
-    pub fn synced_revision(&self, _id: WatchId) -> Option<i64> {
-        todo!()
+
+    /// The last revision that was dispatched.
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision.load(Ordering::Acquire)
     }
-    /// The store's revision, for response headers.
-    #[must_use]
-    pub fn revision(&self) -> i64 {
-        todo!()
+
+    /// How many streams and watchers there are.
+    pub(crate) fn counts(&self) -> WatchCounts {
+        let watchers = self.watchers.load(Ordering::Relaxed);
+        let synced = self.state.lock().watchers.len();
+        WatchCounts {
+            streams: self.streams.load(Ordering::Relaxed),
+            watchers,
+            // The two are not read at one moment.
+            slow_watchers: watchers.saturating_sub(synced),
+        }
     }
-    /// The next thing to send. Waits while there is nothing. Safe to drop at any await: nothing is
-    /// lost.
-    pub async fn next(&mut self) -> WatchBatch {
-        todo!()
+
+    fn synced(&self) -> MutexGuard<'_, Synced> {
+        self.state.lock()
+    }
+
+    fn new_key(&self) -> WatcherKey {
+        WatcherKey(self.next_key.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// Every watch stream of a store, as the writer sees them.
-#[derive(Debug)]
-pub(crate) struct Hub {}
-
-impl Hub {
-    /// No streams; the store is at `revision`.
-    pub(crate) fn new(_revision: i64) -> Self {
-        Self {}
+impl Synced {
+    /// Takes a watcher in, which gets everything from revision `first` on: the next one, or later.
+    /// Returns its slot.
+    fn insert(
+        &mut self,
+        key: WatcherKey,
+        watcher: &Watcher,
+        first: i64,
+        queue: &Arc<StreamQueue>,
+    ) -> usize {
+        assert!(first > self.revision, "a synced watcher has nothing to catch up");
+        let entry = self.watchers.vacant_entry();
+        let slot = entry.key();
+        entry.insert(SyncedWatcher {
+            key,
+            place: self.index.insert(&watcher.range, slot),
+            first,
+            wanted: watcher.wanted,
+            places: Vec::new(),
+            queue: Arc::clone(queue),
+        });
+        slot
     }
-    /// Hands out the events of revisions that are about to be visible, in order.
-    pub(crate) fn dispatch(&self, _events: &[Arc<RevisionEvents>]) {}
-    /// History below `revision` cannot be read any more.
-    pub(crate) fn compacted(&self, _revision: i64) {}
+
+    /// Whether the watcher is (still) at this slot.
+    fn holds(&self, slot: usize, key: WatcherKey) -> bool {
+        self.watchers.get(slot).is_some_and(|watcher| watcher.key == key)
+    }
+
+    /// Removes the watcher, unless it has left already.
+    fn remove(&mut self, slot: usize, key: WatcherKey) {
+        if self.holds(slot, key) {
+            self.remove_slot(slot);
+        }
+    }
+
+    fn remove_slot(&mut self, slot: usize) {
+        let place = self.watchers.remove(slot).place;
+        if let Some(moved) = self.index.remove(place) {
+            self.watchers[moved].place = place;
+        }
+        debug_assert_eq!(self.watchers.is_empty(), self.index.is_empty());
+    }
+
+    fn dispatch(&mut self, revision: &Arc<RevisionEvents>) {
+        assert!(revision.revision > self.revision, "revisions are dispatched in order");
+        self.revision = revision.revision;
+        for (event_place, event) in (0u32..).zip(&revision.events) {
+            self.index.matches(event.kv.key(), |slot| {
+                let watcher = &mut self.watchers[slot];
+                if revision.revision < watcher.first || !watcher.wanted.wants(event.kind) {
+                    return;
+                }
+                if watcher.places.is_empty() {
+                    self.matched.push(slot);
+                }
+                watcher.places.push(event_place);
+            });
+        }
+        if self.matched.is_empty() {
+            return;
+        }
+        let bytes = revision.bytes();
+        let mut matched = std::mem::take(&mut self.matched);
+        for slot in matched.drain(..) {
+            let watcher = &mut self.watchers[slot];
+            let places = std::mem::take(&mut watcher.places);
+            let pushed = watcher.queue.push_events(watcher.key, revision, places, bytes);
+            if pushed == Pushed::LeftBehind {
+                self.remove_slot(slot);
+            }
+        }
+        self.matched = matched;
+    }
 }

@@ -1,15 +1,23 @@
 //! One transaction: its changes share a main revision.
 
-use bytes::Bytes;
-use types::{KeyRange, LeaseId};
+use std::sync::Arc;
 
-use crate::{Range, RangeError, RangeResult, StoredKv};
+use bytes::Bytes;
+use types::{KeyRange, LeaseId, Revision};
+
+use crate::key_index::{Newest, Version};
+use crate::read_view::Source;
+use crate::{
+    Event, EventKind, KvParts, Range, RangeError, RangeResult, RevisionEvents, StoredKv, Writer,
+};
 
 /// A transaction in progress. It sees its own changes; nobody else does before
-/// [`crate::Writer::publish`]. Dropping it without [`WriteTxn::end`] is a bug in the caller.
+/// [`Writer::publish`]. Dropping it without [`WriteTxn::end`] is a bug in the caller: what it
+/// has changed would have no event.
 #[derive(Debug)]
 pub struct WriteTxn<'w> {
-    _writer: &'w mut crate::Writer,
+    writer: &'w mut Writer,
+    events: Vec<Event>,
 }
 
 /// A key to write.
@@ -30,37 +38,118 @@ pub struct Deleted {
     pub prev: StoredKv,
 }
 
-impl WriteTxn<'_> {
-    /// Reads through the transaction: its own changes show when `at` is `None`.
-    pub fn range(&self, _range: &Range) -> Result<RangeResult, RangeError> {
-        todo!()
+impl<'w> WriteTxn<'w> {
+    pub(crate) fn new(writer: &'w mut Writer) -> Self {
+        Self {
+            writer,
+            events: Vec::new(),
+        }
     }
+
+    /// Reads through the transaction: its own changes show when `at` is `None`.
+    pub fn range(&self, range: &Range) -> Result<RangeResult, RangeError> {
+        let source: Source<'_> = self.writer.source();
+        Source {
+            revision: self.revision(),
+            ..source
+        }
+        .range(range)
+    }
+
     /// The newest version of one key, the transaction's own changes included.
     #[must_use]
-    pub fn get(&self, _key: &[u8]) -> Option<StoredKv> {
-        todo!()
+    pub fn get(&self, key: &[u8]) -> Option<StoredKv> {
+        self.writer.index.live(key).cloned()
     }
+
     /// Writes a key, and returns the version that it replaces.
-    pub fn put(&mut self, _put: Put) -> Option<StoredKv> {
-        todo!()
+    pub fn put(&mut self, put: Put) -> Option<StoredKv> {
+        let mod_revision = self.next_change();
+        let (events, Put { key, value, lease }) = (&mut self.events, put);
+        self.writer.index.change(&key, |before| {
+            let (create_revision, version) = before.map_or((mod_revision.main, 1), |kv| {
+                (kv.create_revision(), kv.version() + 1)
+            });
+            let kv = StoredKv::new(&KvParts {
+                key: &key,
+                value: &value,
+                mod_revision,
+                create_revision,
+                version,
+                lease,
+            });
+            events.push(Event::new(EventKind::Put, kv.clone(), before.cloned()));
+            Newest::Live(kv)
+        });
+        self.events.last().and_then(|event| event.prev.clone())
     }
+
     /// Deletes every key of the range, in key order.
-    pub fn delete_range(&mut self, _keys: &KeyRange) -> Vec<Deleted> {
-        todo!()
+    pub fn delete_range(&mut self, keys: &KeyRange) -> Vec<Deleted> {
+        let now = self.revision();
+        let existing: Vec<StoredKv> = match keys {
+            KeyRange::Single(key) => self.get(key).into_iter().collect(),
+            _ => {
+                let existing = self.writer.index.existing(keys, now);
+                existing.filter_map(|index| index.live().cloned()).collect()
+            }
+        };
+        existing
+            .into_iter()
+            .map(|prev| {
+                self.delete(&prev);
+                Deleted { prev }
+            })
+            .collect()
     }
+
+    fn delete(&mut self, prev: &StoredKv) {
+        let revision = self.next_change();
+        let tombstone = StoredKv::tombstone(prev.key(), revision);
+        let stored_len = tombstone.encoded_key_only().len();
+        self.events
+            .push(Event::new(EventKind::Delete, tombstone, Some(prev.clone())));
+        let version = Version::new(revision, stored_len, true);
+        self.writer
+            .index
+            .change(prev.key(), |_| Newest::Deleted(version));
+    }
+
+    fn next_change(&self) -> Revision {
+        let sub = i64::try_from(self.events.len()).expect("memory holds fewer events than 2^63");
+        Revision::new(self.writer.revision() + 1, sub)
+    }
+
     /// Whether anything was changed so far.
     #[must_use]
     pub fn has_changes(&self) -> bool {
-        todo!()
+        !self.events.is_empty()
     }
+
     /// The revision that responses from inside the transaction show: the store's, plus one as soon
     /// as something was changed.
     #[must_use]
     pub fn revision(&self) -> i64 {
-        todo!()
+        self.writer.revision() + i64::from(self.has_changes())
     }
+
     /// Ends the transaction; returns the store's revision, which moved by one if something changed.
-    pub fn end(self) -> i64 {
-        todo!()
+    pub fn end(mut self) -> i64 {
+        let events = std::mem::take(&mut self.events);
+        if !events.is_empty() {
+            let revision = self.writer.revision() + 1;
+            self.writer
+                .finish(Arc::new(RevisionEvents { revision, events }));
+        }
+        self.writer.revision()
+    }
+}
+
+impl Drop for WriteTxn<'_> {
+    fn drop(&mut self) {
+        debug_assert!(
+            self.events.is_empty() || std::thread::panicking(),
+            "a transaction with changes was not ended"
+        );
     }
 }

@@ -1,0 +1,358 @@
+//! The life of one key.
+//!
+//! A store that keeps its past has, for every key, not a value but a line of versions. Take a key
+//! that is written at revisions 2 and 4, deleted at 6, and written again at 9:
+//!
+//! ```text
+//! revision    1    2    3    4    5    6    7    8    9    10
+//!                  put       put       del            put
+//! version          1         2         †              1
+//! created          2         2                        9
+//! generation       '--------------------'             '-------
+//!
+//! read at 5 = what was written at 4        read at 7 = nothing
+//! ```
+//!
+//! A read "at revision r" finds the last change at or before r; if that is a deletion (a
+//! *tombstone*), there is no key. A deletion ends a *generation*: after it `version` begins at 1
+//! again and `create_revision` is new. etcd keeps a list of generations, each a list of revisions.
+//! One line with the tombstones marked says the same: both `version` and `create_revision` are in
+//! the bytes of the version itself, so nobody has to count back to the start of its generation.
+//!
+//! Most keys of a store are only ever read at their newest version. So the newest one is here as a
+//! whole, with its bytes, and of the older ones only their place in history is (16 bytes each);
+//! their bytes are in the event log or on the disk. Most keys also have no older version at all, so
+//! the list of them is one pointer, usually null.
+//!
+//! A few keys have very many: a counter written 100,000 times between two compactions. The index
+//! is persistent (a change makes a new [`KeyIndex`] beside the old one, which readers may still
+//! hold), so the list must not be copied for every put: it is a persistent vector itself, and both
+//! a put and a lookup in it cost O(log n).
+//!
+//! Compaction at revision c forgets what no read at c or later can see:
+//!
+//! ```text
+//! compact at 1:  2  4  6†  9       nothing is older
+//! compact at 3:  2  4  6†  9       2 is what a read at 3 finds
+//! compact at 5:     4  6†  9
+//! compact at 6:        6†  9       a watcher may start exactly here and must see the deletion
+//! compact at 7:            9       and after that nobody needs a tombstone
+//! ```
+//!
+//! A key whose line becomes empty disappears from the index.
+
+use std::sync::Arc;
+
+use imbl::Vector;
+use types::Revision;
+
+use crate::StoredKv;
+
+/// One change of a key, without its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) main: i64,
+    pub(crate) sub: u32,
+    /// Length of the stored bytes, times two, plus one for a tombstone.
+    packed: u32,
+}
+
+/// Longer versions are accounted for as this long; requests are far shorter.
+const VERSION_BYTES_MAX: u32 = u32::MAX >> 1;
+
+impl Version {
+    pub(crate) fn new(revision: Revision, stored_len: usize, is_tombstone: bool) -> Self {
+        let sub = u32::try_from(revision.sub).expect("a transaction has fewer than 2^32 changes");
+        let len = u32::try_from(stored_len)
+            .unwrap_or(u32::MAX)
+            .min(VERSION_BYTES_MAX);
+        Self {
+            main: revision.main,
+            sub,
+            packed: len << 1 | u32::from(is_tombstone),
+        }
+    }
+
+    pub(crate) fn of(kv: &StoredKv) -> Self {
+        Self::new(kv.mod_revision(), kv.encoded().len(), false)
+    }
+
+    pub(crate) fn revision(self) -> Revision {
+        Revision::new(self.main, i64::from(self.sub))
+    }
+
+    pub(crate) fn stored_len(self) -> u64 {
+        u64::from(self.packed >> 1)
+    }
+
+    pub(crate) fn is_tombstone(self) -> bool {
+        self.packed & 1 == 1
+    }
+}
+
+/// The last change of a key.
+#[derive(Clone, Debug)]
+pub(crate) enum Newest {
+    Live(StoredKv),
+    Deleted(Version),
+}
+
+/// All changes of a key that are not compacted.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyIndex {
+    newest: Newest,
+    /// Ascending; all before `newest`. Never an empty vector.
+    older: Option<Arc<Vector<Version>>>,
+}
+
+/// What a key is at some revision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum At<'a> {
+    Absent,
+    /// Its bytes are here.
+    Newest(&'a StoredKv),
+    /// Its bytes are elsewhere.
+    Older(Version),
+}
+
+/// What compaction leaves of a key.
+#[derive(Debug)]
+pub(crate) enum Compacted {
+    /// Everything.
+    Unchanged,
+    /// This.
+    Shorter(KeyIndex),
+    /// Nothing.
+    Gone,
+}
+
+impl KeyIndex {
+    /// A key that has never been changed before.
+    pub(crate) fn new(newest: Newest) -> Self {
+        Self {
+            newest,
+            older: None,
+        }
+    }
+
+    /// The same key after one more change.
+    pub(crate) fn with(&self, newest: Newest) -> Self {
+        let before = self.newest_version();
+        let next = Self {
+            newest,
+            older: Some(Arc::new(match &self.older {
+                None => Vector::unit(before),
+                Some(older) => {
+                    let mut older = Vector::clone(older);
+                    older.push_back(before);
+                    older
+                }
+            })),
+        };
+        debug_assert!(
+            next.newest_version().revision() > before.revision(),
+            "changes of a key come in the order of their revisions"
+        );
+        next
+    }
+
+    pub(crate) fn newest_version(&self) -> Version {
+        match &self.newest {
+            Newest::Live(kv) => Version::of(kv),
+            Newest::Deleted(version) => *version,
+        }
+    }
+
+    pub(crate) fn has_older(&self) -> bool {
+        self.older.is_some()
+    }
+
+    /// The key-value as it is now, if there is one.
+    pub(crate) fn live(&self) -> Option<&StoredKv> {
+        match &self.newest {
+            Newest::Live(kv) => Some(kv),
+            Newest::Deleted(_) => None,
+        }
+    }
+
+    /// The last change at or before `revision`, a tombstone included.
+    pub(crate) fn version_at(&self, revision: i64) -> Option<Version> {
+        let newest = self.newest_version();
+        if newest.main <= revision {
+            return Some(newest);
+        }
+        let older = self.older.as_deref()?;
+        let place = changes_until(older, revision).checked_sub(1)?;
+        older.get(place).copied()
+    }
+
+    /// Whether this change is one that is not compacted.
+    pub(crate) fn holds(&self, version: Version) -> bool {
+        if self.newest_version().revision() == version.revision() {
+            return true;
+        }
+        let older = self.older.as_deref();
+        older.is_some_and(|older| {
+            older
+                .binary_search_by_key(&version.revision(), |older| older.revision())
+                .is_ok()
+        })
+    }
+
+    /// What a read at `revision` finds.
+    pub(crate) fn at(&self, revision: i64) -> At<'_> {
+        let newest = self.newest_version();
+        if newest.main <= revision {
+            return self.live().map_or(At::Absent, At::Newest);
+        }
+        match self.version_at(revision) {
+            Some(version) if !version.is_tombstone() => At::Older(version),
+            _ => At::Absent,
+        }
+    }
+
+    /// Drops what no read at `revision` or later can see; each version dropped goes to `dropped`.
+    pub(crate) fn compact(&self, revision: i64, mut dropped: impl FnMut(Version)) -> Compacted {
+        let newest = self.newest_version();
+        let ends_here = |version: Version| version.is_tombstone() && version.main < revision;
+        let Some(older) = self.older.as_deref() else {
+            if newest.main <= revision && ends_here(newest) {
+                dropped(newest);
+                return Compacted::Gone;
+            }
+            return Compacted::Unchanged;
+        };
+        if newest.main <= revision {
+            older.iter().copied().for_each(&mut dropped);
+            if ends_here(newest) {
+                dropped(newest);
+                return Compacted::Gone;
+            }
+            return Compacted::Shorter(Self {
+                newest: self.newest.clone(),
+                older: None,
+            });
+        }
+        let until = changes_until(older, revision);
+        let kept_tombstone_or_none = match until.checked_sub(1).and_then(|last| older.get(last)) {
+            Some(&last) if !ends_here(last) => until - 1,
+            _ => until,
+        };
+        if kept_tombstone_or_none == 0 {
+            return Compacted::Unchanged;
+        }
+        older
+            .iter()
+            .take(kept_tombstone_or_none)
+            .copied()
+            .for_each(dropped);
+        let rest = older.skip(kept_tombstone_or_none);
+        let older = (!rest.is_empty()).then(|| Arc::new(rest));
+        Compacted::Shorter(Self {
+            newest: self.newest.clone(),
+            older,
+        })
+    }
+}
+
+/// How many of the ascending `versions` are at or before `revision`.
+fn changes_until(versions: &Vector<Version>, revision: i64) -> usize {
+    let order = |version: &Version| match version.main <= revision {
+        true => std::cmp::Ordering::Less,
+        false => std::cmp::Ordering::Greater,
+    };
+    match versions.binary_search_by(order) {
+        Ok(place) | Err(place) => place,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KvParts;
+
+    fn put(main: i64) -> Newest {
+        Newest::Live(StoredKv::new(&KvParts {
+            key: b"foo",
+            value: b"v",
+            mod_revision: Revision::new(main, 0),
+            create_revision: main,
+            version: 1,
+            lease: None,
+        }))
+    }
+
+    fn delete(main: i64) -> Newest {
+        Newest::Deleted(Version::new(Revision::new(main, 0), 5, true))
+    }
+
+    fn the_example() -> KeyIndex {
+        KeyIndex::new(put(2))
+            .with(put(4))
+            .with(delete(6))
+            .with(put(9))
+    }
+
+    fn line(index: &KeyIndex) -> Vec<i64> {
+        let older = index.older.iter().flat_map(|older| older.iter().copied());
+        older
+            .chain([index.newest_version()])
+            .map(|version| version.main)
+            .collect()
+    }
+
+    #[test]
+    fn a_read_finds_the_last_change_at_or_before_its_revision() {
+        let index = the_example();
+        let found = |revision| match index.at(revision) {
+            At::Absent => 0,
+            At::Newest(kv) => kv.mod_revision().main,
+            At::Older(version) => version.main,
+        };
+        let by_revision: Vec<i64> = (1..=10).map(found).collect();
+        assert_eq!(by_revision, [0, 2, 2, 4, 4, 0, 0, 0, 9, 9]);
+    }
+
+    #[test]
+    fn compaction_keeps_what_a_read_at_its_revision_finds() {
+        let left = |revision| match the_example().compact(revision, |_| {}) {
+            Compacted::Unchanged => line(&the_example()),
+            Compacted::Shorter(index) => line(&index),
+            Compacted::Gone => vec![],
+        };
+        assert_eq!(left(1), [2, 4, 6, 9]);
+        assert_eq!(left(3), [2, 4, 6, 9]);
+        assert_eq!(left(5), [4, 6, 9]);
+        assert_eq!(left(6), [6, 9]);
+        assert_eq!(left(7), [9]);
+        assert_eq!(left(9), [9]);
+    }
+
+    #[test]
+    fn a_deleted_key_is_gone_one_revision_after_its_tombstone() {
+        let deleted = KeyIndex::new(put(2)).with(delete(6));
+        let mut dropped = Vec::new();
+        let Compacted::Shorter(tombstone) =
+            deleted.compact(6, |version| dropped.push(version.main))
+        else {
+            panic!("the tombstone must stay for a watcher that starts at it");
+        };
+        assert_eq!((line(&tombstone), &dropped[..]), (vec![6], &[2][..]));
+        assert!(matches!(tombstone.compact(6, |_| {}), Compacted::Unchanged));
+        assert!(matches!(tombstone.compact(7, |_| {}), Compacted::Gone));
+    }
+
+    #[test]
+    fn a_hot_key_with_many_versions_is_searched_and_shared_not_copied() {
+        let mut index = KeyIndex::new(put(1));
+        let mut kept = Vec::new();
+        for main in 2..50_000 {
+            if main % 1000 == 0 {
+                kept.push(index.clone());
+            }
+            index = index.with(put(main));
+        }
+        assert!(matches!(index.at(17), At::Older(version) if version.main == 17));
+        assert!(matches!(kept[3].at(4000), At::Newest(kv) if kv.mod_revision().main == 3999));
+    }
+}

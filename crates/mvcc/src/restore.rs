@@ -1,0 +1,91 @@
+//! From the disk back into memory.
+
+use std::sync::Arc;
+
+use backend::{Bucket, Reader};
+use bytes::Bytes;
+use types::Revision;
+
+use crate::compaction::Compaction;
+use crate::error::SegmentProblem;
+use crate::key_index::Newest;
+use crate::segment::{Record, Segment, Segments};
+use crate::shared::{Shared, Snapshot};
+use crate::tree_index::TreeIndex;
+use crate::{Config, EventKind, OpenError, Store, StoreError, StoredKv, Writer, meta};
+
+/// Loads the store from its backend: everything up to the last batch that was committed.
+pub fn open(reader: Reader, config: &Config) -> Result<(Store, Writer), OpenError> {
+    let (mut index, mut segments) = (TreeIndex::default(), Segments::default());
+    let last = load_segments(&reader, &mut index, &mut segments)?;
+    let scheduled = meta::get(&reader, meta::SCHEDULED_COMPACT)?;
+    let finished = meta::get(&reader, meta::FINISHED_COMPACT)?;
+    let compaction = Compaction::resume(scheduled, finished, &mut index, &mut segments);
+    let noted = meta::get(&reader, meta::CURRENT_REVISION)?;
+    // Compaction may have removed the last versions of all; and a store begins at 1.
+    let revision = [noted, scheduled, finished, Some(last.main)]
+        .into_iter()
+        .flatten();
+    let revision = revision.fold(1, i64::max);
+    tracing::info!(
+        revision,
+        compact_revision = compaction.revision(),
+        keys = index.live_len(),
+        "the store is loaded"
+    );
+    let snapshot = Snapshot {
+        index,
+        revision,
+        compact_revision: compaction.revision(),
+    };
+    let shared = Arc::new(Shared::new(reader, snapshot.clone(), config));
+    shared.hub.compacted(compaction.revision());
+    shared.scrubbed.send_replace(compaction.finished());
+    let store = Store {
+        shared: shared.clone(),
+    };
+    Ok((store, Writer::new(shared, snapshot, segments, compaction)))
+}
+
+/// Adds all segments to the index; returns the last version's revision.
+fn load_segments(
+    reader: &Reader,
+    index: &mut TreeIndex,
+    segments: &mut Segments,
+) -> Result<Revision, StoreError> {
+    let mut after = Revision::new(0, 0);
+    let mut last_segment = None;
+    for record in reader.scan(Bucket::Key, &[], None) {
+        let (key, value) = record?;
+        let segment = Segment::decode(&key, &value)?;
+        for record in &segment.records {
+            let found = record.revision;
+            if found <= after {
+                return Err(segment.corrupt(SegmentProblem::Order { after, found }));
+            }
+            after = found;
+            load_version(index, record).map_err(|problem| segment.corrupt(problem))?;
+        }
+        segments.load(&segment);
+        last_segment = Some(segment);
+    }
+    if let Some(segment) = last_segment {
+        segments.reopen(&segment);
+    }
+    Ok(after)
+}
+
+fn load_version(index: &mut TreeIndex, record: &Record) -> Result<(), SegmentProblem> {
+    let newest = match record.kind {
+        EventKind::Delete => Newest::Deleted(record.version()),
+        EventKind::Put => {
+            // In memory of its own: one version must not keep its whole segment.
+            let stored = Bytes::copy_from_slice(&record.stored);
+            let kv = StoredKv::parse(stored, record.revision);
+            let revision = record.revision;
+            Newest::Live(kv.map_err(|problem| SegmentProblem::Kv { revision, problem })?)
+        }
+    };
+    index.change(record.key()?, |_| newest);
+    Ok(())
+}

@@ -1,0 +1,529 @@
+//! The store against a model that keeps everything, through reopening at random points.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use backend::{Backend, Batch};
+use bytes::Bytes;
+use proptest::prelude::*;
+use types::{KeyRange, LeaseId};
+
+use crate::{
+    CompactError, Config, EventKind, HashKv, PrevKv, Put, Range, RangeError, RevisionEvents, Store,
+    StoredKv, Writer, open,
+};
+
+/// A store whose disk outlives it.
+struct Bench {
+    backend: Backend,
+    config: Config,
+    store: Store,
+    writer: Writer,
+}
+
+impl Bench {
+    fn new(event_log_bytes_max: usize) -> Self {
+        let backend = Backend::in_memory();
+        let config = Config {
+            event_log_bytes_max,
+        };
+        let (store, writer) = open(backend.reader.clone(), &config).unwrap();
+        Self {
+            backend,
+            config,
+            store,
+            writer,
+        }
+    }
+
+    fn stage(&mut self) {
+        let mut batch = Batch::new();
+        let revision = self.writer.stage(&mut batch).unwrap();
+        self.backend.writer.commit(batch).unwrap();
+        self.store.note_persisted(revision);
+    }
+
+    /// Until there is nothing left to do.
+    fn settle(&mut self) {
+        self.writer.publish();
+        self.stage();
+        for _ in 0..10_000 {
+            if !self.writer.is_scrubbing() {
+                return;
+            }
+            self.stage();
+        }
+        panic!("a compaction does not end");
+    }
+
+    fn reopen(&mut self) {
+        let (store, writer) = open(self.backend.reader.clone(), &self.config).unwrap();
+        (self.store, self.writer) = (store, writer);
+    }
+
+    fn put(&mut self, key: &str, value: &str) -> i64 {
+        let mut txn = self.writer.begin();
+        txn.put(put(key, value, None));
+        txn.end()
+    }
+
+    fn delete(&mut self, key: &str) -> i64 {
+        let mut txn = self.writer.begin();
+        txn.delete_range(&KeyRange::Single(Bytes::copy_from_slice(key.as_bytes())));
+        txn.end()
+    }
+
+    fn get_at(&self, key: &str, at: i64) -> Option<String> {
+        let keys = KeyRange::Single(Bytes::copy_from_slice(key.as_bytes()));
+        let range = Range {
+            keys,
+            at: Some(at),
+            limit: None,
+            count_only: false,
+        };
+        let found = self.store.view().range(&range).unwrap();
+        found
+            .kvs
+            .first()
+            .map(|kv| String::from_utf8(kv.value().to_vec()).unwrap())
+    }
+}
+
+fn put(key: &str, value: &str, lease: Option<i64>) -> Put {
+    Put {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        lease: lease.map(LeaseId),
+    }
+}
+
+fn all() -> Range {
+    Range {
+        keys: KeyRange::all(),
+        at: None,
+        limit: None,
+        count_only: false,
+    }
+}
+
+/// One key in the model; what a [`StoredKv`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ModelKv {
+    value: String,
+    create: i64,
+    modified: i64,
+    version: i64,
+    lease: Option<i64>,
+}
+
+impl ModelKv {
+    fn of(kv: &StoredKv) -> (String, Self) {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let model = Self {
+            value: text(kv.value()),
+            create: kv.create_revision(),
+            modified: kv.mod_revision().main,
+            version: kv.version(),
+            lease: kv.lease().map(|lease| lease.0),
+        };
+        (text(kv.key()), model)
+    }
+}
+
+type State = BTreeMap<String, ModelKv>;
+
+/// An event: key, what is there now, what was there before.
+type ModelEvent = (String, Option<ModelKv>, Option<ModelKv>);
+
+/// Every state that ever was.
+#[derive(Debug)]
+struct Model {
+    /// `states[r]` is the state at revision `r`.
+    states: Vec<State>,
+    events: Vec<Vec<ModelEvent>>,
+    compact_revision: i64,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Put(String, String, Option<i64>),
+    Delete(KeyRange),
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Txn(Vec<Change>),
+    Publish,
+    Stage,
+    Settle,
+    Reopen,
+    /// Compact at this share of the way from the compacted revision to the current one.
+    Compact(f64),
+}
+
+impl Model {
+    fn new() -> Self {
+        let empty = || vec![State::new(), State::new()];
+        Self {
+            states: empty(),
+            events: vec![vec![], vec![]],
+            compact_revision: -1,
+        }
+    }
+
+    fn revision(&self) -> i64 {
+        i64::try_from(self.states.len()).unwrap() - 1
+    }
+
+    fn at(&self, revision: i64) -> &State {
+        &self.states[usize::try_from(revision).unwrap()]
+    }
+
+    fn txn(&mut self, changes: &[Change]) {
+        let mut state = self.states.last().unwrap().clone();
+        let revision = self.revision() + 1;
+        let mut events = Vec::new();
+        for change in changes {
+            match change {
+                Change::Put(key, value, lease) => {
+                    let before = state.get(key).cloned();
+                    let kv = ModelKv {
+                        value: value.clone(),
+                        create: before.as_ref().map_or(revision, |kv| kv.create),
+                        modified: revision,
+                        version: before.as_ref().map_or(1, |kv| kv.version + 1),
+                        lease: *lease,
+                    };
+                    state.insert(key.clone(), kv.clone());
+                    events.push((key.clone(), Some(kv), before));
+                }
+                Change::Delete(keys) => {
+                    let gone: Vec<String> = state
+                        .keys()
+                        .filter(|key| keys.contains(key.as_bytes()))
+                        .cloned()
+                        .collect();
+                    for key in gone {
+                        let before = state.remove(&key);
+                        events.push((key, None, before));
+                    }
+                }
+            }
+        }
+        if !events.is_empty() {
+            self.states.push(state);
+            self.events.push(events);
+        }
+    }
+}
+
+fn key() -> impl Strategy<Value = String> {
+    "[a-d]{1,2}"
+}
+
+fn key_range() -> impl Strategy<Value = KeyRange> {
+    prop_oneof![
+        3 => key().prop_map(|key| KeyRange::Single(key.into())),
+        1 => key().prop_map(|key| KeyRange::From(key.into())),
+        2 => (key(), key()).prop_map(|(start, end)| {
+            KeyRange::Range { start: start.into(), end: end.into() }
+        }),
+        1 => Just(KeyRange::all()),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => (key(), "[x-z]{0,3}", prop::option::of(1..5i64))
+            .prop_map(|(key, value, lease)| Change::Put(key, value, lease)),
+        1 => key_range().prop_map(Change::Delete),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        20 => prop::collection::vec(change(), 1..4).prop_map(Action::Txn),
+        5 => Just(Action::Publish),
+        4 => Just(Action::Stage),
+        1 => Just(Action::Settle),
+        2 => Just(Action::Reopen),
+        2 => (0.0..=1.0).prop_map(Action::Compact),
+    ]
+}
+
+fn act(bench: &mut Bench, model: &mut Model, action: &Action) {
+    match action {
+        Action::Txn(changes) => {
+            model.txn(changes);
+            let mut txn = bench.writer.begin();
+            for change in changes {
+                match change {
+                    Change::Put(key, value, lease) => {
+                        txn.put(put(key, value, *lease));
+                    }
+                    Change::Delete(keys) => {
+                        txn.delete_range(keys);
+                    }
+                }
+            }
+            let within = txn.range(&all()).unwrap();
+            assert_eq!(&state_of(&within.kvs), model.at(model.revision()));
+            assert_eq!(txn.revision(), model.revision());
+            assert_eq!(txn.end(), model.revision());
+        }
+        Action::Publish => bench.writer.publish(),
+        Action::Stage => bench.stage(),
+        Action::Settle => bench.settle(),
+        Action::Reopen => {
+            bench.writer.publish();
+            bench.stage();
+            let before = hashes(bench, model);
+            bench.reopen();
+            assert_eq!(hashes(bench, model), before);
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "a test's choice"
+        )]
+        Action::Compact(share) => {
+            let from = model.compact_revision.max(0);
+            let revision = from + ((model.revision() - from) as f64 * share).round() as i64;
+            let done = bench.writer.compact(revision);
+            if revision <= model.compact_revision {
+                assert_eq!(done, Err(CompactError::Compacted));
+            } else {
+                assert_eq!(done, Ok(()));
+                model.compact_revision = revision;
+            }
+        }
+    }
+    assert_eq!(
+        bench.writer.index.count_live(),
+        bench.writer.index.live_len()
+    );
+}
+
+fn state_of(kvs: &[StoredKv]) -> State {
+    kvs.iter().map(ModelKv::of).collect()
+}
+
+fn hashes(bench: &Bench, model: &Model) -> Vec<HashKv> {
+    let readable = model.compact_revision.max(1)..=model.revision();
+    readable
+        .map(|revision| bench.store.hash_kv(Some(revision)).unwrap())
+        .collect()
+}
+
+/// Everything that can be read is what the model says.
+fn check(bench: &Bench, model: &Model, ranges: &[KeyRange]) {
+    let view = bench.store.view();
+    assert_eq!(view.revision(), model.revision());
+    assert_eq!(view.compact_revision(), model.compact_revision);
+    for at in 1..=model.revision() {
+        for keys in ranges {
+            let range = Range {
+                keys: keys.clone(),
+                at: Some(at),
+                limit: None,
+                count_only: false,
+            };
+            let found = view.range(&range);
+            if at < model.compact_revision {
+                assert!(matches!(found, Err(RangeError::Compacted { .. })));
+                continue;
+            }
+            let found = found.unwrap();
+            let expected: State = model
+                .at(at)
+                .iter()
+                .filter(|(key, _)| keys.contains(key.as_bytes()))
+                .map(|(key, kv)| (key.clone(), kv.clone()))
+                .collect();
+            assert_eq!(state_of(&found.kvs), expected);
+            assert_eq!(found.count, expected.len());
+            let limited = view
+                .range(&Range {
+                    limit: Some(2),
+                    ..range.clone()
+                })
+                .unwrap();
+            assert_eq!(
+                (limited.kvs.len(), limited.count),
+                (expected.len().min(2), expected.len())
+            );
+            let counted = view
+                .range(&Range {
+                    count_only: true,
+                    ..range
+                })
+                .unwrap();
+            assert_eq!((counted.kvs.len(), counted.count), (0, expected.len()));
+        }
+    }
+    let future = view.range(&Range {
+        at: Some(model.revision() + 1),
+        ..all()
+    });
+    assert!(matches!(future, Err(RangeError::FutureRevision)));
+    check_history(bench, model);
+}
+
+fn check_history(bench: &Bench, model: &Model) {
+    let mut from = model.compact_revision.max(1);
+    if from > 1 {
+        let refused = bench.store.history(from - 1, i64::MAX, 1, PrevKv::Omit);
+        assert!(matches!(refused, Err(RangeError::Compacted { .. })));
+    }
+    while from <= model.revision() {
+        let history = bench
+            .store
+            .history(from, i64::MAX, 400, PrevKv::Include)
+            .unwrap();
+        assert!(history.next > from);
+        let mut found = history.revisions.iter();
+        for revision in from..history.next {
+            // A key changed twice by a transaction that is exactly the compacted revision has only
+            // its last change left; nothing else is missing.
+            let expected = &model.events[usize::try_from(revision).unwrap()];
+            if revision > model.compact_revision && !expected.is_empty() {
+                check_events(model, found.next().unwrap(), expected);
+            } else if found
+                .as_slice()
+                .first()
+                .is_some_and(|events| events.revision == revision)
+            {
+                found.next();
+            }
+        }
+        assert!(found.next().is_none());
+        from = history.next;
+    }
+    assert_eq!(from, model.revision() + 1);
+}
+
+fn check_events(model: &Model, found: &Arc<RevisionEvents>, expected: &[ModelEvent]) {
+    assert_eq!(found.events.len(), expected.len());
+    for (event, (key, kv, prev)) in found.events.iter().zip(expected) {
+        assert_eq!(event.kv.key(), key.as_bytes());
+        assert_eq!(event.kv.mod_revision().main, found.revision);
+        match kv {
+            Some(kv) => assert_eq!(&ModelKv::of(&event.kv).1, kv),
+            None => assert_eq!((event.kind, event.kv.version()), (EventKind::Delete, 0)),
+        }
+        // From the disk, the value before is what was there at the revision before.
+        let before = model.at(found.revision - 1).get(key);
+        let found_prev = event.prev.as_ref().map(|prev| ModelKv::of(prev).1);
+        assert!(found_prev.as_ref() == prev.as_ref() || found_prev.as_ref() == before);
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_every_revision_reads_as_it_was(
+        actions in prop::collection::vec(action(), 1..60),
+        ranges in prop::collection::vec(key_range(), 2),
+        event_log_bytes_max in prop_oneof![Just(0usize), Just(2000), Just(1 << 20)],
+    ) {
+        let (mut bench, mut model) = (Bench::new(event_log_bytes_max), Model::new());
+        for action in &actions {
+            act(&mut bench, &mut model, action);
+            if matches!(action, Action::Publish | Action::Reopen | Action::Settle) {
+                check(&bench, &model, &ranges);
+            }
+        }
+        bench.writer.publish();
+        let before = hashes(&bench, &model);
+        bench.settle();
+        prop_assert_eq!(hashes(&bench, &model), before, "a hash must not depend on scrubbing");
+        check(&bench, &model, &ranges);
+        bench.reopen();
+        check(&bench, &model, &ranges);
+        prop_assert!(!bench.writer.is_scrubbing());
+    }
+}
+
+#[test]
+fn a_key_that_is_gone_does_not_come_back_with_a_crash_in_the_middle_of_scrubbing() {
+    for crash_after in 0..8 {
+        let mut bench = Bench::new(0);
+        for i in 0..600 {
+            bench.put(&format!("other{i}"), "x");
+            bench.put("gone", "x");
+        }
+        bench.delete("gone");
+        let revision = bench.put("last", "x");
+        bench.writer.compact(revision).unwrap();
+        bench.writer.publish();
+        for _ in 0..crash_after {
+            bench.stage();
+        }
+        if crash_after > 0 {
+            bench.reopen();
+            assert_eq!(bench.get_at("gone", revision), None);
+        }
+        bench.settle();
+        bench.reopen();
+        assert_eq!(bench.get_at("gone", revision), None);
+        assert_eq!(bench.store.view().range(&all()).unwrap().count, 601);
+    }
+}
+
+#[test]
+fn compaction_gives_the_space_back() {
+    let mut bench = Bench::new(0);
+    let value = "v".repeat(1000);
+    for _ in 0..2000 {
+        bench.put("hot", &value);
+    }
+    bench.put("end", "");
+    bench.settle();
+    assert!(bench.store.size_in_use() > 2_000_000);
+    bench.writer.compact(bench.writer.revision()).unwrap();
+    bench.settle();
+    assert!(bench.store.size_in_use() < 3_000);
+    let segments = bench.backend.reader.scan(backend::Bucket::Key, &[], None);
+    let bytes: usize = segments.map(|record| record.unwrap().1.len()).sum();
+    assert!(
+        bytes <= 70_000,
+        "only the open segment may hold dead versions, found {bytes}"
+    );
+}
+
+#[test]
+fn an_old_view_reads_on_until_its_revision_is_scrubbed() {
+    let mut bench = Bench::new(0);
+    let old = bench.put("k", "old");
+    for i in 0..300 {
+        bench.put("k", &i.to_string());
+    }
+    bench.settle();
+    let view = bench.store.view();
+    let range = Range {
+        at: Some(old),
+        ..all()
+    };
+    assert_eq!(view.range(&range).unwrap().kvs[0].value(), b"old");
+    bench.writer.compact(bench.writer.revision()).unwrap();
+    bench.settle();
+    let refused = bench.store.view().range(&range);
+    assert!(matches!(refused, Err(RangeError::Compacted { .. })));
+}
+
+#[test]
+fn changes_of_one_batch_are_readable_at_their_revisions_before_they_are_published() {
+    let mut bench = Bench::new(0);
+    let first = bench.put("k", "first");
+    bench.put("k", "second");
+    let mut txn = bench.writer.begin();
+    let found = txn
+        .range(&Range {
+            at: Some(first),
+            ..all()
+        })
+        .unwrap();
+    assert_eq!(found.kvs[0].value(), b"first");
+    txn.put(put("k", "third", None));
+    assert_eq!(txn.range(&all()).unwrap().kvs[0].version(), 3);
+    txn.end();
+}
