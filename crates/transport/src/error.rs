@@ -33,12 +33,9 @@ pub enum ListenError {
     },
     /// The same for a metrics url, for which etcd has a sentence of its own.
     #[error(
-        "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url {url}"
+        "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url"
     )]
-    NoMetricsTls {
-        /// The url.
-        url: String,
-    },
+    NoMetricsTls,
     /// A host that is no address.
     #[error(transparent)]
     Url(#[from] UrlError),
@@ -70,7 +67,7 @@ impl ListenError {
                 whose: "peer",
                 url,
             },
-            EndpointKind::Metrics => Self::NoMetricsTls { url },
+            EndpointKind::Metrics => Self::NoMetricsTls,
         }
     }
 }

@@ -1,0 +1,88 @@
+//! The cluster a member begins: `--initial-cluster`, `-state` and `-token`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use types::{ClusterId, MemberId, Url, UrlError, cluster_id, member_id};
+
+/// The members of `--initial-cluster` by name, before anything is known about this one.
+pub(super) type RawInitialCluster = BTreeMap<String, Vec<Url>>;
+
+/// Whether the cluster is there already (`--initial-cluster-state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterState {
+    /// Its members begin it together.
+    New,
+    /// It runs, and this member joins.
+    Existing,
+}
+
+/// A cluster as it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitialCluster {
+    /// Whether it is there already.
+    pub state: ClusterState,
+    /// What makes its ids differ from those of another cluster with the same urls.
+    pub token: String,
+    /// Its members, by name.
+    pub members: Vec<InitialMember>,
+}
+
+/// A member of a cluster as it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitialMember {
+    /// Its name.
+    pub name: String,
+    /// Where its peers find it.
+    pub peer_urls: Vec<Url>,
+}
+
+impl InitialCluster {
+    /// The id of a member, as etcd computes it.
+    #[must_use]
+    pub fn member_id(&self, member: &InitialMember) -> MemberId {
+        let urls: Vec<String> = member.peer_urls.iter().map(Url::to_string).collect();
+        member_id(&urls, &self.token, None)
+    }
+
+    /// The id of the cluster, as etcd computes it.
+    #[must_use]
+    pub fn cluster_id(&self) -> ClusterId {
+        let ids: Vec<MemberId> = self.members.iter().map(|m| self.member_id(m)).collect();
+        cluster_id(&ids)
+    }
+
+    /// The member of that name.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&InitialMember> {
+        self.members.iter().find(|member| member.name == name)
+    }
+}
+
+/// As etcd prints it: sorted by name, one `name=url` for each url.
+impl fmt::Display for InitialCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for member in &self.members {
+            for url in &member.peer_urls {
+                write!(f, "{separator}{}={url}", member.name)?;
+                separator = ",";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads `name=url,name=url`. A name may come more than once: a member has several urls then.
+pub(super) fn parse(text: &str) -> Result<RawInitialCluster, UrlError> {
+    let mut members = RawInitialCluster::new();
+    for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
+        let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
+        let url = Url::parse(url)?;
+        members.entry(name.trim().to_owned()).or_default().push(url);
+    }
+    for urls in members.values_mut() {
+        urls.sort_unstable();
+    }
+    Ok(members)
+}

@@ -1,0 +1,133 @@
+//! Why a member could not be started, or had to stop.
+
+use std::error::Error;
+
+/// An error with all its causes, as one line.
+#[must_use]
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some errors say what their source says.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A member could not be started. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory could not be taken.
+    #[error(transparent)]
+    DataDir(#[from] backend::DataDirError),
+    /// A store could not be opened.
+    #[error("cannot open the store {name}")]
+    Backend {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: Box<backend::OpenError>,
+    },
+    /// The state could not be loaded.
+    #[error("cannot load the state")]
+    State(#[source] Box<apply::OpenError>),
+    /// The member's identity could not be read.
+    #[error("cannot read the identity of this member")]
+    ReadIdentity(#[source] Box<backend::ReadError>),
+    /// The member's identity could not be written.
+    #[error("cannot store the identity of this member")]
+    WriteIdentity(#[source] Box<backend::WriteError>),
+    /// The member's identity makes no sense.
+    #[error("the stored identity of this member has {len} bytes instead of 16")]
+    Identity {
+        /// Bytes found.
+        len: usize,
+    },
+    /// The initial cluster is not one that this member can begin.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// Raft could not be started.
+    #[error("cannot start raft")]
+    Raft(#[source] Box<raft::StartError>),
+    /// An address could not be bound.
+    #[error(transparent)]
+    Listen(#[from] transport::ListenError),
+    /// The TLS identity could not be loaded.
+    #[error(transparent)]
+    Tls(#[from] transport::TlsError),
+    /// Something that must not panic has panicked.
+    #[error("a part of the member panicked while it was started")]
+    Panicked,
+}
+
+/// The initial cluster is not one that this member can begin. The texts are etcd's where etcd has
+/// the same problem.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootstrapError {
+    /// This member is not in it.
+    #[error("couldn't find local name {name:?} in the initial cluster configuration")]
+    NotAMember {
+        /// This member's name.
+        name: String,
+    },
+    /// Its urls are not those that this member advertises.
+    #[error(
+        "--initial-cluster has {has} but missing from --initial-advertise-peer-urls={advertised}"
+    )]
+    NotAdvertised {
+        /// What `--initial-cluster` says.
+        has: String,
+        /// What this member says.
+        advertised: String,
+    },
+    /// This member advertises urls that it has not got there.
+    #[error("--initial-advertise-peer-urls has {has} but missing from --initial-cluster={cluster}")]
+    NotInCluster {
+        /// What this member says.
+        has: String,
+        /// What `--initial-cluster` says.
+        cluster: String,
+    },
+    /// Two of its members share a url.
+    #[error("initial cluster {cluster} has duplicate url")]
+    DuplicateUrl {
+        /// What `--initial-cluster` says.
+        cluster: String,
+    },
+    /// More than one member.
+    #[error(
+        "--initial-cluster names {count} members ({cluster}): this version of kvorum only runs \
+         clusters of one member"
+    )]
+    SeveralMembers {
+        /// How many.
+        count: usize,
+        /// What `--initial-cluster` says.
+        cluster: String,
+    },
+    /// A cluster that runs already.
+    #[error(
+        "--initial-cluster-state is \"existing\", but there is no data yet: this version of kvorum \
+         cannot join a cluster"
+    )]
+    Joining,
+}
+
+/// A member had to stop: its data could not be read or written any more, or a listener broke.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fatal {
+    /// Raft, the log, or the state.
+    #[error("the member cannot go on")]
+    Raft(#[source] Box<raft::Fatal>),
+    /// A listener.
+    #[error("listener failed")]
+    Listener(#[source] std::io::Error),
+}

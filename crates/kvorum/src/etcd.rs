@@ -1,0 +1,370 @@
+//! A running member: its parts put together, started in order and stopped in the other.
+//!
+//! Addresses are bound first, so that a port in use is told before anything is written. Then come
+//! the data directory, the stores, the state, Raft; then peers and probes are served; clients only
+//! when there is a leader and this member has published its name and urls.
+//!
+//! What this is not: behaviour. Every part has its own crate.
+
+mod identity;
+mod listeners;
+mod peer;
+mod tasks;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apply::{Command, Member, Views};
+use backend::{Backend, DataDir};
+use server::{ClientService, EtcdServer, Metrics};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use types::{Clock, SystemClock, Url};
+
+use crate::config::{AutoCompaction, Config};
+use crate::error::{Fatal, StartError};
+use identity::Identity;
+use listeners::Listeners;
+use tasks::Tasks;
+
+/// Bytes of recent events kept for watchers.
+const EVENT_LOG_BYTES_MAX: usize = 64 << 20;
+/// The engine's cache for the log; what is read of it is in memory already.
+const LOG_CACHE_BYTES: u64 = 16 << 20;
+/// The engine's cache for the state; only old versions are read from it.
+const STATE_CACHE_BYTES: u64 = 64 << 20;
+/// How long to wait before publishing the member again when it did not work.
+const PUBLISH_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A running member. Dropping it stops it without waiting; [`Kvorum::stop`] leaves nothing to be
+/// replayed at the next start.
+pub struct Kvorum {
+    identity: Identity,
+    config: Arc<Config>,
+    node: raft::Node,
+    tasks: Tasks,
+    ready: watch::Receiver<bool>,
+    client_urls: Vec<Url>,
+    peer_urls: Vec<Url>,
+    metrics_urls: Vec<Url>,
+    /// Given up last: until then nobody else may open the directory.
+    data_dir: DataDir,
+}
+
+/// What is opened from the data directory.
+struct Opened {
+    data_dir: DataDir,
+    identity: Identity,
+    log: Backend,
+    machine: apply::StateMachine,
+    views: Views,
+    persister: apply::Persister,
+}
+
+impl fmt::Debug for Kvorum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kvorum")
+            .field("member", &self.identity.member)
+            .field("client_urls", &self.client_urls)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kvorum {
+    /// Starts a member on the current tokio runtime, which must have several threads. Returns when
+    /// it takes part in its cluster; [`Kvorum::wait_ready`] waits until it serves clients.
+    ///
+    /// # Errors
+    ///
+    /// When an address, the data or a certificate cannot be had. Nothing is left running then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let config = Arc::new(config);
+        let listeners = Listeners::bind(&config, &clock)?;
+        let opened = {
+            let (config, clock) = (Arc::clone(&config), Arc::clone(&clock));
+            spawn_blocking(move || Opened::open(&config, clock))
+                .await
+                .map_err(|_panic| StartError::Panicked)??
+        };
+        let Opened {
+            data_dir,
+            identity,
+            log,
+            machine,
+            views,
+            persister,
+        } = opened;
+        identity.log_start(&config);
+        let node = raft::Node::start(
+            identity.raft_config(&config),
+            log,
+            machine,
+            persister.clone(),
+            views.clone(),
+        )
+        .await
+        .map_err(|source| StartError::Raft(Box::new(source)))?;
+        let tasks = Tasks::default();
+        let metrics = Metrics::new(&prometheus::Registry::new(), identity.member)
+            .expect("a new registry has no metric of these names");
+        let server = EtcdServer::new(
+            server_config(&config, &identity, clock),
+            node.clone(),
+            views.clone(),
+            persister,
+            metrics,
+            tasks.stopping(),
+        );
+        let (is_ready, ready) = watch::channel(false);
+        let (client_urls, peer_urls, metrics_urls) = listeners.urls();
+        let starting = Starting {
+            config: Arc::clone(&config),
+            identity,
+            server,
+            tasks: tasks.clone(),
+            is_ready,
+        };
+        starting.run(listeners);
+        tasks.watch_node(node.clone());
+        Ok(Self {
+            identity,
+            config,
+            node,
+            tasks,
+            ready,
+            client_urls,
+            peer_urls,
+            metrics_urls,
+            data_dir,
+        })
+    }
+
+    /// Waits until clients are served.
+    ///
+    /// # Errors
+    ///
+    /// When the member has had to stop before.
+    pub async fn wait_ready(&self) -> Result<(), Arc<Fatal>> {
+        let mut ready = self.ready.clone();
+        tokio::select! {
+            reason = self.failed() => Err(reason),
+            // An error means that the member stops, which the other branch tells.
+            Ok(_) = ready.wait_for(|ready| *ready) => Ok(()),
+        }
+    }
+
+    /// Waits until the member has to stop, and says why. It does not stop by itself: call
+    /// [`Kvorum::stop`].
+    pub async fn failed(&self) -> Arc<Fatal> {
+        self.tasks.failed().await
+    }
+
+    /// The urls on which it listens for clients, with the real port where port 0 was asked for.
+    #[must_use]
+    pub fn client_urls(&self) -> &[Url] {
+        &self.client_urls
+    }
+
+    /// The urls on which it listens for peers.
+    #[must_use]
+    pub fn peer_urls(&self) -> &[Url] {
+        &self.peer_urls
+    }
+
+    /// The urls on which it listens for probes and scrapers.
+    #[must_use]
+    pub fn metrics_urls(&self) -> &[Url] {
+        &self.metrics_urls
+    }
+
+    /// This member's id.
+    #[must_use]
+    pub const fn member_id(&self) -> types::MemberId {
+        self.identity.member
+    }
+
+    /// Its cluster's id.
+    #[must_use]
+    pub const fn cluster_id(&self) -> types::ClusterId {
+        self.identity.cluster
+    }
+
+    /// Lets requests end, stops, and gives the data directory up. Everything applied is durable
+    /// then, and the next start has nothing to replay.
+    pub async fn stop(self) {
+        let name = self.config.name.as_str();
+        let data_dir = self.data_dir.path().display();
+        tracing::info!(name, "data-dir" = %data_dir, "closing etcd server");
+        self.tasks.stop().await;
+        self.node.stop().await;
+        tracing::info!(name, "data-dir" = %data_dir, "closed etcd server");
+    }
+}
+
+impl Drop for Kvorum {
+    fn drop(&mut self) {
+        self.tasks.cancel();
+    }
+}
+
+impl Opened {
+    /// Blocks on the disk.
+    fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let data_dir = DataDir::lock(&config.data_dir)?;
+        let mut log = open_store("log", data_dir.log_path(), LOG_CACHE_BYTES)?;
+        let identity = identity::load_or_create(&mut log, config)?;
+        let state = open_store("state", data_dir.state_path(), STATE_CACHE_BYTES)?;
+        let apply_config = apply::Config {
+            member: identity.member,
+            quota: config.quota,
+            clock,
+            mvcc: mvcc::Config {
+                event_log_bytes_max: EVENT_LOG_BYTES_MAX,
+            },
+        };
+        let (machine, views, persister) = apply::open(state, &apply_config)
+            .map_err(|source| StartError::State(Box::new(source)))?;
+        Ok(Self {
+            data_dir,
+            identity,
+            log,
+            machine,
+            views,
+            persister,
+        })
+    }
+}
+
+fn open_store(
+    name: &'static str,
+    path: std::path::PathBuf,
+    cache_bytes: u64,
+) -> Result<Backend, StartError> {
+    Backend::open(&backend::Config { path, cache_bytes }).map_err(|source| StartError::Backend {
+        name,
+        source: Box::new(source),
+    })
+}
+
+fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) -> server::Config {
+    server::Config {
+        member: identity.member,
+        cluster: identity.cluster,
+        request_bytes_max: config.request_bytes_max,
+        txn_ops_max: config.txn_ops_max,
+        heartbeat_interval: config.heartbeat_interval,
+        election_timeout: config.election_timeout,
+        quota: config.quota,
+        watch_progress_notify_interval: config.watch_progress_notify_interval,
+        clock,
+    }
+}
+
+/// What starts serving, and when.
+struct Starting {
+    config: Arc<Config>,
+    identity: Identity,
+    server: EtcdServer,
+    tasks: Tasks,
+    is_ready: watch::Sender<bool>,
+}
+
+impl Starting {
+    /// Serves peers and probes at once, and clients when there is a leader.
+    fn run(self, listeners: Listeners) {
+        let cluster = self.server.views().cluster.clone();
+        let peers = peer::PeerService::new(self.identity.cluster, cluster);
+        for listener in listeners.peer {
+            let serve = peer::serve(listener, peers.clone(), self.tasks.stopping());
+            self.tasks.serve(serve);
+        }
+        for listener in listeners.metrics {
+            let service = ClientService::metrics_only(self.server.clone());
+            self.tasks
+                .serve(server::serve(listener, service, self.tasks.stopping()));
+        }
+        self.tasks.spawn(self.server.clone().monitor_leader());
+        self.start_compactor();
+        let (tasks, stopping) = (self.tasks.clone(), self.tasks.stopping());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = self.welcome_clients(listeners.client) => {}
+                () = stopping.cancelled() => {}
+            }
+        });
+    }
+
+    fn start_compactor(&self) {
+        let retention = match self.config.auto_compaction {
+            AutoCompaction::Off => return,
+            AutoCompaction::Periodic(period) => server::compactor::Retention::Periodic(period),
+            AutoCompaction::Revision(kept) => server::compactor::Retention::Revision(kept),
+        };
+        let (server, stopping) = (self.server.clone(), self.tasks.stopping());
+        self.tasks
+            .spawn(server::compactor::run(server, retention, stopping));
+    }
+
+    async fn welcome_clients(self, listeners: Vec<transport::Listener>) {
+        self.server.node().wait_ready().await;
+        self.publish().await;
+        for listener in listeners {
+            log_serving(&listener);
+            let service = ClientService::new(self.server.clone());
+            self.tasks
+                .serve(server::serve(listener, service, self.tasks.stopping()));
+        }
+        tracing::info!("ready to serve client requests");
+        if self.is_ready.send(true).is_err() {
+            // Nobody waits: the member has been dropped.
+        }
+    }
+
+    /// Tells the cluster this member's name and client urls, again and again until it knows.
+    async fn publish(&self) {
+        let urls = |urls: &[Url]| urls.iter().map(Url::to_string).collect();
+        let member = Member {
+            id: self.identity.member,
+            name: self.config.name.clone(),
+            peer_urls: urls(&self.config.advertise_peer_urls),
+            client_urls: urls(&self.config.advertise_client_urls),
+            is_learner: false,
+        };
+        while let Err(error) = self
+            .server
+            .propose(Command::PublishMember(member.clone()))
+            .await
+        {
+            tracing::warn!(%error, "failed to publish local member to cluster through raft");
+            tokio::time::sleep(PUBLISH_RETRY_INTERVAL).await;
+        }
+        tracing::info!(
+            "local-member-id" = %self.identity.member,
+            "cluster-id" = %self.identity.cluster,
+            name = self.config.name,
+            "published local member to cluster through raft",
+        );
+    }
+}
+
+fn log_serving(listener: &transport::Listener) {
+    for url in listener.urls() {
+        let address = listener.local_addr().map(|address| address.to_string());
+        let address = address.or_else(|| url.socket_path()).unwrap_or_default();
+        if url.scheme().is_tls() {
+            tracing::info!(
+                traffic = "grpc+http",
+                address,
+                "serving client traffic securely"
+            );
+        } else {
+            tracing::info!(
+                traffic = "grpc+http",
+                address,
+                "serving client traffic insecurely; this is strongly discouraged!",
+            );
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What members tell each other and curious tools over HTTP on the peer port: `/members` and
+//! `/version`, as etcd does (`server/etcdserver/api/etcdhttp/peer.go`).
+//!
+//! What this is not: Raft between members.
+
+use std::convert::Infallible;
+use std::io;
+use std::time::Duration;
+
+use api::version::{CLUSTER_VERSION, ETCD_VERSION, STORAGE_VERSION};
+use apply::{Cluster, Member};
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use transport::{Listener, Stream};
+use types::ClusterId;
+
+/// The header that every answer carries.
+const CLUSTER_ID: &str = "x-etcd-cluster-id";
+/// Connections served at a time; more are hung up on.
+const CONNECTIONS_MAX: usize = 1024;
+/// The headers of a request have to be complete within this time.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Answers on the peer port. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct PeerService {
+    cluster_id: ClusterId,
+    cluster: Cluster,
+}
+
+/// A member as `/members` shows it.
+#[derive(Serialize)]
+struct MemberJson {
+    id: u64,
+    #[serde(rename = "peerURLs")]
+    peer_urls: Vec<String>,
+    #[serde(rename = "isLearner", skip_serializing_if = "std::ops::Not::not")]
+    is_learner: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(rename = "clientURLs", skip_serializing_if = "Vec::is_empty")]
+    client_urls: Vec<String>,
+}
+
+impl From<Member> for MemberJson {
+    fn from(member: Member) -> Self {
+        let Member {
+            id,
+            name,
+            peer_urls,
+            client_urls,
+            is_learner,
+        } = member;
+        Self {
+            id: id.0,
+            peer_urls,
+            is_learner,
+            name,
+            client_urls,
+        }
+    }
+}
+
+/// Serves peers until `stopping`.
+pub(super) async fn serve(
+    mut listener: Listener,
+    service: PeerService,
+    stopping: CancellationToken,
+) -> io::Result<()> {
+    let connections = TaskTracker::new();
+    let outcome = loop {
+        let accepted = tokio::select! {
+            () = stopping.cancelled() => break Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _peer)) if connections.len() < CONNECTIONS_MAX => {
+                let (service, stopping) = (service.clone(), stopping.clone());
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = service.serve_connection(stream) => {}
+                        () = stopping.cancelled() => {}
+                    }
+                });
+            }
+            Ok(_one_too_many) => {}
+            Err(error) => break Err(error),
+        }
+    };
+    connections.close();
+    connections.wait().await;
+    outcome
+}
+
+impl PeerService {
+    pub(super) const fn new(cluster_id: ClusterId, cluster: Cluster) -> Self {
+        Self {
+            cluster_id,
+            cluster,
+        }
+    }
+
+    async fn serve_connection(self, stream: Stream) {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT);
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let response = self.answer(request.method(), request.uri().path());
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), answer);
+        if let Err(error) = connection.await {
+            tracing::debug!(error, "peer connection ended");
+        }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let mut response = match path {
+            "/members" | "/version" if *method != Method::GET => {
+                let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+                refused
+                    .headers_mut()
+                    .insert(ALLOW, HeaderValue::from_static("GET"));
+                refused
+            }
+            "/members" => json(self.members()),
+            "/version" => json(version()),
+            _ => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+        };
+        let cluster_id = HeaderValue::from_str(&self.cluster_id.to_string())
+            .expect("hexadecimal digits are a header value");
+        response.headers_mut().insert(CLUSTER_ID, cluster_id);
+        response
+    }
+
+    fn members(&self) -> String {
+        let members: Vec<MemberJson> = self
+            .cluster
+            .members()
+            .into_iter()
+            .map(MemberJson::from)
+            .collect();
+        let members = serde_json::to_string(&members).expect("numbers and texts are JSON");
+        members + "\n"
+    }
+}
+
+fn version() -> String {
+    format!(
+        "{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{CLUSTER_VERSION}\",\
+         \"storage\":\"{STORAGE_VERSION}\"}}"
+    )
+}
+
+fn json(body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn plain(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use types::MemberId;
+
+    use super::*;
+
+    #[test]
+    fn a_member_looks_like_etcds() {
+        let member = Member {
+            id: MemberId(10_276_657_743_932_975_437),
+            name: "default".to_owned(),
+            peer_urls: vec!["http://localhost:2380".to_owned()],
+            client_urls: vec!["http://localhost:2379".to_owned()],
+            is_learner: false,
+        };
+        assert_eq!(
+            serde_json::to_string(&MemberJson::from(member)).unwrap(),
+            r#"{"id":10276657743932975437,"peerURLs":["http://localhost:2380"],"name":"default","clientURLs":["http://localhost:2379"]}"#
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! Log lines in the form that etcd's have, so that whatever reads etcd's logs reads ours.
+//!
+//! One JSON object a line: `level`, `ts` (UTC, microseconds), `caller`, `msg`, then the event's own
+//! fields; or, for people, the same separated by tabs (`--log-format console`).
+//!
+//! What this is not: part of the library's way of working. The binary installs it; a program that
+//! embeds kvorum brings a subscriber of its own or none.
+
+mod line;
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use types::Clock;
+
+use crate::config::{LogConfig, LogFormat, LogLevel, LogOutput};
+
+/// Crates of others that say at `info` what etcd says at `debug`, if at all.
+const TALKATIVE: [&str; 7] = [
+    "openraft",
+    "sled",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "tonic",
+    "tower",
+];
+
+/// Logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// A file of `--log-outputs` cannot be written.
+    #[error("--log-outputs: cannot open {}", path.display())]
+    Open {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The process has a logger already.
+    #[error("logging is set up already")]
+    Installed(#[from] TryInitError),
+}
+
+/// Sends this process' events to where `config` says.
+pub fn install(config: &LogConfig, clock: Arc<dyn Clock>) -> Result<(), LoggingError> {
+    let outputs = config
+        .outputs
+        .iter()
+        .map(open)
+        .collect::<Result<Vec<_>, _>>()?;
+    let logger = Logger {
+        format: config.format,
+        clock,
+        outputs: Mutex::new(outputs),
+    };
+    tracing_subscriber::registry()
+        .with(logger.with_filter(targets(config.level)))
+        .try_init()?;
+    Ok(())
+}
+
+fn targets(level: LogLevel) -> Targets {
+    let (ours, others) = match level {
+        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::INFO),
+        LogLevel::Info => (LevelFilter::INFO, LevelFilter::WARN),
+        LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
+        LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
+        // Nothing of ours is above error: we stop instead of panicking.
+        LogLevel::Panic | LogLevel::Fatal => (LevelFilter::OFF, LevelFilter::OFF),
+    };
+    let targets = Targets::new().with_default(ours);
+    TALKATIVE
+        .into_iter()
+        .fold(targets, |targets, name| targets.with_target(name, others))
+}
+
+fn open(output: &LogOutput) -> Result<Box<dyn Write + Send>, LoggingError> {
+    Ok(match output {
+        LogOutput::Stderr => Box::new(io::stderr()),
+        LogOutput::Stdout => Box::new(io::stdout()),
+        LogOutput::File(path) => {
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|source| LoggingError::Open {
+                    path: path.clone(),
+                    source,
+                })?;
+            Box::new(file)
+        }
+    })
+}
+
+/// Writes each event as one line.
+struct Logger {
+    format: LogFormat,
+    clock: Arc<dyn Clock>,
+    outputs: Mutex<Vec<Box<dyn Write + Send>>>,
+}
+
+impl<S: Subscriber> Layer<S> for Logger {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let line = line::format(event, self.format, self.clock.wall());
+        for output in self.outputs.lock().iter_mut() {
+            // A log that cannot be written is no reason to stop, and there is nowhere to say so.
+            output.write_all(&line).ok();
+        }
+    }
+}
