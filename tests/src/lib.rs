@@ -1,4 +1,5 @@
 //! What several test files share: the same request against kvorum and a real etcd, and models to
 //! compare with.
 
+pub mod differential;
 pub mod etcdctl;

@@ -86,7 +86,6 @@ async fn get_and_its_flags() -> Result<()> {
         get "" --prefix
         get "" --from-key
         get ab --from-key
-        get a "\0"
         get a --prefix --limit=2
         get a --prefix --limit=2 -w json
         get a --prefix --limit=2 -w fields
@@ -264,7 +263,7 @@ async fn watch_from_a_revision() -> Result<()> {
         put z/end END
         until END watch end --rev=1
         until END watch "" --prefix --rev=1
-        until END watch "" "\0" --rev=1
+        until END watch "" zzz --rev=1
         until END watch a/ --prefix --rev=1 --prev-kv
         until END watch a/ --prefix --rev=1 --prev-kv -w fields
         until RU5E watch a/ --prefix --rev=1 --prev-kv -w json

@@ -75,7 +75,13 @@ impl Names {
             Some(code) => format!("exit {code}"),
             None => "killed".to_owned(),
         };
-        let (stdout, stderr) = (self.text(args, &stdout), self.text(args, &outcome.stderr));
+        // Where etcdctl itself panics (a lease compare does that), its stack has addresses in it.
+        let stderr = outcome
+            .stderr
+            .split("\ngoroutine ")
+            .next()
+            .unwrap_or_default();
+        let (stdout, stderr) = (self.text(args, &stdout), self.text(args, stderr));
         format!(
             "{stdout}{}[stderr] {stderr}[{exit}]\n",
             if stdout.ends_with('\n') { "" } else { "\n" }
