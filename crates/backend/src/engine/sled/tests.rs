@@ -1,4 +1,5 @@
 use std::fs;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -238,11 +239,12 @@ fn a_store_of_garbage_is_corrupt_and_says_the_way_out() {
 
 /// Flips a bit of one of the files; mostly of the data's. Returns where.
 fn flip(store: &Path, round: u64) -> String {
-    let files: Vec<_> = fs::read_dir(store)
+    let mut files: Vec<_> = fs::read_dir(store)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.is_file() && fs::metadata(path).unwrap().len() > 0)
         .collect();
+    files.sort();
     let path = match round % 4 {
         0 => files[usize::try_from(random(round)).unwrap() % files.len()].clone(),
         _ => store.join("db"),
@@ -317,4 +319,114 @@ fn a_store_without_its_witness_still_opens() {
     let dir = filled();
     fs::remove_file(dir.path().join("store").join("flushed")).unwrap();
     read_all(dir.path()).unwrap();
+}
+
+#[test]
+fn a_file_that_was_cut_off_takes_nothing_away_unnoticed() {
+    let dir = filled();
+    let len = fs::metadata(dir.path().join("store").join("db"))
+        .unwrap()
+        .len();
+    let cut: Vec<_> = (0..6)
+        .map(|round| random(round) % len)
+        .chain([0, 1])
+        .collect();
+    for len in cut {
+        let damaged = copy(dir.path());
+        let db = fs::OpenOptions::new()
+            .write(true)
+            .open(damaged.path().join("store/db"));
+        db.unwrap().set_len(len).unwrap();
+        let read = panic::catch_unwind(|| read_all(damaged.path()));
+        let read = read.unwrap_or_else(|_| panic!("cut at {len}: panicked"));
+        // Behind the data is only room for more.
+        eprintln!("cut at {len}: {read:?}");
+        assert!(read.is_err() || len > 4_000_000, "cut at {len}");
+    }
+}
+
+/// What a loss of power leaves of `before`, which was durable, and of the one write that led to
+/// `after`: of each block one or the other, in any order, the file as long as either.
+fn tear(before: &[u8], after: &[u8], seed: u64) -> Vec<u8> {
+    const BLOCK_BYTES: usize = 512;
+    let mut left = after.to_vec();
+    left.resize(after.len().max(before.len()), 0);
+    for (i, block) in (0..).zip(left.chunks_mut(BLOCK_BYTES)) {
+        // Single blocks and runs of them by turns.
+        let run = i >> (seed % 5 * 2);
+        if random(seed ^ (run << 20)) % 8 < seed % 9 {
+            continue;
+        }
+        let old = before
+            .get(usize::try_from(i).unwrap() * BLOCK_BYTES..)
+            .unwrap_or_default();
+        let (from_old, none) = block.split_at_mut(old.len().min(block.len()));
+        from_old.copy_from_slice(&old[..from_old.len()]);
+        none.fill(0);
+    }
+    left
+}
+
+/// Commits the next batch of a store that turns over its few keys all the time.
+fn churn(models: &mut Vec<suite::Model>, writer: &mut crate::Writer) {
+    let mut model = models.last().unwrap().clone();
+    let seed = models.len() as u64 * 4;
+    let mut changes: Vec<_> = (seed..seed + 4)
+        .map(|seed| {
+            let random = random(seed);
+            let len =
+                (!random.is_multiple_of(7)).then_some(usize::try_from(random % 64_000).unwrap());
+            (Bucket::Key, vec![u8::try_from(random % 60).unwrap()], len)
+        })
+        .collect();
+    changes.push((Bucket::Meta, b"batch".to_vec(), Some(models.len())));
+    writer.commit(model.batch(&changes)).unwrap();
+    models.push(model);
+}
+
+/// How many batches the store at `dir` holds, or what is wrong with it.
+fn batches_in(dir: &Path, models: &[suite::Model]) -> Result<usize, String> {
+    let backend = Backend::open(&config(dir)).map_err(|error| format!("{error:?}"))?;
+    let last = backend
+        .reader
+        .get(Bucket::Meta, b"batch")
+        .map_err(|error| format!("{error:?}"))?;
+    let batches = last.map_or(0, |value| value.len());
+    models[batches].check(&backend.reader);
+    Ok(batches)
+}
+
+#[test]
+fn what_was_flushed_survives_a_torn_write() {
+    let dir = TempDir::new().unwrap();
+    let engine = Arc::new(SledEngine::open(&config(dir.path())).unwrap());
+    assert_eq!(
+        engine.writes,
+        Writes::InOrder,
+        "run this on ext4, xfs or btrfs"
+    );
+    let mut backend = Backend::with_engine(Arc::clone(&engine) as Arc<dyn Engine>).unwrap();
+    let db = dir.path().join("store").join("db");
+    let mut models = vec![suite::Model::default()];
+    let mut lost = Vec::new();
+    for round in 0..60 {
+        // Far more than the store holds, so that sled uses its segments again and again.
+        for _ in 0..random(round) % 60 {
+            churn(&mut models, &mut backend.writer);
+        }
+        backend.writer.flush_durable().unwrap();
+        let flushed = models.len() - 1;
+        let left = copy(dir.path());
+        let before = fs::read(&db).unwrap();
+        churn(&mut models, &mut backend.writer);
+        // The power fails in the middle of this.
+        engine.db().flush().unwrap();
+        let torn = tear(&before, &fs::read(&db).unwrap(), round);
+        fs::write(left.path().join("store").join("db"), torn).unwrap();
+        match batches_in(left.path(), &models) {
+            Ok(batches) if batches >= flushed => {}
+            held => lost.push(format!("round {round}: {held:?}, {flushed} flushed")),
+        }
+    }
+    assert!(lost.is_empty(), "{lost:#?}");
 }
