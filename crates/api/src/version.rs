@@ -10,7 +10,7 @@ pub const CLUSTER_VERSION: &str = "3.6.0";
 pub const STORAGE_VERSION: &str = "3.6.0";
 /// The oldest cluster that a member of this version can join.
 pub const MIN_CLUSTER_VERSION: &str = "3.0.0";
-/// The API's version as etcdctl prints it: [`ETCD_VERSION`] without the patch.
+/// [`ETCD_VERSION`] without the patch.
 pub const API_VERSION: &str = "3.6";
 /// kvorum's own version.
 pub const KVORUM_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -9,7 +9,7 @@ mod process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use api::version::{CLUSTER_VERSION, ETCD_VERSION, KVORUM_VERSION};
+use api::version::{API_VERSION, ETCD_VERSION, KVORUM_VERSION};
 use apply::{OpReply, Quota, Reply, TxnReply};
 use mvcc::Range;
 use prometheus::{
@@ -450,7 +450,7 @@ fn register_versions(registrar: &Registrar<'_>, member: MemberId) -> prometheus:
             "etcd_cluster_version",
             "The cluster's version.",
             "cluster_version",
-            CLUSTER_VERSION,
+            API_VERSION,
         ),
         (
             "kvorum_version",
@@ -519,7 +519,13 @@ pub(crate) struct PendingProposal<'m> {
 impl PendingProposal<'_> {
     /// Counts it as failed, and hands the reason on.
     pub(crate) fn failed(&self, error: ProposeError) -> ProposeError {
-        self.metrics.proposals_failed.inc();
+        // What was never proposed has not failed for etcd.
+        if !matches!(
+            error,
+            ProposeError::TooLarge | ProposeError::TooManyRequests
+        ) {
+            self.metrics.proposals_failed.inc();
+        }
         error
     }
 }

@@ -147,7 +147,9 @@ fn connection_builder() -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HTTP1_HEADER_TIMEOUT);
+        .header_read_timeout(HTTP1_HEADER_TIMEOUT)
+        // As Go writes them, for those who look for them with grep.
+        .title_case_headers(true);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -3,6 +3,7 @@
 mod auth;
 mod cluster;
 mod header;
+mod health;
 mod interceptor;
 mod kv;
 mod lease;

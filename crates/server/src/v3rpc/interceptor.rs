@@ -16,11 +16,11 @@ use http::{HeaderMap, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::HealthService;
 use tower::Service;
 
 use super::auth::AuthService;
 use super::cluster::ClusterService;
+use super::health::HealthService;
 use super::kv::KvService;
 use super::lease::LeaseService;
 use super::maintenance::MaintenanceService;
@@ -67,10 +67,7 @@ impl GrpcServices {
             cluster: ClusterServer::new(ClusterService::new(server.clone())),
             maintenance: MaintenanceServer::new(MaintenanceService::new(server.clone())),
             auth: AuthServer::new(AuthService::new(server.clone())),
-            // A new reporter says SERVING for the service "", and nothing else is asked for.
-            health: HealthServer::new(HealthService::from_health_reporter(
-                tonic_health::server::HealthReporter::new(),
-            )),
+            health: HealthServer::new(HealthService),
             message_bytes_max: max,
             server,
         };
