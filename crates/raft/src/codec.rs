@@ -166,7 +166,7 @@ impl<'a> Reader<'a> {
             .rest
             .split_first_chunk::<N>()
             .ok_or(DecodeError::CutOff {
-                missing: N - self.rest.len(),
+                missing: N.saturating_sub(self.rest.len()),
             })?;
         self.rest = rest;
         Ok(*array)

@@ -1,5 +1,8 @@
 //! The handle on this member's part of the group.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

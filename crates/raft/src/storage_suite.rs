@@ -8,11 +8,12 @@ use futures_util::Stream;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, StorageError};
-use types::{MemberId, SystemClock};
+use types::SystemClock;
 
 use crate::error::FatalCell;
 use crate::log_store::{self, LogHandle, LogStore};
 use crate::state_machine::{Adapter, DurableState, MachineHandle, SnapshotBuilder, adapt};
+use crate::testing::state_config;
 use crate::type_config::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// The adapter, except that it installs a snapshot of a state in which no key was ever written:
@@ -76,12 +77,7 @@ fn build(
 ) -> (Guard, LogStore, Installing) {
     let (progress, fatal) = (Arc::default(), FatalCell::default());
     let (store, handle) = log_store::open(log, Arc::clone(&progress), fatal.clone()).unwrap();
-    let config = apply::Config {
-        member: MemberId(1),
-        quota: apply::Quota::Unlimited,
-        clock: Arc::new(SystemClock),
-        mvcc: mvcc_config(),
-    };
+    let config = state_config(Arc::new(SystemClock));
     let (state, _views, persister) = apply::open(state, &config).unwrap();
     let (adapter, machine) = adapt(state, persister, progress, fatal).unwrap();
     (
@@ -92,10 +88,6 @@ fn build(
         store,
         Installing { adapter, machine },
     )
-}
-
-fn mvcc_config<T: Default>() -> T {
-    T::default()
 }
 
 impl StoreBuilder<TypeConfig, LogStore, Installing, Guard> for InMemory {

@@ -1,15 +1,33 @@
-//! What the tests of this crate share.
+//! What the tests of this crate share: members on disks that can be told to fail.
 
-use apply::{Command, Put, PutLease, PutValue};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use apply::{Command, Put, PutLease, PutValue, Quota, Views};
+use backend::Backend;
+use backend::engine::{Engine, FaultyEngine, Loss};
 use bytes::Bytes;
+use parking_lot::Mutex;
+use types::{Clock, LeaseId, MemberId};
 
 use crate::type_config::Proposed;
+use crate::{Config, Node, Peer};
+
+pub(crate) const MEMBER: MemberId = MemberId(0x8e9e_05c5_2164_694d);
 
 pub(crate) fn put_command(key: &[u8], value: &[u8]) -> Command {
+    put_with_lease(key, value, PutLease::Detach)
+}
+
+pub(crate) fn put_attached(key: &[u8], lease: LeaseId) -> Command {
+    put_with_lease(key, b"", PutLease::Attach(lease))
+}
+
+fn put_with_lease(key: &[u8], value: &[u8], lease: PutLease) -> Command {
     Command::Put(Put {
         key: Bytes::copy_from_slice(key),
         value: PutValue::New(Bytes::copy_from_slice(value)),
-        lease: PutLease::Detach,
+        lease,
         prev_kv: false,
     })
 }
@@ -19,5 +37,131 @@ pub(crate) fn put(key: &[u8], value: &[u8]) -> Proposed {
     Proposed {
         encoded: command.encode(),
         command,
+    }
+}
+
+/// A clock that stands until it is moved.
+#[derive(Debug)]
+pub(crate) struct StandingClock {
+    now: Mutex<Instant>,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a place to begin; it stands from then on"
+)]
+impl Default for StandingClock {
+    fn default() -> Self {
+        Self {
+            now: Mutex::new(Instant::now()),
+        }
+    }
+}
+
+impl StandingClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        *self.now.lock() += by;
+    }
+}
+
+impl Clock for StandingClock {
+    fn now(&self) -> Instant {
+        *self.now.lock()
+    }
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+}
+
+/// A member's two disks.
+#[derive(Clone)]
+pub(crate) struct Disks {
+    pub(crate) log: Arc<FaultyEngine>,
+    pub(crate) state: Arc<FaultyEngine>,
+}
+
+impl Disks {
+    pub(crate) fn new(seed: u64) -> Self {
+        let engine = |seed| Arc::new(FaultyEngine::new(seed));
+        Self {
+            log: engine(2 * seed),
+            state: engine(2 * seed + 1),
+        }
+    }
+
+    /// What a loss of power now would leave. The state first: it follows the log.
+    pub(crate) fn crash(&self, loss: Loss) -> Self {
+        let state = Arc::new(self.state.crash(loss));
+        Self {
+            log: Arc::new(self.log.crash(loss)),
+            state,
+        }
+    }
+}
+
+pub(crate) fn backend(engine: &Arc<FaultyEngine>) -> Backend {
+    Backend::with_engine(Arc::clone(engine) as Arc<dyn Engine>).unwrap()
+}
+
+pub(crate) struct Member {
+    pub(crate) node: Node,
+    pub(crate) views: Views,
+    pub(crate) clock: Arc<StandingClock>,
+}
+
+pub(crate) fn config() -> Config {
+    Config {
+        member: MEMBER,
+        initial_members: vec![Peer {
+            id: MEMBER,
+            name: "default".to_owned(),
+            peer_urls: vec!["http://localhost:2380".to_owned()],
+        }],
+        heartbeat_interval: Duration::from_millis(100),
+        election_timeout: Duration::from_secs(1),
+        snapshot_count: 10_000,
+        request_bytes_max: 64 * 1024,
+    }
+}
+
+pub(crate) fn state_config(clock: Arc<dyn Clock>) -> apply::Config {
+    apply::Config {
+        member: MEMBER,
+        quota: Quota::Unlimited,
+        clock,
+        mvcc: mvcc::Config {
+            event_log_bytes_max: 1 << 20,
+        },
+    }
+}
+
+impl Member {
+    pub(crate) async fn start(disks: &Disks, config: Config) -> Self {
+        Self::on(backend(&disks.log), backend(&disks.state), config).await
+    }
+
+    pub(crate) async fn on(log: Backend, state: Backend, config: Config) -> Self {
+        let clock = Arc::new(StandingClock::default());
+        let (state, views, persister) =
+            apply::open(state, &state_config(Arc::clone(&clock) as Arc<dyn Clock>)).unwrap();
+        let node = Node::start(config, log, state, persister, views.clone())
+            .await
+            .unwrap();
+        Self { node, views, clock }
+    }
+
+    pub(crate) async fn ready(disks: &Disks, config: Config) -> Self {
+        let member = Self::start(disks, config).await;
+        let ready = tokio::time::timeout(Duration::from_secs(10), member.node.wait_ready());
+        ready.await.expect("the member becomes ready");
+        member
+    }
+
+    pub(crate) fn value(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.views
+            .store
+            .view()
+            .get(key)
+            .map(|kv| kv.value().to_vec())
     }
 }

@@ -46,7 +46,7 @@ fn entry(term: u64, index: u64, bytes: usize) -> Entry {
     }
 }
 
-type Flushed = tokio::sync::oneshot::Receiver<io::Result<()>>;
+type Flushed = oneshot::Receiver<io::Result<()>>;
 
 /// Appends without waiting.
 async fn append(store: &mut LogStore, entries: Vec<Entry>) -> Flushed {
