@@ -7,6 +7,8 @@ mod config;
 mod error;
 mod event;
 mod event_log;
+#[cfg(test)]
+mod fixture;
 mod hash;
 mod history;
 mod key_index;
@@ -17,6 +19,8 @@ mod restore;
 mod segment;
 mod shared;
 mod store;
+#[cfg(test)]
+mod testscripts;
 mod tree_index;
 mod watchable_store;
 mod watcher;

@@ -39,7 +39,10 @@ impl Store {
     /// The store as of the last [`Writer::publish`].
     #[must_use]
     pub fn view(&self) -> ReadView {
-        ReadView { snapshot: self.shared.published.load_full(), shared: self.shared.clone() }
+        ReadView {
+            snapshot: self.shared.published.load_full(),
+            shared: self.shared.clone(),
+        }
     }
 
     /// A new watch stream with no watchers.
@@ -106,7 +109,10 @@ impl Store {
     pub async fn compacted(&self, revision: i64) {
         let mut scrubbed = self.shared.scrubbed.subscribe();
         let gone = scrubbed.wait_for(|scrubbed| *scrubbed >= revision).await;
-        debug_assert!(gone.is_ok(), "the sender is in `shared`, which this handle keeps");
+        debug_assert!(
+            gone.is_ok(),
+            "the sender is in `shared`, which this handle keeps"
+        );
     }
 }
 
@@ -152,7 +158,11 @@ impl Writer {
     pub(crate) fn finish(&mut self, events: Arc<RevisionEvents>) {
         debug_assert_eq!(events.revision, self.revision + 1);
         self.revision = events.revision;
-        self.unstaged_bytes += events.events.iter().map(|event| event.stored().len()).sum::<usize>();
+        self.unstaged_bytes += events
+            .events
+            .iter()
+            .map(|event| event.stored().len())
+            .sum::<usize>();
         self.unpublished.push(events.clone());
         self.unstaged.push(events);
     }
@@ -206,7 +216,8 @@ impl Writer {
     }
 
     fn note_size(&self) {
-        self.shared.set_size_in_use(self.segments.live_bytes() + self.unstaged_bytes as u64);
+        self.shared
+            .set_size_in_use(self.segments.live_bytes() + self.unstaged_bytes as u64);
     }
 
     /// Bytes of records that no [`Writer::stage`] has taken yet.

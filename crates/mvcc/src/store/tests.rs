@@ -3,108 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use backend::{Backend, Batch};
-use bytes::Bytes;
 use proptest::prelude::*;
-use types::{KeyRange, LeaseId};
+use types::KeyRange;
 
-use crate::{
-    CompactError, Config, EventKind, HashKv, PrevKv, Put, Range, RangeError, RevisionEvents, Store,
-    StoredKv, Writer, open,
-};
-
-/// A store whose disk outlives it.
-struct Bench {
-    backend: Backend,
-    config: Config,
-    store: Store,
-    writer: Writer,
-}
-
-impl Bench {
-    fn new(event_log_bytes_max: usize) -> Self {
-        let backend = Backend::in_memory();
-        let config = Config {
-            event_log_bytes_max,
-        };
-        let (store, writer) = open(backend.reader.clone(), &config).unwrap();
-        Self {
-            backend,
-            config,
-            store,
-            writer,
-        }
-    }
-
-    fn stage(&mut self) {
-        let mut batch = Batch::new();
-        let revision = self.writer.stage(&mut batch).unwrap();
-        self.backend.writer.commit(batch).unwrap();
-        self.store.note_persisted(revision);
-    }
-
-    /// Until there is nothing left to do.
-    fn settle(&mut self) {
-        self.writer.publish();
-        self.stage();
-        for _ in 0..10_000 {
-            if !self.writer.is_scrubbing() {
-                return;
-            }
-            self.stage();
-        }
-        panic!("a compaction does not end");
-    }
-
-    fn reopen(&mut self) {
-        let (store, writer) = open(self.backend.reader.clone(), &self.config).unwrap();
-        (self.store, self.writer) = (store, writer);
-    }
-
-    fn put(&mut self, key: &str, value: &str) -> i64 {
-        let mut txn = self.writer.begin();
-        txn.put(put(key, value, None));
-        txn.end()
-    }
-
-    fn delete(&mut self, key: &str) -> i64 {
-        let mut txn = self.writer.begin();
-        txn.delete_range(&KeyRange::Single(Bytes::copy_from_slice(key.as_bytes())));
-        txn.end()
-    }
-
-    fn get_at(&self, key: &str, at: i64) -> Option<String> {
-        let keys = KeyRange::Single(Bytes::copy_from_slice(key.as_bytes()));
-        let range = Range {
-            keys,
-            at: Some(at),
-            limit: None,
-            count_only: false,
-        };
-        let found = self.store.view().range(&range).unwrap();
-        found
-            .kvs
-            .first()
-            .map(|kv| String::from_utf8(kv.value().to_vec()).unwrap())
-    }
-}
-
-fn put(key: &str, value: &str, lease: Option<i64>) -> Put {
-    Put {
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        value: Bytes::copy_from_slice(value.as_bytes()),
-        lease: lease.map(LeaseId),
-    }
-}
-
-fn all() -> Range {
-    Range {
-        keys: KeyRange::all(),
-        at: None,
-        limit: None,
-        count_only: false,
-    }
-}
+use crate::fixture::{Fixture, all, put};
+use crate::{CompactError, EventKind, HashKv, PrevKv, Range, RangeError, RevisionEvents, StoredKv};
 
 /// One key in the model; what a [`StoredKv`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,11 +154,11 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-fn act(bench: &mut Bench, model: &mut Model, action: &Action) {
+fn act(store: &mut Fixture, model: &mut Model, action: &Action) {
     match action {
         Action::Txn(changes) => {
             model.txn(changes);
-            let mut txn = bench.writer.begin();
+            let mut txn = store.writer.begin();
             for change in changes {
                 match change {
                     Change::Put(key, value, lease) => {
@@ -271,15 +174,15 @@ fn act(bench: &mut Bench, model: &mut Model, action: &Action) {
             assert_eq!(txn.revision(), model.revision());
             assert_eq!(txn.end(), model.revision());
         }
-        Action::Publish => bench.writer.publish(),
-        Action::Stage => bench.stage(),
-        Action::Settle => bench.settle(),
+        Action::Publish => store.writer.publish(),
+        Action::Stage => store.stage(),
+        Action::Settle => store.settle(),
         Action::Reopen => {
-            bench.writer.publish();
-            bench.stage();
-            let before = hashes(bench, model);
-            bench.reopen();
-            assert_eq!(hashes(bench, model), before);
+            store.writer.publish();
+            store.stage();
+            let before = hashes(store, model);
+            store.reopen();
+            assert_eq!(hashes(store, model), before);
         }
         #[expect(
             clippy::cast_possible_truncation,
@@ -289,7 +192,7 @@ fn act(bench: &mut Bench, model: &mut Model, action: &Action) {
         Action::Compact(share) => {
             let from = model.compact_revision.max(0);
             let revision = from + ((model.revision() - from) as f64 * share).round() as i64;
-            let done = bench.writer.compact(revision);
+            let done = store.writer.compact(revision);
             if revision <= model.compact_revision {
                 assert_eq!(done, Err(CompactError::Compacted));
             } else {
@@ -299,8 +202,8 @@ fn act(bench: &mut Bench, model: &mut Model, action: &Action) {
         }
     }
     assert_eq!(
-        bench.writer.index.count_live(),
-        bench.writer.index.live_len()
+        store.writer.index.count_live(),
+        store.writer.index.live_len()
     );
 }
 
@@ -308,16 +211,16 @@ fn state_of(kvs: &[StoredKv]) -> State {
     kvs.iter().map(ModelKv::of).collect()
 }
 
-fn hashes(bench: &Bench, model: &Model) -> Vec<HashKv> {
+fn hashes(store: &Fixture, model: &Model) -> Vec<HashKv> {
     let readable = model.compact_revision.max(1)..=model.revision();
     readable
-        .map(|revision| bench.store.hash_kv(Some(revision)).unwrap())
+        .map(|revision| store.reads.hash_kv(Some(revision)).unwrap())
         .collect()
 }
 
 /// Everything that can be read is what the model says.
-fn check(bench: &Bench, model: &Model, ranges: &[KeyRange]) {
-    let view = bench.store.view();
+fn check(store: &Fixture, model: &Model, ranges: &[KeyRange]) {
+    let view = store.reads.view();
     assert_eq!(view.revision(), model.revision());
     assert_eq!(view.compact_revision(), model.compact_revision);
     for at in 1..=model.revision() {
@@ -366,18 +269,18 @@ fn check(bench: &Bench, model: &Model, ranges: &[KeyRange]) {
         ..all()
     });
     assert!(matches!(future, Err(RangeError::FutureRevision)));
-    check_history(bench, model);
+    check_history(store, model);
 }
 
-fn check_history(bench: &Bench, model: &Model) {
+fn check_history(store: &Fixture, model: &Model) {
     let mut from = model.compact_revision.max(1);
     if from > 1 {
-        let refused = bench.store.history(from - 1, i64::MAX, 1, PrevKv::Omit);
+        let refused = store.reads.history(from - 1, i64::MAX, 1, PrevKv::Omit);
         assert!(matches!(refused, Err(RangeError::Compacted { .. })));
     }
     while from <= model.revision() {
-        let history = bench
-            .store
+        let history = store
+            .reads
             .history(from, i64::MAX, 400, PrevKv::Include)
             .unwrap();
         assert!(history.next > from);
@@ -425,64 +328,64 @@ proptest! {
         ranges in prop::collection::vec(key_range(), 2),
         event_log_bytes_max in prop_oneof![Just(0usize), Just(2000), Just(1 << 20)],
     ) {
-        let (mut bench, mut model) = (Bench::new(event_log_bytes_max), Model::new());
+        let (mut store, mut model) = (Fixture::new(event_log_bytes_max), Model::new());
         for action in &actions {
-            act(&mut bench, &mut model, action);
+            act(&mut store, &mut model, action);
             if matches!(action, Action::Publish | Action::Reopen | Action::Settle) {
-                check(&bench, &model, &ranges);
+                check(&store, &model, &ranges);
             }
         }
-        bench.writer.publish();
-        let before = hashes(&bench, &model);
-        bench.settle();
-        prop_assert_eq!(hashes(&bench, &model), before, "a hash must not depend on scrubbing");
-        check(&bench, &model, &ranges);
-        bench.reopen();
-        check(&bench, &model, &ranges);
-        prop_assert!(!bench.writer.is_scrubbing());
+        store.writer.publish();
+        let before = hashes(&store, &model);
+        store.settle();
+        prop_assert_eq!(hashes(&store, &model), before, "a hash must not depend on scrubbing");
+        check(&store, &model, &ranges);
+        store.reopen();
+        check(&store, &model, &ranges);
+        prop_assert!(!store.writer.is_scrubbing());
     }
 }
 
 #[test]
 fn a_key_that_is_gone_does_not_come_back_with_a_crash_in_the_middle_of_scrubbing() {
     for crash_after in 0..8 {
-        let mut bench = Bench::new(0);
+        let mut store = Fixture::new(0);
         for i in 0..600 {
-            bench.put(&format!("other{i}"), "x");
-            bench.put("gone", "x");
+            store.put(&format!("other{i}"), "x");
+            store.put("gone", "x");
         }
-        bench.delete("gone");
-        let revision = bench.put("last", "x");
-        bench.writer.compact(revision).unwrap();
-        bench.writer.publish();
+        store.delete("gone");
+        let revision = store.put("last", "x");
+        store.writer.compact(revision).unwrap();
+        store.writer.publish();
         for _ in 0..crash_after {
-            bench.stage();
+            store.stage();
         }
         if crash_after > 0 {
-            bench.reopen();
-            assert_eq!(bench.get_at("gone", revision), None);
+            store.reopen();
+            assert_eq!(store.get_at("gone", revision), None);
         }
-        bench.settle();
-        bench.reopen();
-        assert_eq!(bench.get_at("gone", revision), None);
-        assert_eq!(bench.store.view().range(&all()).unwrap().count, 601);
+        store.settle();
+        store.reopen();
+        assert_eq!(store.get_at("gone", revision), None);
+        assert_eq!(store.reads.view().range(&all()).unwrap().count, 601);
     }
 }
 
 #[test]
 fn compaction_gives_the_space_back() {
-    let mut bench = Bench::new(0);
+    let mut store = Fixture::new(0);
     let value = "v".repeat(1000);
     for _ in 0..2000 {
-        bench.put("hot", &value);
+        store.put("hot", &value);
     }
-    bench.put("end", "");
-    bench.settle();
-    assert!(bench.store.size_in_use() > 2_000_000);
-    bench.writer.compact(bench.writer.revision()).unwrap();
-    bench.settle();
-    assert!(bench.store.size_in_use() < 3_000);
-    let segments = bench.backend.reader.scan(backend::Bucket::Key, &[], None);
+    store.put("end", "");
+    store.settle();
+    assert!(store.reads.size_in_use() > 2_000_000);
+    store.writer.compact(store.writer.revision()).unwrap();
+    store.settle();
+    assert!(store.reads.size_in_use() < 3_000);
+    let segments = store.backend.reader.scan(backend::Bucket::Key, &[], None);
     let bytes: usize = segments.map(|record| record.unwrap().1.len()).sum();
     assert!(
         bytes <= 70_000,
@@ -492,30 +395,30 @@ fn compaction_gives_the_space_back() {
 
 #[test]
 fn an_old_view_reads_on_until_its_revision_is_scrubbed() {
-    let mut bench = Bench::new(0);
-    let old = bench.put("k", "old");
+    let mut store = Fixture::new(0);
+    let old = store.put("k", "old");
     for i in 0..300 {
-        bench.put("k", &i.to_string());
+        store.put("k", &i.to_string());
     }
-    bench.settle();
-    let view = bench.store.view();
+    store.settle();
+    let view = store.reads.view();
     let range = Range {
         at: Some(old),
         ..all()
     };
     assert_eq!(view.range(&range).unwrap().kvs[0].value(), b"old");
-    bench.writer.compact(bench.writer.revision()).unwrap();
-    bench.settle();
-    let refused = bench.store.view().range(&range);
+    store.writer.compact(store.writer.revision()).unwrap();
+    store.settle();
+    let refused = store.reads.view().range(&range);
     assert!(matches!(refused, Err(RangeError::Compacted { .. })));
 }
 
 #[test]
 fn changes_of_one_batch_are_readable_at_their_revisions_before_they_are_published() {
-    let mut bench = Bench::new(0);
-    let first = bench.put("k", "first");
-    bench.put("k", "second");
-    let mut txn = bench.writer.begin();
+    let mut store = Fixture::new(0);
+    let first = store.put("k", "first");
+    store.put("k", "second");
+    let mut txn = store.writer.begin();
     let found = txn
         .range(&Range {
             at: Some(first),
