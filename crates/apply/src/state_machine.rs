@@ -296,7 +296,9 @@ impl StateMachine {
     fn stage(&mut self) -> Result<(), Fatal> {
         let mut batch = Batch::new();
         let was_scrubbing = self.is_scrubbing || self.applier.store.is_scrubbing();
-        let revision = self.applier.store.stage(&mut batch)?;
+        let revision = self.applier.store.stage(&mut batch).inspect_err(|_| {
+            self.is_halted = true;
+        })?;
         self.is_scrubbing = self.applier.store.is_scrubbing();
         self.applier.leases.stage(&mut batch);
         self.applier.alarms.stage(&mut batch);
@@ -318,10 +320,5 @@ impl StateMachine {
     #[cfg(test)]
     pub(crate) fn usage(&self) -> &crate::quota::Usage {
         &self.applier.usage
-    }
-
-    #[cfg(test)]
-    pub(crate) fn set_applied_for_test(&mut self, applied: Option<LogPosition>) {
-        self.applied = applied;
     }
 }

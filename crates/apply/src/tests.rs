@@ -98,6 +98,11 @@ impl Bench {
 
     /// Everything replicated, as one text: equal exactly if the states are.
     pub(super) fn fingerprint(&mut self) -> String {
+        format!("{:?} {}", self.machine.applied(), self.state())
+    }
+
+    /// The same without the position in the log.
+    pub(super) fn state(&mut self) -> String {
         self.machine.finish_batch().unwrap();
         let view = self.views.store.view();
         let mut kvs = Vec::new();
@@ -110,8 +115,7 @@ impl Bench {
             .map(|id| self.views.leases.get(id))
             .collect();
         format!(
-            "{:?} {:?} {kvs:?} {leases:?} {:?} {:?} {:?}",
-            self.machine.applied(),
+            "{:?} {kvs:?} {leases:?} {:?} {:?} {:?}",
             self.views.store.hash_kv(None).unwrap(),
             self.views.alarms.list(),
             self.views.cluster.members(),

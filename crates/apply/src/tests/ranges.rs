@@ -150,3 +150,76 @@ fn an_inverted_range_is_empty() {
         ("bc".into(), 2, false)
     );
 }
+
+/// What stock etcd 3.5.30 answered: how many keys, how many different values, the order, and the
+/// FNV-1a hash of the keys in the order they came.
+const ETCDS_ORDER_OF_EQUALS: [(u64, u64, SortOrder, u64); 36] = [
+    (12, 2, SortOrder::Ascend, 0x2d1c_a2f5_453c_5605),
+    (12, 2, SortOrder::Descend, 0xdc8c_32ee_7407_7605),
+    (12, 5, SortOrder::Ascend, 0x6c9f_0e87_6f26_d135),
+    (12, 5, SortOrder::Descend, 0x890b_000c_5f0f_04d5),
+    (12, 40, SortOrder::Ascend, 0xb65e_60d9_200b_ac85),
+    (12, 40, SortOrder::Descend, 0x8d86_6586_63b8_c785),
+    (13, 2, SortOrder::Ascend, 0x0b5a_59c1_fbe9_6c92),
+    (13, 2, SortOrder::Descend, 0xc15d_fd46_10de_d65a),
+    (13, 5, SortOrder::Ascend, 0x8c32_c559_56b1_3e32),
+    (13, 5, SortOrder::Descend, 0x8fb4_03e1_d3a3_f2c2),
+    (13, 40, SortOrder::Ascend, 0x1084_0f7a_dc1b_db1e),
+    (13, 40, SortOrder::Descend, 0x219b_d3dc_8b7a_69ca),
+    (49, 2, SortOrder::Ascend, 0xb694_781a_3963_74f5),
+    (49, 2, SortOrder::Descend, 0x6f01_89b4_940f_28b9),
+    (49, 5, SortOrder::Ascend, 0xacbd_b326_f361_3f6d),
+    (49, 5, SortOrder::Descend, 0xaf18_7eae_48bf_9db5),
+    (49, 40, SortOrder::Ascend, 0xa2c0_5716_7ad2_5bb5),
+    (49, 40, SortOrder::Descend, 0x0989_1ab0_708d_6e75),
+    (50, 2, SortOrder::Ascend, 0x74c3_f373_9ffa_785e),
+    (50, 2, SortOrder::Descend, 0x7c55_71e3_b49e_3e3e),
+    (50, 5, SortOrder::Ascend, 0x9f7a_66b9_ad54_9632),
+    (50, 5, SortOrder::Descend, 0xa6b4_07c7_3944_f23e),
+    (50, 40, SortOrder::Ascend, 0x7905_c99b_f902_be62),
+    (50, 40, SortOrder::Descend, 0x3994_1ca6_6fdf_a416),
+    (100, 2, SortOrder::Ascend, 0x5f66_b61f_2f7a_de5d),
+    (100, 2, SortOrder::Descend, 0x9a6c_bc05_1dc3_55bd),
+    (100, 5, SortOrder::Ascend, 0x8ac5_822b_c1e5_2455),
+    (100, 5, SortOrder::Descend, 0x757e_a896_cb13_3f51),
+    (100, 40, SortOrder::Ascend, 0xcc5f_bdb8_36d5_812d),
+    (100, 40, SortOrder::Descend, 0x38ea_9c35_2f31_de9d),
+    (1000, 2, SortOrder::Ascend, 0x1764_07e2_a1a4_1ef5),
+    (1000, 2, SortOrder::Descend, 0x1cae_6824_53d1_9a29),
+    (1000, 5, SortOrder::Ascend, 0x12f3_1401_f1d4_1ead),
+    (1000, 5, SortOrder::Descend, 0xb7cb_56c0_5bac_cb69),
+    (1000, 40, SortOrder::Ascend, 0x29b8_8a5c_a18f_7521),
+    (1000, 40, SortOrder::Descend, 0x8abb_456d_31f3_843d),
+];
+
+/// The value of key `i`: the same as when etcd was asked.
+fn scattered(i: u64) -> u64 {
+    let mut x = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x ^= x >> 29;
+    x.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33
+}
+
+#[test]
+fn equals_come_in_etcds_order() {
+    let mut b = bench();
+    for (len, values, sort_order, expected) in ETCDS_ORDER_OF_EQUALS {
+        b.run(&Command::DeleteRange(delete(KeyRange::all())))
+            .unwrap();
+        for i in 0..len {
+            let value = format!("{:02}", scattered(i + len * values) % values);
+            b.apply(&Command::Put(put(&format!("{i:04}"), &value)))
+                .unwrap();
+        }
+        b.machine.finish_batch().unwrap();
+        let found = ask(&b, &sorted(SortTarget::Value, sort_order)).0;
+        let hash = found
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        assert_eq!(
+            hash, expected,
+            "{len} keys, {values} values, {sort_order:?}"
+        );
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! The same code answers a range outside the log and one inside a transaction.
 
+mod pdqsort;
+
 use std::cmp::Ordering;
 
 use mvcc::{RangeError, RangeResult, ReadView, StoredKv, WriteTxn};
@@ -103,19 +105,33 @@ fn passes_filters(op: &RangeOp, kv: &StoredKv) -> bool {
         && filter(op.max_create_revision).is_none_or(|max| created <= max)
 }
 
-/// Sorts what came in key order. Equals stay in key order, in both directions.
-// Differs from etcd: with more than twelve key-values, etcd leaves the order of equals open.
-fn sort(kvs: &mut [StoredKv], target: SortTarget, order: SortOrder) {
-    let by = |a: &StoredKv, b: &StoredKv| match target {
+/// Sorts what came in key order, and leaves equals in the order in which etcd leaves them.
+fn sort(kvs: &mut Vec<StoredKv>, target: SortTarget, order: SortOrder) {
+    match (target, order) {
+        (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => {}
+        // Keys have no equals.
+        (SortTarget::Key, SortOrder::Descend) => kvs.reverse(),
+        (_, SortOrder::None | SortOrder::Ascend) => {
+            let less = |i: usize, j: usize| compare(&kvs[i], &kvs[j], target).is_lt();
+            *kvs = pick(kvs, &pdqsort::order(kvs.len(), less));
+        }
+        (_, SortOrder::Descend) => {
+            let less = |i: usize, j: usize| compare(&kvs[j], &kvs[i], target).is_lt();
+            *kvs = pick(kvs, &pdqsort::order(kvs.len(), less));
+        }
+    }
+}
+
+fn compare(a: &StoredKv, b: &StoredKv, target: SortTarget) -> Ordering {
+    match target {
         SortTarget::Key => a.key().cmp(b.key()),
         SortTarget::Version => a.version().cmp(&b.version()),
         SortTarget::Create => a.create_revision().cmp(&b.create_revision()),
         SortTarget::Mod => a.mod_revision().main.cmp(&b.mod_revision().main),
         SortTarget::Value => a.value().cmp(b.value()),
-    };
-    match (target, order) {
-        (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => {}
-        (_, SortOrder::None | SortOrder::Ascend) => kvs.sort_by(by),
-        (_, SortOrder::Descend) => kvs.sort_by(|a, b| -> Ordering { by(b, a) }),
     }
+}
+
+fn pick(kvs: &[StoredKv], order: &[usize]) -> Vec<StoredKv> {
+    order.iter().map(|&place| kvs[place].clone()).collect()
 }
