@@ -92,7 +92,11 @@ impl CatchUp {
     /// Reads, and shares out what was read. Blocks.
     pub(crate) fn run(self, source: &dyn WatchableStore) -> Result<CaughtUp, RangeError> {
         let wants_prev = self.watchers.iter().any(|w| w.prev_kv == PrevKv::Include);
-        let prev = if wants_prev { PrevKv::Include } else { PrevKv::Omit };
+        let prev = if wants_prev {
+            PrevKv::Include
+        } else {
+            PrevKv::Omit
+        };
         let History { revisions, next } =
             source.history(self.from, self.to, CATCH_UP_BYTES_MAX, prev)?;
         let mut index = RangeIndex::default();
@@ -109,8 +113,16 @@ impl CatchUp {
             }
             entries += self.share_out(&revision, &index, &mut given);
         }
-        let watchers = self.watchers.into_iter().map(|w| w.key).zip(given).collect();
-        Ok(CaughtUp { next: reached, watchers })
+        let watchers = self
+            .watchers
+            .into_iter()
+            .map(|w| w.key)
+            .zip(given)
+            .collect();
+        Ok(CaughtUp {
+            next: reached,
+            watchers,
+        })
     }
 
     /// Gives a revision to everyone who wants it; returns to how many.
@@ -128,7 +140,9 @@ impl CatchUp {
                     return;
                 }
                 match given[member].last_mut() {
-                    Some((last, places)) if last.revision == revision.revision => places.push(place),
+                    Some((last, places)) if last.revision == revision.revision => {
+                        places.push(place)
+                    }
                     _ => {
                         given[member].push((Arc::clone(revision), vec![place]));
                         entries += 1;

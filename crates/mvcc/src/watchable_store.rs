@@ -241,6 +241,14 @@ impl Hub {
     }
 }
 
+impl crate::Store {
+    /// How many watch streams and watchers there are.
+    #[must_use]
+    pub fn watch_counts(&self) -> WatchCounts {
+        self.shared.hub.counts()
+    }
+}
+
 impl Synced {
     /// Takes a watcher in, which gets everything from revision `first` on: the next one, or later.
     /// Returns its slot.
@@ -251,7 +259,10 @@ impl Synced {
         first: i64,
         queue: &Arc<StreamQueue>,
     ) -> usize {
-        assert!(first > self.revision, "a synced watcher has nothing to catch up");
+        assert!(
+            first > self.revision,
+            "a synced watcher has nothing to catch up"
+        );
         let entry = self.watchers.vacant_entry();
         let slot = entry.key();
         entry.insert(SyncedWatcher {
@@ -267,7 +278,9 @@ impl Synced {
 
     /// Whether the watcher is (still) at this slot.
     fn holds(&self, slot: usize, key: WatcherKey) -> bool {
-        self.watchers.get(slot).is_some_and(|watcher| watcher.key == key)
+        self.watchers
+            .get(slot)
+            .is_some_and(|watcher| watcher.key == key)
     }
 
     /// Removes the watcher, unless it has left already.
@@ -286,7 +299,10 @@ impl Synced {
     }
 
     fn dispatch(&mut self, revision: &Arc<RevisionEvents>) {
-        assert!(revision.revision > self.revision, "revisions are dispatched in order");
+        assert!(
+            revision.revision > self.revision,
+            "revisions are dispatched in order"
+        );
         self.revision = revision.revision;
         for (event_place, event) in (0u32..).zip(&revision.events) {
             self.index.matches(event.kv.key(), |slot| {
@@ -308,7 +324,9 @@ impl Synced {
         for slot in matched.drain(..) {
             let watcher = &mut self.watchers[slot];
             let places = std::mem::take(&mut watcher.places);
-            let pushed = watcher.queue.push_events(watcher.key, revision, places, bytes);
+            let pushed = watcher
+                .queue
+                .push_events(watcher.key, revision, places, bytes);
             if pushed == Pushed::LeftBehind {
                 self.remove_slot(slot);
             }

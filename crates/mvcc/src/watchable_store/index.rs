@@ -41,7 +41,10 @@ impl RangeIndex {
         let group = self.group(range);
         let members = &mut self.groups[group].members;
         members.push(member);
-        Place { group, position: members.len() - 1 }
+        Place {
+            group,
+            position: members.len() - 1,
+        }
     }
 
     /// Removes the member at `place`. Returns the member that stands there now, if another one had
@@ -79,7 +82,10 @@ impl RangeIndex {
         if let Some(group) = known {
             return *group;
         }
-        let group = self.groups.insert(Group { range: range.clone(), members: Vec::new() });
+        let group = self.groups.insert(Group {
+            range: range.clone(),
+            members: Vec::new(),
+        });
         match bounds(range) {
             None => {
                 self.singles.insert(range.start().clone(), group);
@@ -140,7 +146,11 @@ mod tests {
         assert_eq!(found(&index, "a1"), [0, 1, 2, 3, 4]);
         assert_eq!(found(&index, "a2"), [1, 2, 3, 4]);
         assert_eq!(found(&index, "b"), [4]);
-        assert_eq!(index.remove(places[1]), Some(3), "the last of the group takes the place");
+        assert_eq!(
+            index.remove(places[1]),
+            Some(3),
+            "the last of the group takes the place"
+        );
         assert_eq!(index.remove(places[0]), None);
         assert_eq!(found(&index, "a1"), [2, 3, 4]);
         for place in [places[2], places[1], places[4]] {

@@ -114,9 +114,24 @@ impl StreamQueue {
         let (entry, charge, pushed) = if fits || waiting.events == 0 {
             waiting.last_revision = revision.revision;
             waiting.events += 1;
-            (Entry::Events { watcher, revision: Arc::clone(revision), places }, charge, Pushed::Queued)
+            (
+                Entry::Events {
+                    watcher,
+                    revision: Arc::clone(revision),
+                    places,
+                },
+                charge,
+                Pushed::Queued,
+            )
         } else {
-            (Entry::LeftBehind { watcher, cursor: revision.revision }, 0, Pushed::LeftBehind)
+            (
+                Entry::LeftBehind {
+                    watcher,
+                    cursor: revision.revision,
+                },
+                0,
+                Pushed::LeftBehind,
+            )
         };
         waiting.bytes += charge;
         self.push(waiting, Weighed { entry, charge });
@@ -126,7 +141,13 @@ impl StreamQueue {
     /// Marks that everything up to `revision` has been put in.
     pub(crate) fn push_progress(&self, revision: i64) {
         let waiting = self.waiting.lock();
-        self.push(waiting, Weighed { entry: Entry::Progress { revision }, charge: 0 });
+        self.push(
+            waiting,
+            Weighed {
+                entry: Entry::Progress { revision },
+                charge: 0,
+            },
+        );
     }
 
     fn push(&self, mut waiting: parking_lot::MutexGuard<'_, Waiting>, weighed: Weighed) {
@@ -145,8 +166,14 @@ impl StreamQueue {
         let Weighed { entry, charge } = waiting.entries.pop_front()?;
         waiting.bytes -= charge;
         let (watcher, revision, places) = match entry {
-            Entry::Events { watcher, revision, places } => (watcher, revision, places),
-            Entry::LeftBehind { watcher, cursor } => return Some(Taken::LeftBehind(watcher, cursor)),
+            Entry::Events {
+                watcher,
+                revision,
+                places,
+            } => (watcher, revision, places),
+            Entry::LeftBehind { watcher, cursor } => {
+                return Some(Taken::LeftBehind(watcher, cursor));
+            }
             Entry::Progress { revision } => return Some(Taken::Progress(revision)),
         };
         let mut taken = vec![(revision, places)];
@@ -156,17 +183,20 @@ impl StreamQueue {
             taken.push((revision, places));
             bytes += charge;
         }
-        debug_assert!(waiting.events > 0 || waiting.bytes == 0, "bytes without events");
+        debug_assert!(
+            waiting.events > 0 || waiting.bytes == 0,
+            "bytes without events"
+        );
         Some(Taken::Events(watcher, taken))
     }
 
-    /// The last revision of which nothing waits here any more, if anything waits.
+    /// The last revision of which nothing waits here any more, if anything waits. Not beyond what
+    /// a progress mark will say.
     pub(crate) fn handed_out(&self) -> Option<i64> {
-        let waiting = self.waiting.lock();
-        waiting.entries.iter().find_map(|weighed| match &weighed.entry {
-            Entry::Events { revision, .. } => Some(revision.revision - 1),
-            Entry::LeftBehind { cursor, .. } => Some(cursor - 1),
-            Entry::Progress { .. } => None,
+        Some(match &self.waiting.lock().entries.front()?.entry {
+            Entry::Events { revision, .. } => revision.revision - 1,
+            Entry::LeftBehind { cursor, .. } => cursor - 1,
+            Entry::Progress { revision } => *revision,
         })
     }
 
@@ -188,7 +218,10 @@ impl Waiting {
             matches!(next.entry, Entry::Events { watcher, .. } if watcher == wanted)
                 && bytes + next.charge <= BATCH_BYTES_MAX
         })?;
-        let Entry::Events { revision, places, .. } = next.entry else {
+        let Entry::Events {
+            revision, places, ..
+        } = next.entry
+        else {
             unreachable!("the condition above lets only events through")
         };
         self.events -= 1;

@@ -112,7 +112,9 @@ fn insert(link: Link, new: Box<Node>) -> Box<Node> {
 
 /// What is before the range, and what is after it.
 fn split(link: Link, start: &[u8], end: &End) -> (Link, Link) {
-    let Some(mut node) = link else { return (None, None) };
+    let Some(mut node) = link else {
+        return (None, None);
+    };
     if node.order(start, end) == Ordering::Less {
         let (before, after) = split(node.left.take(), start, end);
         node.left = after;
@@ -139,7 +141,9 @@ fn merge(before: Link, after: Link) -> Link {
 }
 
 fn remove(link: Link, start: &[u8], end: &End) -> (Link, bool) {
-    let Some(mut node) = link else { return (None, false) };
+    let Some(mut node) = link else {
+        return (None, false);
+    };
     let removed = match node.order(start, end) {
         Ordering::Equal => return (merge(node.left.take(), node.right.take()), true),
         Ordering::Less => {
@@ -187,7 +191,8 @@ mod tests {
     use super::*;
 
     fn depth(link: &Link) -> usize {
-        link.as_ref().map_or(0, |node| 1 + depth(&node.left).max(depth(&node.right)))
+        link.as_ref()
+            .map_or(0, |node| 1 + depth(&node.left).max(depth(&node.right)))
     }
 
     fn key(number: u16) -> Bytes {

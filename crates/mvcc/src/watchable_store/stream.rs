@@ -13,7 +13,7 @@ use types::WatchId;
 use super::queue::{StreamQueue, Taken};
 use super::{CreateWatchError, WatchBatch, WatchEvents, WatchRequest};
 use crate::RangeError;
-use crate::catch_up::{CATCH_UP_WATCHERS_MAX, CatchUp, CaughtUp, WatchableStore, Lagging};
+use crate::catch_up::{CATCH_UP_WATCHERS_MAX, CatchUp, CaughtUp, Lagging, WatchableStore};
 use crate::watcher::{Position, Wanted, Watcher, WatcherKey};
 
 /// The watchers of one gRPC stream. Dropping it cancels them all.
@@ -25,7 +25,7 @@ pub struct WatchStream {
     next_id: i64,
     /// Those that need history, in the order of their turns.
     unsynced: VecDeque<WatcherKey>,
-    /// What the last step of history gave, at most [`CATCH_UP_WATCHERS_MAX`] batches. While there
+    /// What the last step of history gave: at most one batch for each watcher. While there
     /// is something in here, nobody becomes synced and nothing more is read.
     caught_up: VecDeque<WatchBatch>,
     /// The step of history that is being read.
@@ -107,10 +107,16 @@ impl WatchStream {
 
     /// Removes a watcher; `false` when there is none of that id. No event of it comes after this.
     pub fn cancel(&mut self, id: WatchId) -> bool {
-        let Some(key) = self.ids.get(&id).copied() else { return false };
+        let Some(key) = self.ids.get(&id).copied() else {
+            return false;
+        };
         self.forget(key);
         self.unsynced.retain(|unsynced| *unsynced != key);
-        self.caught_up.retain(|batch| !matches!(batch, WatchBatch::Events(of) if of.id == id));
+        self.caught_up.retain(|batch| match batch {
+            WatchBatch::Events(events) => events.id != id,
+            WatchBatch::Compacted { id: compacted, .. } => *compacted != id,
+            WatchBatch::Progress { .. } | WatchBatch::Failed => true,
+        });
         // What the queue holds for it is dropped when it comes out.
         true
     }
@@ -130,7 +136,9 @@ impl WatchStream {
     pub fn synced_revision(&self, id: WatchId) -> Option<i64> {
         let key = self.ids.get(&id)?;
         let watcher = self.watchers.get(key)?;
-        let Position::Synced { slot } = watcher.position else { return None };
+        let Position::Synced { slot } = watcher.position else {
+            return None;
+        };
         let synced = self.store.hub().synced();
         if !synced.holds(slot, *key) || watcher.start > synced.revision {
             return None;
@@ -177,7 +185,9 @@ impl WatchStream {
                 self.turn = Turn::Queue;
                 return self.take_caught_up();
             }
-            let Some(taken) = self.queue.pop() else { return self.take_caught_up() };
+            let Some(taken) = self.queue.pop() else {
+                return self.take_caught_up();
+            };
             self.turn = Turn::CaughtUp;
             let batch = match taken {
                 Taken::Events(key, revisions) => self.on_events(key, revisions),
@@ -200,8 +210,12 @@ impl WatchStream {
         let mut synced = store.hub().synced();
         let compact_revision = synced.compact_revision;
         self.unsynced.retain(|key| {
-            let Some(watcher) = self.watchers.get_mut(key) else { return false };
-            let Position::Unsynced { cursor } = watcher.position else { return false };
+            let Some(watcher) = self.watchers.get_mut(key) else {
+                return false;
+            };
+            let Position::Unsynced { cursor } = watcher.position else {
+                return false;
+            };
             if cursor <= synced.revision {
                 return true;
             }
@@ -218,7 +232,9 @@ impl WatchStream {
 
     /// Begins to read history for the watcher whose turn it is, and for those ahead of it.
     fn read(&mut self, to: i64) {
-        let Some(from) = self.unsynced.front().and_then(|key| self.cursor(*key)) else { return };
+        let Some(from) = self.unsynced.front().and_then(|key| self.cursor(*key)) else {
+            return;
+        };
         let mut watchers = Vec::new();
         for key in &self.unsynced {
             let (Some(watcher), Some(cursor)) = (self.watchers.get(key), self.cursor(*key)) else {
@@ -241,7 +257,9 @@ impl WatchStream {
         self.unsynced.rotate_left(1);
         let step = CatchUp { from, to, watchers };
         let store = Arc::clone(&self.store);
-        self.reading = Some(tokio::task::spawn_blocking(move || step.run(store.as_ref())));
+        self.reading = Some(tokio::task::spawn_blocking(move || {
+            step.run(store.as_ref())
+        }));
     }
 
     /// Takes over what a step of history read.
@@ -266,8 +284,12 @@ impl WatchStream {
         };
         for (key, revisions) in caught_up.watchers {
             // Those that were cancelled meanwhile are gone.
-            let Some(watcher) = self.watchers.get_mut(&key) else { continue };
-            let Position::Unsynced { cursor } = &mut watcher.position else { continue };
+            let Some(watcher) = self.watchers.get_mut(&key) else {
+                continue;
+            };
+            let Position::Unsynced { cursor } = &mut watcher.position else {
+                continue;
+            };
             *cursor = caught_up.next.max(*cursor);
             if let Some((last, _)) = revisions.last() {
                 self.caught_up.push_back(WatchBatch::Events(WatchEvents {
@@ -281,17 +303,29 @@ impl WatchStream {
         None
     }
 
-    /// Cancels the unsynced watchers that need history below `compact_revision`.
+    /// Cancels the unsynced watchers that need history below `compact_revision`: nothing more is
+    /// read for them, but they are there until the client is told.
     fn cancel_compacted(&mut self, compact_revision: i64) {
         let lost = |cursor: i64| cursor < compact_revision;
-        if !self.unsynced.iter().any(|key| self.cursor(*key).is_some_and(lost)) {
+        if !self
+            .unsynced
+            .iter()
+            .any(|key| self.cursor(*key).is_some_and(lost))
+        {
             return;
         }
         for key in std::mem::take(&mut self.unsynced) {
-            if !self.cursor(key).is_some_and(lost) {
+            let Some(watcher) = self.watchers.get(&key) else {
+                continue;
+            };
+            if self.cursor(key).is_some_and(lost) {
+                let id = watcher.id;
+                self.caught_up.push_back(WatchBatch::Compacted {
+                    id,
+                    compact_revision,
+                });
+            } else {
                 self.unsynced.push_back(key);
-            } else if let Some(watcher) = self.forget(key) {
-                self.caught_up.push_back(WatchBatch::Compacted { id: watcher.id, compact_revision });
             }
         }
     }
@@ -307,22 +341,45 @@ impl WatchStream {
 
     fn take_caught_up(&mut self) -> Option<WatchBatch> {
         let batch = self.caught_up.pop_front()?;
-        if let WatchBatch::Events(events) = &batch
-            && let Some(key) = self.ids.get(&events.id)
-            && let Some(watcher) = self.watchers.get_mut(key)
-        {
-            watcher.given = watcher.given.max(events.revision);
+        match &batch {
+            WatchBatch::Events(events) => {
+                let watcher = self
+                    .ids
+                    .get(&events.id)
+                    .and_then(|key| self.watchers.get_mut(key));
+                if let Some(watcher) = watcher {
+                    watcher.given = watcher.given.max(events.revision);
+                }
+            }
+            WatchBatch::Compacted { id, .. } => {
+                if let Some(key) = self.ids.get(id).copied() {
+                    self.forget(key);
+                }
+            }
+            WatchBatch::Progress { .. } | WatchBatch::Failed => {}
         }
         Some(batch)
     }
 
-    fn on_events(&mut self, key: WatcherKey, revisions: super::queue::Revisions) -> Option<WatchBatch> {
+    fn on_events(
+        &mut self,
+        key: WatcherKey,
+        revisions: super::queue::Revisions,
+    ) -> Option<WatchBatch> {
         let watcher = self.watchers.get_mut(&key)?;
         let revision = revisions.last()?.0.revision;
-        debug_assert!(watcher.given < revisions[0].0.revision, "given once, in order");
+        debug_assert!(
+            watcher.given < revisions[0].0.revision,
+            "given once, in order"
+        );
         watcher.given = revision;
         let (id, prev_kv) = (watcher.id, watcher.prev_kv);
-        Some(WatchBatch::Events(WatchEvents { id, revision, revisions, prev_kv }))
+        Some(WatchBatch::Events(WatchEvents {
+            id,
+            revision,
+            revisions,
+            prev_kv,
+        }))
     }
 
     fn on_left_behind(&mut self, key: WatcherKey, cursor: i64) -> Option<WatchBatch> {
@@ -340,7 +397,11 @@ impl WatchStream {
             Position::Unsynced { cursor } => cursor <= revision,
             Position::Synced { .. } => false,
         };
-        if self.watchers.values().any(|w| lags(w) || w.given > revision) {
+        if self
+            .watchers
+            .values()
+            .any(|w| lags(w) || w.given > revision)
+        {
             self.progress = true;
             return None;
         }
@@ -358,14 +419,15 @@ impl WatchStream {
     }
 
     /// Removes a watcher from the stream and, if it is synced, from the hub.
-    fn forget(&mut self, key: WatcherKey) -> Option<Watcher> {
-        let watcher = self.watchers.remove(&key)?;
+    fn forget(&mut self, key: WatcherKey) {
+        let Some(watcher) = self.watchers.remove(&key) else {
+            return;
+        };
         self.ids.remove(&watcher.id);
         if let Position::Synced { slot } = watcher.position {
             self.store.hub().synced().remove(slot, key);
         }
         self.store.hub().watchers.fetch_sub(1, Ordering::Relaxed);
-        Some(watcher)
     }
 
     /// Entries and bytes that wait in the queue.
@@ -400,7 +462,10 @@ impl Drop for WatchStream {
             }
         }
         drop(synced);
-        self.store.hub().watchers.fetch_sub(self.watchers.len(), Ordering::Relaxed);
+        self.store
+            .hub()
+            .watchers
+            .fetch_sub(self.watchers.len(), Ordering::Relaxed);
         self.store.hub().streams.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -15,7 +15,10 @@ fn events(batch: WatchBatch) -> (i64, Vec<(i64, Vec<String>)>) {
     match batch {
         WatchBatch::Events(events) => {
             let last = events.revisions.last().unwrap().0.revision;
-            assert_eq!(events.revision, last, "the batch's revision is its last event's");
+            assert_eq!(
+                events.revision, last,
+                "the batch's revision is its last event's"
+            );
             (events.id.0, keys_of(&events))
         }
         other => panic!("not events: {other:?}"),
@@ -38,7 +41,10 @@ async fn a_new_watcher_gets_what_comes_after_the_current_revision() {
     assert!(poll_now(&mut stream).is_none());
     world.put(&["b"]);
     world.put(&["a"]);
-    assert_eq!(events(stream.next().await), (id.0, vec![(4, vec!["a".into()])]));
+    assert_eq!(
+        events(stream.next().await),
+        (id.0, vec![(4, vec!["a".into()])])
+    );
     assert_eq!(stream.revision(), 4);
 }
 
@@ -49,7 +55,10 @@ async fn a_past_start_is_read_from_history_and_then_goes_on_live() {
         world.put(&["a", "b"]);
     }
     let mut stream = world.stream();
-    let past = WatchRequest { start_revision: Some(3), ..request("a", "c") };
+    let past = WatchRequest {
+        start_revision: Some(3),
+        ..request("a", "c")
+    };
     stream.create(past).unwrap();
     let ab = || vec!["a".to_owned(), "b".to_owned()];
     assert_eq!(events(stream.next().await), (0, vec![(3, ab()), (4, ab())]));
@@ -62,7 +71,10 @@ async fn a_past_start_is_read_from_history_and_then_goes_on_live() {
 async fn a_future_start_gives_nothing_before_it_and_no_progress() {
     let world = World::new();
     let mut stream = world.stream();
-    let future = WatchRequest { start_revision: Some(4), ..request("a", "") };
+    let future = WatchRequest {
+        start_revision: Some(4),
+        ..request("a", "")
+    };
     let id = stream.create(future).unwrap();
     world.put(&["a"]);
     assert_eq!(stream.synced_revision(id), None);
@@ -72,7 +84,10 @@ async fn a_future_start_gives_nothing_before_it_and_no_progress() {
     world.put(&["a"]);
     assert_eq!(events(stream.next().await).1, [(4, vec!["a".into()])]);
     assert_eq!(stream.synced_revision(id), Some(4));
-    assert!(poll_now(&mut stream).is_none(), "the request of then is not answered now");
+    assert!(
+        poll_now(&mut stream).is_none(),
+        "the request of then is not answered now"
+    );
 }
 
 #[tokio::test]
@@ -82,7 +97,13 @@ async fn filters_and_ranges_leave_out_what_is_not_wanted() {
     let create = |stream: &mut WatchStream, filter| {
         let keys = KeyRange::from_wire("b", &b"\0"[..]);
         let filters = vec![filter];
-        stream.create(WatchRequest { filters, keys, ..request("", "") }).unwrap()
+        stream
+            .create(WatchRequest {
+                filters,
+                keys,
+                ..request("", "")
+            })
+            .unwrap()
     };
     let no_put = create(&mut stream, EventFilter::NoPut).0;
     let no_delete = create(&mut stream, EventFilter::NoDelete).0;
@@ -90,7 +111,10 @@ async fn filters_and_ranges_leave_out_what_is_not_wanted() {
     let mut both = [events(stream.next().await), events(stream.next().await)];
     both.sort();
     assert_eq!(both[0], (no_put, vec![(2, vec!["c".into()])]));
-    assert_eq!(both[1], (no_delete, vec![(2, vec!["b".into(), "d".into()])]));
+    assert_eq!(
+        both[1],
+        (no_delete, vec![(2, vec!["b".into(), "d".into()])])
+    );
     world.publish(&[(Put, "a"), (Delete, "a")]);
     assert!(poll_now(&mut stream).is_none());
 }
@@ -99,16 +123,25 @@ async fn filters_and_ranges_leave_out_what_is_not_wanted() {
 async fn ids_count_up_skip_what_is_taken_and_are_refused_twice() {
     let world = World::new();
     let mut stream = world.stream();
-    let with = |id| WatchRequest { id: Some(WatchId(id)), ..request("a", "") };
+    let with = |id| WatchRequest {
+        id: Some(WatchId(id)),
+        ..request("a", "")
+    };
     assert_eq!(stream.create(with(1)).unwrap(), WatchId(1));
-    assert!(matches!(stream.create(with(1)), Err(CreateWatchError::DuplicateId)));
+    assert!(matches!(
+        stream.create(with(1)),
+        Err(CreateWatchError::DuplicateId)
+    ));
     assert_eq!(stream.create(request("a", "")).unwrap(), WatchId(0));
     assert_eq!(stream.create(request("a", "")).unwrap(), WatchId(2));
     assert!(stream.cancel(WatchId(0)) && !stream.cancel(WatchId(0)));
     assert_eq!(stream.create(request("a", "")).unwrap(), WatchId(3));
     assert_eq!(stream.create(with(0)).unwrap(), WatchId(0));
     for (key, end) in [("b", "a"), ("b", "b")] {
-        assert!(matches!(stream.create(request(key, end)), Err(CreateWatchError::EmptyRange)));
+        assert!(matches!(
+            stream.create(request(key, end)),
+            Err(CreateWatchError::EmptyRange)
+        ));
     }
 }
 
@@ -120,7 +153,10 @@ async fn a_compacted_start_is_told_where_to_start_again() {
     }
     world.compact(7);
     let mut stream = world.stream();
-    let start = |at| WatchRequest { start_revision: Some(at), ..request("a", "") };
+    let start = |at| WatchRequest {
+        start_revision: Some(at),
+        ..request("a", "")
+    };
     let gone = stream.create(start(6)).unwrap();
     let batch = stream.next().await;
     assert!(
@@ -138,15 +174,31 @@ async fn events_after_a_cancel_do_not_come_even_if_the_id_is_used_again() {
     world.put(&["a"]);
     let mut stream = world.stream();
     let id = Some(WatchId(7));
-    stream.create(WatchRequest { id, ..request("a", "") }).unwrap();
-    let past = WatchRequest { start_revision: Some(1), ..request("a", "") };
+    stream
+        .create(WatchRequest {
+            id,
+            ..request("a", "")
+        })
+        .unwrap();
+    let past = WatchRequest {
+        start_revision: Some(1),
+        ..request("a", "")
+    };
     let lagging = stream.create(past).unwrap();
     world.put(&["a"]);
     assert!(stream.cancel(WatchId(7)) && stream.cancel(lagging));
-    stream.create(WatchRequest { id, ..request("a", "") }).unwrap();
+    stream
+        .create(WatchRequest {
+            id,
+            ..request("a", "")
+        })
+        .unwrap();
     assert!(poll_now(&mut stream).is_none());
     world.put(&["a"]);
-    assert_eq!(events(stream.next().await), (7, vec![(4, vec!["a".into()])]));
+    assert_eq!(
+        events(stream.next().await),
+        (7, vec![(4, vec!["a".into()])])
+    );
 }
 
 #[tokio::test]
@@ -154,9 +206,18 @@ async fn dropping_a_stream_removes_its_watchers() {
     let world = World::new();
     let mut stream = world.stream();
     for start_revision in [None, None, Some(1), Some(9)] {
-        stream.create(WatchRequest { start_revision, ..request("a", "b") }).unwrap();
+        stream
+            .create(WatchRequest {
+                start_revision,
+                ..request("a", "b")
+            })
+            .unwrap();
     }
-    let counts = WatchCounts { streams: 1, watchers: 4, slow_watchers: 1 };
+    let counts = WatchCounts {
+        streams: 1,
+        watchers: 4,
+        slow_watchers: 1,
+    };
     assert_eq!(world.hub.counts(), counts);
     drop(stream);
     assert_eq!(world.hub.counts(), WatchCounts::default());
@@ -171,7 +232,12 @@ async fn progress_comes_behind_the_events_it_speaks_of_and_once_for_requests_mad
     stream.request_progress();
     assert!(poll_now(&mut stream).is_none(), "no watchers, no answer");
     stream.create(request("a", "")).unwrap();
-    stream.create(WatchRequest { start_revision: Some(1), ..request("a", "") }).unwrap();
+    stream
+        .create(WatchRequest {
+            start_revision: Some(1),
+            ..request("a", "")
+        })
+        .unwrap();
     world.put(&["a", "b"]);
     for _ in 0..3 {
         stream.request_progress();
@@ -179,7 +245,10 @@ async fn progress_comes_behind_the_events_it_speaks_of_and_once_for_requests_mad
     let mut given = [events(stream.next().await), events(stream.next().await)];
     given.sort();
     assert_eq!(given[0], (0, vec![(3, vec!["a".into()])]));
-    assert_eq!(given[1], (1, vec![(2, vec!["a".into()]), (3, vec!["a".into()])]));
+    assert_eq!(
+        given[1],
+        (1, vec![(2, vec!["a".into()]), (3, vec!["a".into()])])
+    );
     assert_eq!(progress(stream.next().await), 3);
     assert!(poll_now(&mut stream).is_none());
     world.put(&["x"]);
@@ -198,8 +267,16 @@ async fn a_watcher_made_in_the_past_after_the_request_is_not_passed_over() {
     stream.request_progress();
     assert_eq!(events(stream.next().await).1, [(4, vec!["b".into()])]);
     // The mark is in the queue now.
-    stream.create(WatchRequest { start_revision: Some(2), ..request("a", "") }).unwrap();
-    assert_eq!(events(stream.next().await), (1, vec![(2, vec!["a".into()])]));
+    stream
+        .create(WatchRequest {
+            start_revision: Some(2),
+            ..request("a", "")
+        })
+        .unwrap();
+    assert_eq!(
+        events(stream.next().await),
+        (1, vec![(2, vec!["a".into()])])
+    );
     assert_eq!(progress(stream.next().await), 4);
 }
 
@@ -213,11 +290,21 @@ async fn synced_revision_stays_behind_what_waits() {
     for key in ["c", "a", "b", "c"] {
         world.put(&[key]);
     }
-    assert_eq!(stream.synced_revision(b), Some(2), "the event of revision 3 waits");
+    assert_eq!(
+        stream.synced_revision(b),
+        Some(2),
+        "the event of revision 3 waits"
+    );
     assert_eq!(events(stream.next().await).0, a.0);
-    assert_eq!((stream.synced_revision(a), stream.synced_revision(b)), (Some(3), Some(3)));
+    assert_eq!(
+        (stream.synced_revision(a), stream.synced_revision(b)),
+        (Some(3), Some(3))
+    );
     assert_eq!(events(stream.next().await).0, b.0);
-    assert_eq!((stream.synced_revision(a), stream.synced_revision(b)), (Some(5), Some(5)));
+    assert_eq!(
+        (stream.synced_revision(a), stream.synced_revision(b)),
+        (Some(5), Some(5))
+    );
     assert_eq!(stream.synced_revision(WatchId(9)), None);
 }
 
@@ -233,14 +320,20 @@ async fn a_stream_that_does_not_read_holds_bounded_memory_and_catches_up() {
     }
     world.put(&["quiet"]);
     let (entries, bytes) = stream.waiting();
-    assert!(entries <= QUEUE_ENTRIES_MAX + 2 && bytes <= QUEUE_BYTES_MAX, "{entries} {bytes}");
+    assert!(
+        entries <= QUEUE_ENTRIES_MAX + 2 && bytes <= QUEUE_BYTES_MAX,
+        "{entries} {bytes}"
+    );
     assert_eq!(world.hub.counts().slow_watchers, 2);
     let (mut next, mut quiet) = (2, 0);
     while next < REVISIONS + 2 || quiet == 0 {
         let (id, revisions) = events(stream.next().await);
         if id != slow.0 {
             quiet += 1;
-            assert!(next < REVISIONS / 2, "the slow watcher does not hold up the other: {next}");
+            assert!(
+                next < REVISIONS / 2,
+                "the slow watcher does not hold up the other: {next}"
+            );
             continue;
         }
         for (revision, _) in revisions {
@@ -260,12 +353,19 @@ async fn a_revision_larger_than_the_queue_is_still_given_whole() {
     stream.create(request("a", "b")).unwrap();
     let large = "v".repeat(QUEUE_BYTES_MAX / 2);
     for _ in 0..3 {
-        let puts = [(Put, "a1", large.as_str()), (Put, "a2", &large), (Put, "a3", &large)];
+        let puts = [
+            (Put, "a1", large.as_str()),
+            (Put, "a2", &large),
+            (Put, "a3", &large),
+        ];
         world.publish_values(&puts);
     }
     for revision in 2..5 {
         let (_, revisions) = events(stream.next().await);
-        assert_eq!((revisions[0].0, revisions[0].1.len(), revisions.len()), (revision, 3, 1));
+        assert_eq!(
+            (revisions[0].0, revisions[0].1.len(), revisions.len()),
+            (revision, 3, 1)
+        );
     }
 }
 
@@ -276,10 +376,16 @@ async fn one_lagging_watcher_does_not_hold_up_the_others() {
         world.put(&["far"]);
     }
     let mut stream = world.stream();
-    let past = |key| WatchRequest { start_revision: Some(1), ..request(key, "") };
+    let past = |key| WatchRequest {
+        start_revision: Some(1),
+        ..request(key, "")
+    };
     stream.create(past("far")).unwrap();
     let near = stream
-        .create(WatchRequest { start_revision: Some(49_990), ..request("near", "") })
+        .create(WatchRequest {
+            start_revision: Some(49_990),
+            ..request("near", "")
+        })
         .unwrap();
     let live = stream.create(request("live", "")).unwrap();
     world.put(&["near"]);
@@ -304,11 +410,17 @@ async fn compaction_overtakes_a_watcher_that_lags() {
     let mut given = 1;
     let compact_revision = loop {
         match stream.next().await {
-            WatchBatch::Compacted { compact_revision, .. } => break compact_revision,
+            WatchBatch::Compacted {
+                compact_revision, ..
+            } => break compact_revision,
             other => given = events(other).1.last().unwrap().0,
         }
     };
-    assert_eq!(given, i64::try_from(QUEUE_ENTRIES_MAX).unwrap() + 1, "what waited was given");
+    assert_eq!(
+        given,
+        i64::try_from(QUEUE_ENTRIES_MAX).unwrap() + 1,
+        "what waited was given"
+    );
     assert_eq!(compact_revision, head);
     assert_eq!(world.hub.counts().watchers, 0);
 }
@@ -319,7 +431,12 @@ async fn broken_history_fails_the_stream() {
     world.put(&["a"]);
     world.break_history();
     let mut stream = world.stream();
-    stream.create(WatchRequest { start_revision: Some(1), ..request("a", "") }).unwrap();
+    stream
+        .create(WatchRequest {
+            start_revision: Some(1),
+            ..request("a", "")
+        })
+        .unwrap();
     assert!(matches!(stream.next().await, WatchBatch::Failed));
 }
 
@@ -330,7 +447,12 @@ async fn an_interrupted_next_loses_nothing() {
         world.put(&["a"]);
     }
     let mut stream = world.stream();
-    stream.create(WatchRequest { start_revision: Some(1), ..request("a", "") }).unwrap();
+    stream
+        .create(WatchRequest {
+            start_revision: Some(1),
+            ..request("a", "")
+        })
+        .unwrap();
     let mut next = 2;
     while next < 20_002 {
         // Every wait is dropped after one poll.
@@ -351,7 +473,9 @@ async fn ten_thousand_watchers_are_cheap_to_dispatch_to() {
     let mut streams: Vec<WatchStream> = (0..100).map(|_| world.stream()).collect();
     for (i, stream) in streams.iter_mut().enumerate() {
         for j in 0..100 {
-            stream.create(request(&format!("own/{}", i * 100 + j), "")).unwrap();
+            stream
+                .create(request(&format!("own/{}", i * 100 + j), ""))
+                .unwrap();
         }
         for _ in 0..10 {
             stream.create(request("all/", "all0")).unwrap();

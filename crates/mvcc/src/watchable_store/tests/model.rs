@@ -9,8 +9,8 @@ use types::{KeyRange, Revision};
 
 use crate::catch_up::WatchableStore;
 use crate::history::History;
-use crate::watchable_store::{Hub, WatchBatch, WatchEvents, WatchRequest, WatchStream};
 use crate::kv::KvParts;
+use crate::watchable_store::{Hub, WatchBatch, WatchEvents, WatchRequest, WatchStream};
 use crate::{Event, EventKind, PrevKv, RangeError, RevisionEvents, StoreError, StoredKv};
 
 /// The whole history, and the hub that is told of it.
@@ -33,7 +33,10 @@ struct Past {
 
 impl World {
     pub(super) fn new() -> Self {
-        Self { hub: Arc::new(Hub::new(1)), past: Arc::default() }
+        Self {
+            hub: Arc::new(Hub::new(1)),
+            past: Arc::default(),
+        }
     }
 
     pub(super) fn stream(&self) -> WatchStream {
@@ -47,7 +50,10 @@ impl World {
     }
 
     pub(super) fn publish(&self, changes: &[(EventKind, &str)]) {
-        let changes: Vec<_> = changes.iter().map(|(kind, key)| (*kind, *key, "")).collect();
+        let changes: Vec<_> = changes
+            .iter()
+            .map(|(kind, key)| (*kind, *key, ""))
+            .collect();
         self.publish_values(&changes);
     }
 
@@ -61,9 +67,12 @@ impl World {
         let before = past.revisions.len();
         for changes in revisions {
             let revision = i64::try_from(past.revisions.len()).unwrap() + 2;
-            let events = (0..).zip(*changes).map(|(sub, change)| event(change, revision, sub));
+            let events = (0..)
+                .zip(*changes)
+                .map(|(sub, change)| event(change, revision, sub));
             let events = events.collect();
-            past.revisions.push(Arc::new(RevisionEvents { revision, events }));
+            past.revisions
+                .push(Arc::new(RevisionEvents { revision, events }));
         }
         let new = past.revisions[before..].to_vec();
         drop(past);
@@ -117,10 +126,14 @@ impl WatchableStore for World {
     ) -> Result<History, RangeError> {
         let past = self.past.lock();
         if past.broken {
-            return Err(RangeError::Store(StoreError::Missing { revision: Revision::default() }));
+            return Err(RangeError::Store(StoreError::Missing {
+                revision: Revision::default(),
+            }));
         }
         if from < past.compact_revision {
-            return Err(RangeError::Compacted { compact_revision: past.compact_revision });
+            return Err(RangeError::Compacted {
+                compact_revision: past.compact_revision,
+            });
         }
         let (mut revisions, mut bytes) = (Vec::new(), 0);
         let from_place = usize::try_from(from.max(2) - 2).unwrap();
@@ -128,7 +141,11 @@ impl WatchableStore for World {
             if revision.revision > to || bytes >= budget_bytes {
                 break;
             }
-            bytes += revision.events.iter().map(|e| e.kv.encoded().len()).sum::<usize>();
+            bytes += revision
+                .events
+                .iter()
+                .map(|e| e.kv.encoded().len())
+                .sum::<usize>();
             revisions.push(Arc::clone(revision));
         }
         let next = revisions.last().map_or(from, |last| last.revision + 1);
