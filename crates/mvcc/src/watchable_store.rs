@@ -241,14 +241,6 @@ impl Hub {
     }
 }
 
-impl crate::Store {
-    /// How many watch streams and watchers there are.
-    #[must_use]
-    pub fn watch_counts(&self) -> WatchCounts {
-        self.shared.hub.counts()
-    }
-}
-
 impl Synced {
     /// Takes a watcher in, which gets everything from revision `first` on: the next one, or later.
     /// Returns its slot.
