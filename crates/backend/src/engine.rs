@@ -17,6 +17,12 @@ pub use faulty::{FaultyEngine, Loss};
 pub use memory::MemoryEngine;
 pub(crate) use sled::SledEngine;
 
+/// Keys that begin with this byte or a greater one are of packed records and pieces, large and
+/// written once; those below are of small records, some of which change with every batch. An engine
+/// may keep the two apart: sled writes a whole leaf anew when its records have changed a few times,
+/// and would write large neighbours again and again.
+pub const PACKED_FROM: u8 = 0x40;
+
 /// One change of one record: `None` removes it.
 pub type Change = (Bytes, Option<Bytes>);
 

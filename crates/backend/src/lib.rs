@@ -22,5 +22,6 @@ pub use backend::{Backend, Config, Reader, Writer};
 pub use batch::Batch;
 pub use data_dir::{DataDir, DataDirError};
 pub use error::{OpenError, ReadError, RecordProblem, WriteError};
+pub use record::PIECE_BYTES;
 pub use scan::Scan;
 pub use schema::Bucket;

@@ -6,7 +6,8 @@
 //! | bytes | what |
 //! |---|---|
 //! | `00`, `format` | the format version: CRC-32C (4, big endian), version (4, big endian) |
-//! | bucket (1), key | a record, below |
+//! | bucket (1), key | a record of a small bucket, below |
+//! | `40` + bucket (1), key | a record of a packed bucket (`key`, `raft_log`), below |
 //! | `80` + bucket (1), key's length (4, big endian), key, piece's number (4, big endian) | a piece |
 //!
 //! A record is one of
@@ -21,18 +22,20 @@
 
 use bytes::Bytes;
 
-use crate::engine::Change;
+use crate::engine::{self, Change};
 use crate::{Bucket, ReadError, RecordProblem};
 
-/// The largest value that stays in one record, and the length of the pieces of larger ones.
+/// The largest value that stays in one record, and the length of the pieces of larger ones. Values of
+/// any size work; a packer does best just below this.
 ///
 /// sled writes whole leaves of up to about twenty records, and one that takes more than a quarter of
-/// a segment goes to a blob file that is never synced (`engine/sled.rs`): a twentieth of that
-/// quarter, and some room.
-pub(crate) const PIECE_BYTES: usize = 64 << 10;
+/// a segment goes to a blob file that is never synced (`engine/sled.rs`): twenty of these are well
+/// below that.
+pub const PIECE_BYTES: usize = 64 << 10;
 
 const KIND_WHOLE: u8 = 0;
 const KIND_SPLIT: u8 = 1;
+const PACKED: u8 = engine::PACKED_FROM;
 const PIECES: u8 = 0x80;
 const FORMAT_KEY: &[u8] = b"\x00format";
 
@@ -97,23 +100,33 @@ impl Split {
     }
 }
 
+/// What the engine keys of a bucket's records begin with.
+const fn prefix(bucket: Bucket) -> u8 {
+    match bucket {
+        Bucket::Key | Bucket::RaftLog => PACKED | bucket as u8,
+        Bucket::Meta | Bucket::Lease | Bucket::Alarm | Bucket::Members | Bucket::RaftMeta => {
+            bucket as u8
+        }
+    }
+}
+
 /// The engine key of a record.
 pub(crate) fn record_key(bucket: Bucket, key: &[u8]) -> Bytes {
     let mut engine_key = Vec::with_capacity(1 + key.len());
-    engine_key.push(bucket as u8);
+    engine_key.push(prefix(bucket));
     engine_key.extend_from_slice(key);
     engine_key.into()
 }
 
 /// The first engine key after all records of `bucket`.
 pub(crate) fn bucket_end(bucket: Bucket) -> Bytes {
-    vec![bucket as u8 + 1].into()
+    vec![prefix(bucket) + 1].into()
 }
 
 /// The key within its bucket of the record at `engine_key`.
 pub(crate) fn key_of(bucket: Bucket, engine_key: &Bytes) -> Result<Bytes, ReadError> {
     match engine_key.first() {
-        Some(&first) if first == bucket as u8 => Ok(engine_key.slice(1..)),
+        Some(&first) if first == prefix(bucket) => Ok(engine_key.slice(1..)),
         _ => Err(ReadError::Malformed {
             bucket,
             key: engine_key.clone(),

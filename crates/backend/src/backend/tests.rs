@@ -79,7 +79,7 @@ fn a_store_of_a_later_version_is_refused() {
 fn records_without_a_format_version_are_refused() {
     let engine = Arc::new(MemoryEngine::new());
     engine
-        .apply(vec![(Bytes::from_static(b"\x01k"), Some(Bytes::new()))])
+        .apply(vec![(Bytes::from_static(b"\x41k"), Some(Bytes::new()))])
         .unwrap();
     let error = Backend::with_engine(engine).unwrap_err();
     assert!(matches!(error, OpenError::NoFormat), "{error:?}");
@@ -106,9 +106,9 @@ fn a_record_under_another_key_is_corrupt() {
     let mut batch = Batch::new();
     batch.put(Bucket::Key, "a", "v");
     backend.writer.commit(batch).unwrap();
-    let record = engine.get(b"\x01a").unwrap();
+    let record = engine.get(b"\x41a").unwrap();
     engine
-        .apply(vec![(Bytes::from_static(b"\x01b"), record)])
+        .apply(vec![(Bytes::from_static(b"\x41b"), record)])
         .unwrap();
     let error = backend.reader.get(Bucket::Key, b"b").unwrap_err();
     assert!(matches!(error, ReadError::Corrupt { .. }), "{error:?}");

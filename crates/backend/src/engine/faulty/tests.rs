@@ -172,7 +172,7 @@ fn a_flipped_bit_in_a_record_is_never_served() {
             let engine = Arc::new(engine.crash(Loss::Nothing));
             engine.flip_bit(&key);
             let reader = open(&engine).reader;
-            let (bucket, within) = match key[0] & 0x7f {
+            let (bucket, within) = match key[0] & 0x3f {
                 1 => (Bucket::Key, [1]),
                 _ => (Bucket::Lease, [2]),
             };
