@@ -368,3 +368,6 @@ fn log_serving(listener: &transport::Listener) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

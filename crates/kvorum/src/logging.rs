@@ -23,15 +23,10 @@ use types::Clock;
 use crate::config::{LogConfig, LogFormat, LogLevel, LogOutput};
 
 /// Crates of others that say at `info` what etcd says at `debug`, if at all.
-const TALKATIVE: [&str; 7] = [
-    "openraft",
-    "sled",
-    "h2",
-    "hyper",
-    "hyper_util",
-    "tonic",
-    "tower",
-];
+const TALKATIVE: [&str; 6] = ["sled", "h2", "hyper", "hyper_util", "tonic", "tower"];
+
+/// Warns of every message that an election has made void. What matters of it, `raft` says.
+const OPENRAFT: &str = "openraft";
 
 /// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -69,15 +64,18 @@ pub fn install(config: &LogConfig, clock: Arc<dyn Clock>) -> Result<(), LoggingE
 }
 
 fn targets(level: LogLevel) -> Targets {
-    let (ours, others) = match level {
-        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::INFO),
-        LogLevel::Info => (LevelFilter::INFO, LevelFilter::WARN),
-        LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
-        LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
+    use LevelFilter as At;
+    let (ours, others, openraft) = match level {
+        LogLevel::Debug => (At::DEBUG, At::INFO, At::INFO),
+        LogLevel::Info => (At::INFO, At::WARN, At::ERROR),
+        LogLevel::Warn => (At::WARN, At::WARN, At::ERROR),
+        LogLevel::Error => (At::ERROR, At::ERROR, At::ERROR),
         // Nothing of ours is above error: we stop instead of panicking.
-        LogLevel::Panic | LogLevel::Fatal => (LevelFilter::OFF, LevelFilter::OFF),
+        LogLevel::Panic | LogLevel::Fatal => (At::OFF, At::OFF, At::OFF),
     };
-    let targets = Targets::new().with_default(ours);
+    let targets = Targets::new()
+        .with_default(ours)
+        .with_target(OPENRAFT, openraft);
     TALKATIVE
         .into_iter()
         .fold(targets, |targets, name| targets.with_target(name, others))

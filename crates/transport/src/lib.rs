@@ -13,3 +13,6 @@ pub use error::{ListenError, TlsError};
 pub use listener::{Endpoint, EndpointKind, Listener};
 pub use stream::{ClientCertificate, PeerInfo, RemoteAddr, Stream};
 pub use tls::{ClientAuth, TlsConfig, TlsServer};
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,9 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+/// Where a range begins and ends, as ordered maps take it.
+pub type KeyBounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// Which keys a request is about.
 ///
 /// On the wire this is a `key` and a `range_end` in which nothing and a zero byte have a meaning
@@ -80,16 +83,17 @@ impl KeyRange {
     /// The range as bounds for an ordered map, or `None` when it is empty (ordered maps panic on
     /// bounds that cross).
     #[must_use]
-    pub fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub fn bounds(&self) -> Option<KeyBounds<'_>> {
         if self.is_empty() {
             return None;
         }
         Some(match self {
             Self::Single(key) => (Bound::Included(key.as_ref()), Bound::Included(key.as_ref())),
             Self::From(start) => (Bound::Included(start.as_ref()), Bound::Unbounded),
-            Self::Range { start, end } => {
-                (Bound::Included(start.as_ref()), Bound::Excluded(end.as_ref()))
-            }
+            Self::Range { start, end } => (
+                Bound::Included(start.as_ref()),
+                Bound::Excluded(end.as_ref()),
+            ),
         })
     }
 }
@@ -97,7 +101,7 @@ impl KeyRange {
 impl fmt::Display for KeyRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Single(key) => write!(f, "{:?}", key),
+            Self::Single(key) => write!(f, "{key:?}"),
             Self::From(start) => write!(f, "[{start:?}, end)"),
             Self::Range { start, end } => write!(f, "[{start:?}, {end:?})"),
         }

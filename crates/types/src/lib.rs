@@ -8,6 +8,6 @@ mod urls;
 
 pub use clock::{Clock, SystemClock};
 pub use ids::{ClusterId, LeaseId, MemberId, WatchId, cluster_id, member_id};
-pub use key_range::KeyRange;
+pub use key_range::{KeyBounds, KeyRange};
 pub use revision::Revision;
 pub use urls::{Fault as UrlFault, Scheme, Url, UrlError};

@@ -5,9 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvorum_transport::{
-    ClientAuth, Endpoint, EndpointKind, Listener, PeerInfo, Stream, TlsConfig, TlsServer,
-};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
@@ -21,6 +18,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use types::{SystemClock, Url};
+
+use crate::{ClientAuth, Endpoint, EndpointKind, Listener, PeerInfo, Stream, TlsConfig, TlsServer};
 
 /// How long a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
