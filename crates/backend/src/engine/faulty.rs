@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::Bucket;
 use crate::engine::{Change, Engine, EngineError, EngineScan, MemoryEngine};
+use crate::record::record_key;
 
 /// The disk loses or keeps what was not flushed in units of this many bytes.
 const SECTOR_BYTES: usize = 512;
@@ -152,6 +154,16 @@ impl FaultyEngine {
         disk.base.insert(key.clone(), value.clone());
         let applied = self.seen.apply(vec![(key, Some(value))]);
         applied.expect("the engine in memory does not fail");
+    }
+
+    /// Flips one random bit of the record at `key` of `bucket`: of its checksum or its value, if that
+    /// is in one piece.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such record.
+    pub fn flip_bit_of(&self, bucket: Bucket, key: &[u8]) {
+        self.flip_bit(&record_key(bucket, key));
     }
 
     /// The engine keys of all records.

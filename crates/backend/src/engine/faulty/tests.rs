@@ -207,6 +207,16 @@ fn a_flipped_bit_in_a_record_is_never_served() {
 }
 
 #[test]
+fn a_record_can_be_damaged_by_its_bucket_and_key() {
+    let engine = Arc::new(FaultyEngine::new(6));
+    let mut backend = open(&engine);
+    fill(&mut backend, 3, Some(2));
+    engine.flip_bit_of(Bucket::Meta, b"last");
+    assert!(backend.reader.get(Bucket::Meta, b"last").is_err());
+    assert!(backend.reader.get(Bucket::Key, &[1]).is_ok());
+}
+
+#[test]
 fn a_flipped_bit_in_the_format_version_is_found_when_opening() {
     let engine = Arc::new(FaultyEngine::new(5));
     drop(open(&engine));
