@@ -30,6 +30,7 @@ pub async fn run(kvorum: &Server, etcd: &Server, seed: u64, requests: u64) -> Re
     let both = Both {
         kvorum: kvorum.client().await?,
         etcd: etcd.client().await?,
+        urls: [kvorum.client_url(), etcd.client_url()],
     };
     let mut stream = Stream {
         watches: Watches::open(&both).await?,

@@ -20,6 +20,8 @@ const ANSWER_SHOWN: usize = 4000;
 pub(super) struct Both {
     pub(super) kvorum: Client,
     pub(super) etcd: Client,
+    /// Where more connections can be made: to kvorum, to etcd.
+    pub(super) urls: [String; 2],
 }
 
 /// What the generator learns from an answer that was the same on both.

@@ -250,8 +250,9 @@ impl Generator {
             range.limit = *self.pick(&[0, few, few, few, -1, i64::MAX, i64::MIN]);
         }
         if self.one_in(3) {
-            range.sort_order = *self.pick(&[0, 1, 2, 1, 2, 1, 2, 1, 2, 7]);
-            range.sort_target = *self.pick(&[0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 9, -1]);
+            // No unknown orders or targets: etcd 3.5 dies of an unknown target, later ones refuse it.
+            range.sort_order = *self.pick(&[0, 1, 2, 1, 2]);
+            range.sort_target = *self.pick(&[0, 1, 2, 3, 4]);
         }
         range.serializable = self.one_in(3);
         range.keys_only = self.one_in(6);

@@ -8,6 +8,7 @@
 //! one revision must come in one response unless the watcher asked for fragments.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,14 +18,15 @@ use pb::watch_request::RequestUnion;
 use testkit::Client;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 use super::exchange::Both;
 use super::generate::{WATCH_STREAMS, WatchAction, WatchOp};
 use super::normalise;
 
-/// Requests are sent one at a time.
-const REQUEST_QUEUE_LEN: usize = 16;
+/// Requests that have no answer (a cancel of a watcher that is not there) gather here until
+/// somebody reads the stream.
+const REQUEST_QUEUE_LEN: usize = 4096;
 /// Progress is asked for again after this: a server may be silent while a watcher catches up.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -35,7 +37,7 @@ struct Control(pb::WatchResponse);
 /// One stream on one server.
 struct Stream {
     requests: mpsc::Sender<pb::WatchRequest>,
-    responses: Streaming<pb::WatchResponse>,
+    responses: Responses,
     /// Events not yet compared, by watcher.
     events: BTreeMap<i64, Vec<Event>>,
     /// The last revision that each watcher got, and whether the rest of it is to come.
@@ -43,6 +45,14 @@ struct Stream {
     controls: Vec<Control>,
     progress: i64,
 }
+
+/// etcd opens its side of a stream with its first response: until then there is nothing to read.
+enum Responses {
+    Opening(Pin<Box<dyn Future<Output = Result<Opened, Status>> + Send>>),
+    Open(Streaming<pb::WatchResponse>),
+}
+
+type Opened = tonic::Response<Streaming<pb::WatchResponse>>;
 
 /// The same stream on both servers.
 struct Twin {
@@ -84,7 +94,6 @@ impl Watches {
         let everything = pb::WatchCreateRequest {
             key: vec![0],
             range_end: vec![0],
-            start_revision: 2,
             prev_kv: true,
             ..Default::default()
         };
@@ -116,18 +125,17 @@ impl Watches {
             return Ok(());
         }
         let header = created.header.context("a response has a header")?;
-        let from = if request.start_revision == 0 {
+        let mut from = if request.start_revision == 0 {
             header.revision + 1
         } else {
             request.start_revision
         };
         if request.start_revision > 0 && from < self.compact_revision {
             let canceled = twin.control("canceled because of compaction").await?;
-            ensure!(
-                canceled.compact_revision > 0,
-                "no compact revision: {canceled:?}"
-            );
-            return Ok(());
+            let compacted = canceled.compact_revision;
+            ensure!(compacted > 0, "no compact revision: {canceled:?}");
+            // Its id stays taken, and can still be canceled, once.
+            from = i64::MAX;
         }
         let watcher = Watcher {
             request,
@@ -234,9 +242,12 @@ impl Watcher {
 }
 
 impl Twin {
+    /// Each stream has its own connection: events that nobody reads yet take up the connection's
+    /// flow control window, and would hold up the requests.
     async fn open(both: &Both) -> Result<Twin> {
-        let (kvorum, etcd) =
-            tokio::try_join!(Stream::open(&both.kvorum), Stream::open(&both.etcd))?;
+        let [kvorum, etcd] = &both.urls;
+        let (kvorum, etcd) = tokio::try_join!(Client::connect(kvorum), Client::connect(etcd))?;
+        let (kvorum, etcd) = (Stream::open(&kvorum), Stream::open(&etcd));
         Ok(Twin {
             kvorum,
             etcd,
@@ -262,22 +273,18 @@ impl Twin {
 }
 
 impl Stream {
-    async fn open(client: &Client) -> Result<Stream> {
+    fn open(client: &Client) -> Stream {
         let (requests, queue) = mpsc::channel(REQUEST_QUEUE_LEN);
-        let responses = client
-            .watch
-            .clone()
-            .watch(ReceiverStream::new(queue))
-            .await?
-            .into_inner();
-        Ok(Stream {
+        let mut client = client.watch.clone();
+        let opening = async move { client.watch(ReceiverStream::new(queue)).await };
+        Stream {
             requests,
-            responses,
+            responses: Responses::Opening(Box::pin(opening)),
             events: BTreeMap::new(),
             last: BTreeMap::new(),
             controls: Vec::new(),
             progress: 0,
-        })
+        }
     }
 
     async fn send(&self, union: RequestUnion) -> Result<()> {
@@ -292,11 +299,13 @@ impl Stream {
 
     /// Takes one response in.
     async fn receive(&mut self) -> Result<()> {
-        let response = self
-            .responses
-            .message()
-            .await?
-            .context("the stream has ended")?;
+        if let Responses::Opening(opening) = &mut self.responses {
+            self.responses = Responses::Open(opening.await?.into_inner());
+        }
+        let Responses::Open(responses) = &mut self.responses else {
+            unreachable!("it was opened just now");
+        };
+        let response = responses.message().await?.context("the stream has ended")?;
         let revision = response
             .header
             .as_ref()
