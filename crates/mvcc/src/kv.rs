@@ -314,13 +314,8 @@ fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
 }
 
 fn varint(rest: &mut &[u8]) -> Result<u64, ParseKvError> {
-    decode_varint(rest).map_err(
-        #[expect(
-            clippy::map_err_ignore,
-            reason = "prost says nothing beyond that it is malformed"
-        )]
-        |_| ParseKvError::Truncated,
-    )
+    // prost says no more than that it is malformed.
+    decode_varint(rest).or(Err(ParseKvError::Truncated))
 }
 
 fn int(rest: &mut &[u8]) -> Result<i64, ParseKvError> {
@@ -389,7 +384,9 @@ mod tests {
             if let Ok(kv) = StoredKv::parse(Bytes::from(bytes.clone()), revision) {
                 prop_assert!(kv.key().len() + kv.value().len() <= bytes.len());
             }
-            let _ = StoredKv::parse_key(&bytes);
+            if let Ok(key) = StoredKv::parse_key(&bytes) {
+                prop_assert!(key.len() < bytes.len());
+            }
         }
     }
 

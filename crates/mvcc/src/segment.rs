@@ -422,7 +422,7 @@ mod tests {
             let value = Bytes::from(value);
             if let Ok(segment) = Segment::decode(&key::encode(Revision::new(0, 0)), &value) {
                 for record in segment.records {
-                    let _ = record.kv();
+                    drop(record.kv());
                 }
             }
         }
