@@ -217,7 +217,7 @@ impl EtcdServer {
         self.metrics().slow_apply();
         tracing::warn!(
             ?took,
-            expected_duration = ?WARNING_APPLY_DURATION,
+            "expected-duration" = ?WARNING_APPLY_DURATION,
             prefix,
             "apply request took too long"
         );
