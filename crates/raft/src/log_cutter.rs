@@ -18,13 +18,13 @@ use crate::progress::Progress;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Bytes of commands after which the log is cut, however few entries they are.
-const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const LOG_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Entries left for members that are a little behind; as many as etcd leaves.
 const CATCH_UP_ENTRIES: u64 = 5000;
 
 /// Bytes of commands left for them.
-const CATCH_UP_BYTES: u64 = 8 * 1024 * 1024;
+const CATCH_UP_BYTES: u64 = 4 * 1024 * 1024;
 
 pub(crate) struct LogCutter {
     pub(crate) raft: Raft,
@@ -39,8 +39,8 @@ impl LogCutter {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // What a previous run left is not counted anew before it was applied once more.
-        let mut durable = self.progress.applied().checked_sub(1);
+        // What an earlier run left counts, or a member that is often killed would never cut.
+        let mut durable = self.log.purged();
         loop {
             let step = async {
                 look.tick().await;

@@ -321,6 +321,11 @@ impl LogHandle {
         }
     }
 
+    /// The last entry that was purged.
+    pub(crate) fn purged(&self) -> Option<u64> {
+        self.shared.index.read().purged.map(|id| id.index)
+    }
+
     /// Bytes of commands in the entries after `index`.
     pub(crate) fn bytes_after(&self, index: Option<u64>) -> u64 {
         self.shared.index.read().bytes_after(index)

@@ -39,6 +39,22 @@ async fn write_keys(member: &Member, from: usize, to: usize) -> BTreeMap<usize, 
     acknowledged
 }
 
+async fn write_until_refused(node: Node) {
+    for number in 1000.. {
+        let command = put_command(&key(number), &[7; 900]);
+        if node.propose(command).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The first entry that is still in a log.
+fn first_in_log(disks: &Disks) -> u64 {
+    let reader = crate::testing::backend(&disks.log).reader;
+    let mut groups = reader.scan(backend::Bucket::RaftLog, &[], None);
+    backend::schema::raft::decode_log(&groups.next().unwrap().unwrap().0).unwrap()
+}
+
 fn assert_all_there(member: &Member, acknowledged: &BTreeMap<usize, i64>, context: &str) {
     for (number, revision) in acknowledged {
         let value = member.value(&key(*number));
@@ -169,18 +185,7 @@ async fn what_was_acknowledged_survives_any_loss_of_power() {
         for round in 0..4 {
             acknowledged.extend(write_keys(&member, round * 100, round * 100 + 100).await);
             // What is on its way when the power goes may be there or not, and breaks nothing.
-            let node = member.node.clone();
-            let writing = tokio::spawn(async move {
-                for number in 1000.. {
-                    if node
-                        .propose(put_command(&key(number), &[7; 900]))
-                        .await
-                        .is_err()
-                    {
-                        return;
-                    }
-                }
-            });
+            let writing = tokio::spawn(write_until_refused(member.node.clone()));
             for loss in Loss::ALL {
                 let after = Member::ready(&disks.crash(loss), small.clone()).await;
                 let context = format!("seed {seed}, round {round}, {loss:?}");
@@ -209,14 +214,7 @@ async fn the_log_is_purged_and_never_past_the_durable_state() {
         let config_of_state = state_config(Arc::new(types::SystemClock));
         let (state, _views, _persister) =
             apply::open(crate::testing::backend(&durable.state), &config_of_state).unwrap();
-        let reader = crate::testing::backend(&after.log).reader;
-        let first = reader
-            .scan(backend::Bucket::RaftLog, &[], None)
-            .next()
-            .unwrap()
-            .unwrap()
-            .0;
-        purged = backend::schema::raft::decode_log(&first).unwrap();
+        purged = first_in_log(&after);
         let applied = state.applied().0.map_or(0, |at| at.index + 1);
         assert!(
             purged <= applied,
@@ -225,6 +223,27 @@ async fn the_log_is_purged_and_never_past_the_durable_state() {
     }
     assert!(purged > 0, "nothing was purged");
     member.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_often_killed_still_cuts_its_log() {
+    let mut disks = Disks::new(7);
+    let mut small = config();
+    small.snapshot_count = 60;
+    for _ in 0..12 {
+        let member = Member::ready(&disks, small.clone()).await;
+        for number in 0..20 {
+            member
+                .node
+                .propose(put_command(&key(number), b"v"))
+                .await
+                .unwrap();
+        }
+        // The cutter looks ten times a second, and each life is longer than that.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        disks = disks.crash(Loss::Nothing);
+    }
+    assert!(first_in_log(&disks) > 0, "nothing was purged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
