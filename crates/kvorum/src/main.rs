@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kvorum::config::env::Notice;
 use kvorum::config::flags::{self, Action};
@@ -20,6 +21,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A command line that cannot be read; etcd's status.
 const EXIT_USAGE: u8 = 2;
+
+/// How long to wait, after everything has been stopped, for what has not.
+const LEFT_OVER_TIME_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os()
@@ -83,7 +87,10 @@ fn run(mut options: Options, given: &[&'static str]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(serve(config))
+    let status = runtime.block_on(serve(config));
+    // A start that a signal broke off may still be reading; nobody waits for it.
+    runtime.shutdown_timeout(LEFT_OVER_TIME_MAX);
+    status
 }
 
 /// Runs a member until a signal or a failure.
