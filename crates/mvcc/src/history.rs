@@ -151,7 +151,11 @@ impl Disk<'_> {
         if before < self.view.compact_revision() {
             return Ok(None);
         }
-        match self.view.source().value(index.at(before), before) {
+        match self
+            .view
+            .source()
+            .value(index.before(kv.mod_revision()), before)
+        {
             Err(RangeError::Compacted { .. }) => Ok(None),
             prev => prev,
         }
