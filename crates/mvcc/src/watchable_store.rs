@@ -103,7 +103,8 @@ pub enum CreateWatchError {
 pub enum WatchBatch {
     /// Events of one watcher; whole revisions, in order.
     Events(WatchEvents),
-    /// The watcher is gone: it would need history that is compacted.
+    /// The watcher gets nothing more: it would need history that is compacted. As in etcd, it keeps
+    /// its id until it is cancelled.
     Compacted {
         /// The watcher.
         id: WatchId,
@@ -125,7 +126,8 @@ pub enum WatchBatch {
 pub struct WatchEvents {
     /// The watcher.
     pub id: WatchId,
-    /// The revision of the last of them.
+    /// With them, the watcher has been given everything up to here: the revision of the last of them,
+    /// or, when they are from history, of the last that was looked at.
     pub revision: i64,
     /// Each revision with the places, in its `events`, of those that the watcher wants.
     pub revisions: Vec<(Arc<RevisionEvents>, Vec<u32>)>,

@@ -48,6 +48,9 @@ pub(crate) enum Position {
         /// The cursor.
         cursor: i64,
     },
+    /// Its client has been told that it needs compacted history. As in etcd, it keeps its id until
+    /// it is cancelled.
+    Compacted,
 }
 
 /// A watcher, as its stream sees it.
@@ -62,4 +65,11 @@ pub(crate) struct Watcher {
     /// The client has been handed everything up to here.
     pub(crate) given: i64,
     pub(crate) position: Position,
+}
+
+impl Watcher {
+    /// Whether it can still be given anything.
+    pub(crate) fn is_alive(&self) -> bool {
+        !matches!(self.position, Position::Compacted)
+    }
 }

@@ -49,6 +49,8 @@ pub(crate) enum Entry {
     Progress {
         /// The store's revision when the mark was set.
         revision: i64,
+        /// How many requests it answers.
+        requests: u32,
     },
 }
 
@@ -63,7 +65,7 @@ pub(crate) enum Taken {
     /// As [`Entry::LeftBehind`].
     LeftBehind(WatcherKey, i64),
     /// As [`Entry::Progress`].
-    Progress(i64),
+    Progress { revision: i64, requests: u32 },
 }
 
 /// The queue of one stream, shared by the stream and the hub.
@@ -139,12 +141,12 @@ impl StreamQueue {
     }
 
     /// Marks that everything up to `revision` has been put in.
-    pub(crate) fn push_progress(&self, revision: i64) {
+    pub(crate) fn push_progress(&self, revision: i64, requests: u32) {
         let waiting = self.waiting.lock();
         self.push(
             waiting,
             Weighed {
-                entry: Entry::Progress { revision },
+                entry: Entry::Progress { revision, requests },
                 charge: 0,
             },
         );
@@ -174,7 +176,9 @@ impl StreamQueue {
             Entry::LeftBehind { watcher, cursor } => {
                 return Some(Taken::LeftBehind(watcher, cursor));
             }
-            Entry::Progress { revision } => return Some(Taken::Progress(revision)),
+            Entry::Progress { revision, requests } => {
+                return Some(Taken::Progress { revision, requests });
+            }
         };
         let mut taken = vec![(revision, places)];
         let mut bytes = charge;
@@ -196,7 +200,7 @@ impl StreamQueue {
         Some(match &self.waiting.lock().entries.front()?.entry {
             Entry::Events { revision, .. } => revision.revision - 1,
             Entry::LeftBehind { cursor, .. } => cursor - 1,
-            Entry::Progress { revision } => *revision,
+            Entry::Progress { revision, .. } => *revision,
         })
     }
 

@@ -32,8 +32,10 @@ pub struct WatchStream {
     reading: Option<JoinHandle<Result<CaughtUp, RangeError>>>,
     /// Whose turn it is, where both have something.
     turn: Turn,
-    /// Whether a progress mark is to be put into the queue as soon as all are synced.
-    progress: bool,
+    /// Requests for which a progress mark is to be put into the queue as soon as all are synced.
+    progress_requests: u32,
+    /// A revision, and how many more requests it answers before anything else is handed out.
+    progress_answers: (i64, u32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +66,8 @@ impl WatchStream {
             caught_up: VecDeque::new(),
             reading: None,
             turn: Turn::Queue,
-            progress: false,
+            progress_requests: 0,
+            progress_answers: (0, 0),
         }
     }
 
@@ -121,13 +124,16 @@ impl WatchStream {
         true
     }
 
-    /// Asks for one [`WatchBatch::Progress`] as soon as every watcher is up to date. Requests that
-    /// come before the answer to an earlier one was begun are answered together. There is no answer
-    /// for a stream without watchers or with one that waits for a future revision.
+    /// Asks for one [`WatchBatch::Progress`] as soon as every watcher is up to date. Requests that come
+    /// while one is not up to date are answered together. There is no answer for a stream without
+    /// watchers or with one that waits for a future revision.
     ///
     /// Differs from etcd: it forgets the request when a watcher is unsynced.
     pub fn request_progress(&mut self) {
-        self.progress = true;
+        self.progress_requests = match self.is_synced() {
+            true => self.progress_requests.saturating_add(1),
+            false => 1,
+        };
     }
 
     /// The revision up to which this watcher has been given everything, or `None` while it lags or
@@ -179,6 +185,11 @@ impl WatchStream {
 
     fn try_next(&mut self) -> Option<WatchBatch> {
         loop {
+            if let (revision, requests @ 1..) = std::mem::take(&mut self.progress_answers)
+                && let Some(answer) = self.on_progress(revision, requests)
+            {
+                return Some(answer);
+            }
             self.sync();
             self.mark_progress();
             if matches!(self.turn, Turn::CaughtUp) && !self.caught_up.is_empty() {
@@ -192,7 +203,7 @@ impl WatchStream {
             let batch = match taken {
                 Taken::Events(key, revisions) => self.on_events(key, revisions),
                 Taken::LeftBehind(key, cursor) => self.on_left_behind(key, cursor),
-                Taken::Progress(revision) => self.on_progress(revision),
+                Taken::Progress { revision, requests } => self.on_progress(revision, requests),
             };
             if batch.is_some() {
                 return batch;
@@ -291,10 +302,10 @@ impl WatchStream {
                 continue;
             };
             *cursor = caught_up.next.max(*cursor);
-            if let Some((last, _)) = revisions.last() {
+            if !revisions.is_empty() {
                 self.caught_up.push_back(WatchBatch::Events(WatchEvents {
                     id: watcher.id,
-                    revision: last.revision,
+                    revision: caught_up.next - 1,
                     revisions,
                     prev_kv: watcher.prev_kv,
                 }));
@@ -330,12 +341,17 @@ impl WatchStream {
         }
     }
 
+    /// Whether no watcher is known to lag, and all that the last step of history gave is handed out.
+    fn is_synced(&self) -> bool {
+        self.unsynced.is_empty() && self.caught_up.is_empty()
+    }
+
     /// Puts a progress mark into the queue, if one is asked for and every watcher is synced.
     fn mark_progress(&mut self) {
-        if self.progress && self.unsynced.is_empty() && self.caught_up.is_empty() {
-            self.progress = false;
+        if self.progress_requests > 0 && self.is_synced() {
+            let requests = std::mem::take(&mut self.progress_requests);
             let synced = self.store.hub().synced();
-            self.queue.push_progress(synced.revision);
+            self.queue.push_progress(synced.revision, requests);
         }
     }
 
@@ -352,8 +368,10 @@ impl WatchStream {
                 }
             }
             WatchBatch::Compacted { id, .. } => {
-                if let Some(key) = self.ids.get(id).copied() {
-                    self.forget(key);
+                let watcher = self.ids.get(id).and_then(|key| self.watchers.get_mut(key));
+                if let Some(watcher) = watcher {
+                    watcher.position = Position::Compacted;
+                    self.store.hub().watchers.fetch_sub(1, Ordering::Relaxed);
                 }
             }
             WatchBatch::Progress { .. } | WatchBatch::Failed => {}
@@ -392,29 +410,33 @@ impl WatchStream {
     /// A progress mark has come out: everything that was put into the queue up to `revision` has
     /// been handed out. It is not true (any more) of watchers that were made since with a past start,
     /// and it would lead those back that have been given more from history.
-    fn on_progress(&mut self, revision: i64) -> Option<WatchBatch> {
+    fn on_progress(&mut self, revision: i64, requests: u32) -> Option<WatchBatch> {
         let lags = |w: &Watcher| match w.position {
             Position::Unsynced { cursor } => cursor <= revision,
-            Position::Synced { .. } => false,
+            Position::Synced { .. } | Position::Compacted => false,
         };
-        if self
-            .watchers
-            .values()
-            .any(|w| lags(w) || w.given > revision)
-        {
-            self.progress = true;
+        let mut waits = false;
+        let mut is_empty = true;
+        for watcher in self.watchers.values().filter(|w| w.is_alive()) {
+            if lags(watcher) || watcher.given > revision {
+                self.progress_requests = self.progress_requests.max(requests);
+                return None;
+            }
+            is_empty = false;
+            waits |= watcher.start > revision;
+        }
+        if is_empty || waits {
             return None;
         }
-        let waits = self.watchers.values().any(|w| w.start > revision);
-        let answered = !self.watchers.is_empty() && !waits;
-        answered.then_some(WatchBatch::Progress { revision })
+        self.progress_answers = (revision, requests - 1);
+        Some(WatchBatch::Progress { revision })
     }
 
     /// The cursor of an unsynced watcher.
     fn cursor(&self, key: WatcherKey) -> Option<i64> {
         match self.watchers.get(&key)?.position {
             Position::Unsynced { cursor } => Some(cursor),
-            Position::Synced { .. } => None,
+            Position::Synced { .. } | Position::Compacted => None,
         }
     }
 
@@ -424,10 +446,12 @@ impl WatchStream {
             return;
         };
         self.ids.remove(&watcher.id);
+        let hub = self.store.hub();
         if let Position::Synced { slot } = watcher.position {
-            self.store.hub().synced().remove(slot, key);
+            hub.synced().remove(slot, key);
         }
-        self.store.hub().watchers.fetch_sub(1, Ordering::Relaxed);
+        let alive = usize::from(watcher.is_alive());
+        hub.watchers.fetch_sub(alive, Ordering::Relaxed);
     }
 
     /// Entries and bytes that wait in the queue.
@@ -455,17 +479,16 @@ impl WatchStream {
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
-        let mut synced = self.store.hub().synced();
+        let hub = self.store.hub();
+        let mut synced = hub.synced();
         for (key, watcher) in &self.watchers {
             if let Position::Synced { slot } = watcher.position {
                 synced.remove(slot, *key);
             }
         }
         drop(synced);
-        self.store
-            .hub()
-            .watchers
-            .fetch_sub(self.watchers.len(), Ordering::Relaxed);
-        self.store.hub().streams.fetch_sub(1, Ordering::Relaxed);
+        let alive = self.watchers.values().filter(|w| w.is_alive()).count();
+        hub.watchers.fetch_sub(alive, Ordering::Relaxed);
+        hub.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -15,10 +15,7 @@ fn events(batch: WatchBatch) -> (i64, Vec<(i64, Vec<String>)>) {
     match batch {
         WatchBatch::Events(events) => {
             let last = events.revisions.last().unwrap().0.revision;
-            assert_eq!(
-                events.revision, last,
-                "the batch's revision is its last event's"
-            );
+            assert!(events.revision >= last, "not before its last event");
             (events.id.0, keys_of(&events))
         }
         other => panic!("not events: {other:?}"),
@@ -163,7 +160,15 @@ async fn a_compacted_start_is_told_where_to_start_again() {
         matches!(batch, WatchBatch::Compacted { id, compact_revision: 7 } if id == gone),
         "{batch:?}"
     );
-    assert!(!stream.cancel(gone), "it is gone");
+    let again = WatchRequest {
+        id: Some(gone),
+        ..request("a", "")
+    };
+    let refused = stream.create(again);
+    assert!(matches!(refused, Err(CreateWatchError::DuplicateId)));
+    stream.request_progress();
+    assert!(poll_now(&mut stream).is_none(), "nobody is left");
+    assert!(stream.cancel(gone) && !stream.cancel(gone));
     stream.create(start(7)).unwrap();
     assert_eq!(events(stream.next().await).1.first().unwrap().0, 7);
 }
@@ -225,7 +230,7 @@ async fn dropping_a_stream_removes_its_watchers() {
 }
 
 #[tokio::test]
-async fn progress_comes_behind_the_events_it_speaks_of_and_once_for_requests_made_together() {
+async fn progress_comes_behind_the_events_it_speaks_of_and_once_for_requests_that_had_to_wait() {
     let world = World::new();
     world.put(&["a"]);
     let mut stream = world.stream();
@@ -253,7 +258,10 @@ async fn progress_comes_behind_the_events_it_speaks_of_and_once_for_requests_mad
     assert!(poll_now(&mut stream).is_none());
     world.put(&["x"]);
     stream.request_progress();
+    stream.request_progress();
     assert_eq!(progress(stream.next().await), 4);
+    assert_eq!(progress(stream.next().await), 4);
+    assert!(poll_now(&mut stream).is_none());
 }
 
 #[tokio::test]

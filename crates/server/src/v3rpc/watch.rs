@@ -1,19 +1,113 @@
-//! The Watch service.
+//! The Watch service (`server/etcdserver/api/v3rpc/watch.go`).
+//!
+//! One gRPC stream is one [`ServerWatchStream`]: it reads requests, asks an [`mvcc::WatchStream`] for
+//! what its watchers are to be given, and puts both into responses. It has no task and no channel of its
+//! own: it is the body of the response, and runs when the connection can take another message. So a client
+//! that does not read holds up only itself; what it misses waits in the `mvcc` stream's bounded queue,
+//! or, beyond that, in history.
+//!
+//! What a client can rely on:
+//!
+//! * `created` comes before anything else of a watcher, `canceled` after everything.
+//! * All events of one revision are in one response, or, if the client allows fragments and
+//!   the response would be too large, in responses of which all but the last say `fragment`.
+//! * A response's header shows the revision up to which the watcher has been given everything.
+//! * Progress speaks of no revision of which an event is still to come. Asked for, it comes as
+//!   soon as all watchers of the stream are up to date, under watch id -1; by itself, it comes at
+//!   intervals under the id of each watcher that asked for it and got no events meanwhile.
+//! * When the client ends its side, its watchers go on, as in etcd. They end with the
+//!   response's stream.
+//!
+//! Not here: the required leader and the member's stop, which end every kind of stream; they are
+//! `v3rpc::interceptor`'s.
 
+mod fragment;
+mod progress;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use api::encoded::etcdserverpb::WatchResponse;
 use api::encoded::etcdserverpb::watch_server::Watch;
+use api::etcdserverpb::WatchRequest;
+use futures_util::StreamExt;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use self::stream::{Headers, ServerWatchStream, Settings};
 use crate::EtcdServer;
+
+/// Bytes that a response with fragments may have beyond the limit of requests.
+const RESPONSE_OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// The shortest interval of progress notifications.
+const PROGRESS_NOTIFY_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// Serves watch streams.
 pub(crate) struct WatchService {
-    _server: EtcdServer,
+    server: EtcdServer,
+    progress_notify_interval: Duration,
+    jitter: RandomState,
 }
 
 impl WatchService {
     /// Serves the member's watchers.
     pub(crate) fn new(server: EtcdServer) -> Self {
-        Self { _server: server }
+        let wanted = server.config().watch_progress_notify_interval;
+        if wanted < PROGRESS_NOTIFY_INTERVAL_MIN {
+            tracing::warn!(
+                min_watch_progress_notify_interval = ?PROGRESS_NOTIFY_INTERVAL_MIN,
+                "adjusting watch progress notify interval to minimum period"
+            );
+        }
+        Self {
+            server,
+            progress_notify_interval: wanted.max(PROGRESS_NOTIFY_INTERVAL_MIN),
+            jitter: RandomState::new(),
+        }
+    }
+
+    /// The interval with up to a tenth of it added, so that watchers that were created together are
+    /// not notified together.
+    fn jittered_interval(&self) -> Duration {
+        let now = self.server.config().clock.now();
+        let tenth = self.progress_notify_interval / 10;
+        let part = self.jitter.hash_one(now) % 1000;
+        self.progress_notify_interval + tenth * u32::try_from(part).unwrap_or(0) / 1000
     }
 }
 
-impl Watch for WatchService {}
+#[async_trait]
+impl Watch for WatchService {
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<BoxStream<WatchResponse>>, Status> {
+        let config = self.server.config();
+        let settings = Settings {
+            progress_notify_interval: self.jittered_interval(),
+            response_bytes_max: config.request_bytes_max.saturating_add(RESPONSE_OVERHEAD_BYTES),
+        };
+        let watchers = self.server.views().store.watch_stream();
+        let (requests, headers) = (request.into_inner(), self.server.clone());
+        let stream = ServerWatchStream::new(watchers, requests, headers, settings);
+        Ok(Response::new(stream.into_responses().boxed()))
+    }
+}
+
+impl Headers for EtcdServer {
+    fn at(&self, revision: i64) -> api::etcdserverpb::ResponseHeader {
+        self.header_at(revision)
+    }
+
+    fn compact_revision(&self) -> i64 {
+        self.views().store.compact_revision()
+    }
+
+    fn count_events(&self, events: usize) {
+        self.metrics().events().inc_by(events as u64);
+    }
+}
