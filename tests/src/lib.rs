@@ -3,3 +3,4 @@
 
 pub mod differential;
 pub mod etcdctl;
+pub mod history;

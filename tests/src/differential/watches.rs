@@ -49,7 +49,7 @@ struct Stream {
 /// etcd opens its side of a stream with its first response: until then there is nothing to read.
 enum Responses {
     Opening(Pin<Box<dyn Future<Output = Result<Opened, Status>> + Send>>),
-    Open(Streaming<pb::WatchResponse>),
+    Open(Box<Streaming<pb::WatchResponse>>),
 }
 
 type Opened = tonic::Response<Streaming<pb::WatchResponse>>;
@@ -300,7 +300,7 @@ impl Stream {
     /// Takes one response in.
     async fn receive(&mut self) -> Result<()> {
         if let Responses::Opening(opening) = &mut self.responses {
-            self.responses = Responses::Open(opening.await?.into_inner());
+            self.responses = Responses::Open(Box::new(opening.await?.into_inner()));
         }
         let Responses::Open(responses) = &mut self.responses else {
             unreachable!("it was opened just now");
