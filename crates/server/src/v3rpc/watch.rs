@@ -89,7 +89,9 @@ impl Watch for WatchService {
         let config = self.server.config();
         let settings = Settings {
             progress_notify_interval: self.jittered_interval(),
-            response_bytes_max: config.request_bytes_max.saturating_add(RESPONSE_OVERHEAD_BYTES),
+            response_bytes_max: config
+                .request_bytes_max
+                .saturating_add(RESPONSE_OVERHEAD_BYTES),
         };
         let watchers = self.server.views().store.watch_stream();
         let (requests, headers) = (request.into_inner(), self.server.clone());

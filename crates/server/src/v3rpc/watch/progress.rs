@@ -14,10 +14,6 @@ pub(super) struct ProgressNotifier {
 }
 
 impl ProgressNotifier {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the timer is tokio's, and so is its clock, which tests can pause"
-    )]
     pub(super) fn new(interval: Duration) -> Self {
         let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

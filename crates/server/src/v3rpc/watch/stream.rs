@@ -253,9 +253,9 @@ fn to_watch_request(request: WatchCreateRequest) -> mvcc::WatchRequest {
         true => vec![0],
         false => request.key.clone(),
     };
-    let filters = request.filters().filter_map(|filter| match filter {
-        FilterType::Noput => Some(EventFilter::NoPut),
-        FilterType::Nodelete => Some(EventFilter::NoDelete),
+    let filters = request.filters().map(|filter| match filter {
+        FilterType::Noput => EventFilter::NoPut,
+        FilterType::Nodelete => EventFilter::NoDelete,
     });
     mvcc::WatchRequest {
         id: (request.watch_id != 0).then_some(WatchId(request.watch_id)),
