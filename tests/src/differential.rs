@@ -129,4 +129,4 @@ impl Stream {
 }
 
 /// An oversize request is not shown in full.
-const REQUEST_SHOWN: usize = 4000;
+const REQUEST_SHOWN: usize = 20_000;

@@ -4,3 +4,4 @@
 pub mod differential;
 pub mod etcdctl;
 pub mod history;
+pub mod hostile;

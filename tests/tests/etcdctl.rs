@@ -267,7 +267,7 @@ async fn watch_from_a_revision() -> Result<()> {
         until END watch a/ --prefix --rev=1 --prev-kv
         until END watch a/ --prefix --rev=1 --prev-kv -w fields
         until RU5E watch a/ --prefix --rev=1 --prev-kv -w json
-        until END watch a/ --prefix --rev=11 --prev-kv -w json --hex
+        until RU5E watch a/ --prefix --rev=11 --prev-kv -w json --hex
         until END watch ab zzz --rev=4
         until END watch gone zz --rev=9 --prev-kv
         until a/end watch a/ --prefix --rev=11 -- sh -c "env | grep ^ETCD_WATCH_ | sort"
