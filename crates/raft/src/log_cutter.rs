@@ -18,13 +18,13 @@ use crate::progress::Progress;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Bytes of commands after which the log is cut, however few entries they are.
-const LOG_BYTES_MAX: u64 = 32 * 1024 * 1024;
+const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Entries left for members that are a little behind; as many as etcd leaves.
 const CATCH_UP_ENTRIES: u64 = 5000;
 
 /// Bytes of commands left for them.
-const CATCH_UP_BYTES: u64 = 4 * 1024 * 1024;
+const CATCH_UP_BYTES: u64 = 2 * 1024 * 1024;
 
 pub(crate) struct LogCutter {
     pub(crate) raft: Raft,

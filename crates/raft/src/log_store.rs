@@ -195,11 +195,11 @@ fn load(backend: &Backend) -> Result<(Index, Records), OpenError> {
             });
         }
         records.groups.insert(first, last);
-        for entry in entries
-            .into_iter()
-            .filter(|entry| entry.log_id.index >= kept)
-        {
-            index.push(entry);
+        for (entry, packed) in entries {
+            if entry.log_id.index >= kept {
+                index.push(entry);
+                index.settle(vec![packed], 0);
+            }
         }
         next = last + 1;
     }
@@ -300,7 +300,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        Ok(self.shared.index.read().range(&range))
+        self.shared.index.read().range(&range)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 
-use super::group::{self, CorruptGroup, Group};
+use super::group::{self, CorruptGroup, Group, PackedEntry};
 use super::{Shared, marks};
 use crate::error::{Fatal, FatalCell};
 use crate::type_config::{Entry, LogId, TypeConfig, Vote};
@@ -86,6 +86,8 @@ struct Round {
     batch: Batch,
     open: Option<Group>,
     bytes: usize,
+    /// The entries of closed groups.
+    packed: Vec<PackedEntry>,
     /// Whether somebody waits for the flush.
     awaited: bool,
     appends: Vec<IOFlushed<TypeConfig>>,
@@ -104,11 +106,21 @@ impl Flusher {
                 return self.fail(round, error);
             }
             let closing = round.closing;
+            let packed = std::mem::take(&mut round.packed);
             round.complete();
+            self.settle(packed);
             if closing {
                 return;
             }
         }
+    }
+
+    /// Lets go of what nobody will apply any more.
+    fn settle(&self, packed: Vec<PackedEntry>) {
+        let applied = self.shared.progress.applied();
+        let settled = self.shared.index.write().settle(packed, applied);
+        // Only here, without the lock: there may be thousands of commands in these.
+        drop(settled);
     }
 
     /// The next thing to do. Nothing to do is the time to remove what was purged.
@@ -186,7 +198,9 @@ impl Flusher {
         if let Some(group) = round.open.take() {
             let first = group.first();
             self.records.groups.insert(first, group.last());
-            round.batch.put(Bucket::RaftLog, key(first), group.finish());
+            let (record, packed) = group.finish();
+            round.packed.extend(packed);
+            round.batch.put(Bucket::RaftLog, key(first), record);
         }
     }
 
@@ -215,13 +229,14 @@ impl Flusher {
             .get(Bucket::RaftLog, &encode_log(first))?
             .unwrap_or_default();
         let entries = group::decode(first, &bytes)?;
-        let mut kept = entries.iter().take_while(|entry| entry.log_id.index < from);
+        let entries = entries.iter().map(|(entry, _packed)| entry);
+        let mut kept = entries.take_while(|entry| entry.log_id.index < from);
         let mut cut = Group::begin(kept.next().expect("the group begins before the cut"));
         for entry in kept {
             let fits = cut.push(entry);
             debug_assert!(fits, "a part of a group is not larger than the group");
         }
-        round.batch.put(Bucket::RaftLog, key(first), cut.finish());
+        round.batch.put(Bucket::RaftLog, key(first), cut.finish().0);
         Ok(())
     }
 

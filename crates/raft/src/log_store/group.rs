@@ -14,7 +14,7 @@ use openraft::EntryPayload;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::membership;
-use crate::type_config::{Entry, Payload, Proposal, Proposed, log_id};
+use crate::type_config::{Entry, LogId, Payload, Proposal, Proposed, log_id};
 
 const GROUP_VERSION: u8 = 1;
 const BLANK: u8 = 0;
@@ -28,19 +28,23 @@ pub(super) const GROUP_BYTES: usize = 64 * 1024;
 /// A group that is being filled.
 #[derive(Debug)]
 pub(super) struct Group {
-    first: u64,
-    last: u64,
+    entries: Vec<(LogId, usize)>,
     out: Writer,
+}
+
+/// An entry's bytes, as a part of its group's record.
+#[derive(Clone, Debug)]
+pub(super) struct PackedEntry {
+    pub(super) log_id: LogId,
+    pub(super) bytes: Bytes,
 }
 
 impl Group {
     pub(super) fn begin(entry: &Entry) -> Self {
-        let index = entry.log_id.index;
         let mut out = Writer::default();
         out.u8(GROUP_VERSION);
         let mut group = Self {
-            first: index,
-            last: index,
+            entries: Vec::new(),
             out,
         };
         group.write(entry);
@@ -52,25 +56,50 @@ impl Group {
         if self.out.written() + payload_len(entry) > GROUP_BYTES {
             return false;
         }
-        debug_assert_eq!(entry.log_id.index, self.last + 1, "a group has no holes");
-        self.last = entry.log_id.index;
+        debug_assert_eq!(entry.log_id.index, self.last() + 1, "a group has no holes");
         self.write(entry);
         true
     }
 
     pub(super) fn first(&self) -> u64 {
-        self.first
+        self.entries
+            .first()
+            .expect("a group begins with an entry")
+            .0
+            .index
     }
 
     pub(super) fn last(&self) -> u64 {
-        self.last
+        self.entries
+            .last()
+            .expect("a group begins with an entry")
+            .0
+            .index
     }
 
-    pub(super) fn finish(self) -> Bytes {
-        self.out.finish()
+    /// The group's record, and each entry's part of it.
+    pub(super) fn finish(self) -> (Bytes, Vec<PackedEntry>) {
+        let record = self.out.finish();
+        let ends = self
+            .entries
+            .iter()
+            .skip(1)
+            .map(|(_, start)| *start)
+            .chain([record.len()]);
+        let packed = self
+            .entries
+            .iter()
+            .zip(ends)
+            .map(|((log_id, start), end)| PackedEntry {
+                log_id: *log_id,
+                bytes: record.slice(*start..end),
+            })
+            .collect();
+        (record, packed)
     }
 
     fn write(&mut self, entry: &Entry) {
+        self.entries.push((entry.log_id, self.out.written()));
         self.out.u64(entry.log_id.index);
         self.out.u64(entry.log_id.leader_id.term);
         match &entry.payload {
@@ -116,9 +145,12 @@ pub struct CorruptGroup {
     pub source: Arc<DecodeError>,
 }
 
-/// The entries of the group at `first`.
-pub(super) fn decode(first: u64, bytes: &[u8]) -> Result<Vec<Entry>, CorruptGroup> {
-    let mut input = Reader::new(bytes);
+/// The entries of the group at `first`, each with its bytes.
+pub(super) fn decode(
+    first: u64,
+    record: &Bytes,
+) -> Result<Vec<(Entry, PackedEntry)>, CorruptGroup> {
+    let mut input = Reader::new(record);
     let mut entries = Vec::new();
     let mut next = first;
     let corrupt = |index, source| CorruptGroup {
@@ -130,14 +162,25 @@ pub(super) fn decode(first: u64, bytes: &[u8]) -> Result<Vec<Entry>, CorruptGrou
         .version(GROUP_VERSION)
         .map_err(|source| corrupt(next, source))?;
     while !input.is_empty() {
+        let start = record.len() - input.left();
         let entry = decode_entry(next, &mut input).map_err(|source| corrupt(next, source))?;
-        entries.push(entry);
+        let bytes = record.slice(start..record.len() - input.left());
+        let packed = PackedEntry {
+            log_id: entry.log_id,
+            bytes,
+        };
+        entries.push((entry, packed));
         next += 1;
     }
     if entries.is_empty() {
         return Err(corrupt(first, DecodeError::CutOff { missing: 1 }));
     }
     Ok(entries)
+}
+
+/// The entry that these bytes are.
+pub(super) fn unpack(packed: &PackedEntry) -> Result<Entry, DecodeError> {
+    decode_entry(packed.log_id.index, &mut Reader::new(&packed.bytes))
 }
 
 fn decode_entry(expected: u64, input: &mut Reader<'_>) -> Result<Entry, DecodeError> {
@@ -215,13 +258,21 @@ mod tests {
                 prop_assert!(group.push(entry));
             }
             prop_assert_eq!((group.first(), group.last()), (first, first + entries.len() as u64 - 1));
-            prop_assert_eq!(decode(first, &group.finish()).unwrap(), entries);
+            let (record, packed) = group.finish();
+            let unpacked: Vec<Entry> = packed.iter().map(|entry| unpack(entry).unwrap()).collect();
+            prop_assert_eq!(&unpacked, &entries);
+            let (decoded, parts): (Vec<Entry>, Vec<PackedEntry>) =
+                decode(first, &record).unwrap().into_iter().unzip();
+            prop_assert_eq!(decoded, entries);
+            for (part, packed) in parts.iter().zip(packed) {
+                prop_assert_eq!(&part.bytes, &packed.bytes);
+            }
         }
 
         #[test]
         fn any_bytes_are_entries_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             // Only that it returns: a panic here would be a member that cannot say what is wrong.
-            let version = std::iter::once(GROUP_VERSION).chain(bytes).collect::<Vec<u8>>();
+            let version = std::iter::once(GROUP_VERSION).chain(bytes).collect::<Bytes>();
             prop_assert!(decode(0, &version).is_err() || !version.is_empty());
         }
     }
@@ -234,8 +285,8 @@ mod tests {
         };
         let mut group = Group::begin(&entry(5));
         assert!(group.push(&entry(6)));
-        let bytes = group.finish();
-        let error = decode(5, &bytes[..bytes.len() - 1]).unwrap_err();
+        let (bytes, _packed) = group.finish();
+        let error = decode(5, &bytes.slice(..bytes.len() - 1)).unwrap_err();
         assert_eq!((error.group, error.index), (5, 6));
         assert_eq!(decode(4, &bytes).unwrap_err().index, 4);
     }
@@ -251,6 +302,6 @@ mod tests {
             log_id: log_id(1, 1),
             payload: large
         }));
-        assert_eq!(decode(0, &group.finish()).unwrap().len(), 1);
+        assert_eq!(decode(0, &group.finish().0).unwrap().len(), 1);
     }
 }

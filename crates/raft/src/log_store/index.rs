@@ -1,22 +1,39 @@
 //! The log in memory: every entry that is not purged, for reads.
 
 use std::collections::VecDeque;
+use std::io;
 use std::ops::{Bound, RangeBounds};
 
-use super::group;
+use super::group::{self, PackedEntry};
 use crate::type_config::{Entry, LogId, Vote};
 
-/// An entry, and where it ends in the log's bytes since the log was opened.
+/// An entry, and where it is in the bytes of commands since the log was opened.
 #[derive(Clone, Debug)]
 struct Slot {
-    entry: Entry,
+    log_id: LogId,
+    start: u64,
     end: u64,
+    body: Body,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    /// Not applied yet, or not durable yet: soon read.
+    Live {
+        entry: Entry,
+        packed: Option<PackedEntry>,
+    },
+    /// Applied and durable: read when a member has to catch up. The bytes are a part of the
+    /// record that was written, so nothing is held twice.
+    Settled(PackedEntry),
 }
 
 /// Every entry that is not purged, the vote, and what was purged.
 #[derive(Debug)]
 pub(super) struct Index {
     slots: VecDeque<Slot>,
+    /// The first entry that has not settled.
+    live: u64,
     /// Bytes of commands appended since the log was opened.
     end: u64,
     pub(super) purged: Option<LogId>,
@@ -28,6 +45,7 @@ impl Index {
     pub(super) fn new(vote: Option<Vote>, committed: Option<LogId>, purged: Option<LogId>) -> Self {
         Self {
             slots: VecDeque::new(),
+            live: 0,
             end: 0,
             purged,
             vote,
@@ -36,28 +54,65 @@ impl Index {
     }
 
     pub(super) fn last_log_id(&self) -> Option<LogId> {
-        self.slots
-            .back()
-            .map(|slot| slot.entry.log_id)
-            .or(self.purged)
+        self.slots.back().map(|slot| slot.log_id).or(self.purged)
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
         if let Some(last) = self.slots.back() {
-            let next = last.entry.log_id.index + 1;
+            let next = last.log_id.index + 1;
             assert_eq!(entry.log_id.index, next, "the log must not have a hole");
         }
+        let start = self.end;
         self.end += group::payload_len(&entry) as u64;
-        self.slots.push_back(Slot {
+        let log_id = entry.log_id;
+        let body = Body::Live {
             entry,
+            packed: None,
+        };
+        self.slots.push_back(Slot {
+            log_id,
+            start,
             end: self.end,
+            body,
         });
     }
 
-    /// The entries of `range` that are here. They are cheap to clone.
-    pub(super) fn range(&self, range: &impl RangeBounds<u64>) -> Vec<Entry> {
+    /// Notes the bytes of entries that are durable, and keeps nothing else of those among them
+    /// that are applied too. `applied` counts from 1. Returns what is not kept.
+    pub(super) fn settle(&mut self, durable: Vec<PackedEntry>, applied: u64) -> Vec<Entry> {
+        for entry in durable {
+            let slot = self.slot_mut(entry.log_id.index);
+            // It may have been purged or truncated while it was written.
+            let Some(slot) = slot.filter(|slot| slot.log_id == entry.log_id) else {
+                continue;
+            };
+            if let Body::Live { packed, .. } = &mut slot.body {
+                *packed = Some(entry);
+            }
+        }
+        self.live = self.live.max(self.first().unwrap_or_default());
+        let mut let_go = Vec::new();
+        while self.live < applied {
+            let Some(slot) = self.slot_mut(self.live) else {
+                break;
+            };
+            let Body::Live { packed, .. } = &mut slot.body else {
+                break;
+            };
+            let Some(packed) = packed.take() else { break };
+            let settled = Body::Settled(packed);
+            if let Body::Live { entry, .. } = std::mem::replace(&mut slot.body, settled) {
+                let_go.push(entry);
+            }
+            self.live += 1;
+        }
+        let_go
+    }
+
+    /// The entries of `range` that are here.
+    pub(super) fn range(&self, range: &impl RangeBounds<u64>) -> io::Result<Vec<Entry>> {
         let Some(first) = self.first() else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let from = match range.start_bound() {
             Bound::Included(from) => *from,
@@ -71,12 +126,11 @@ impl Index {
         };
         let skip = position(from.saturating_sub(first)).min(self.slots.len());
         let take = position(to.saturating_sub(from.max(first)));
-        self.slots
-            .iter()
-            .skip(skip)
-            .take(take)
-            .map(|slot| slot.entry.clone())
-            .collect()
+        let entry = |slot: &Slot| match &slot.body {
+            Body::Live { entry, .. } => Ok(entry.clone()),
+            Body::Settled(packed) => group::unpack(packed).map_err(io::Error::other),
+        };
+        self.slots.iter().skip(skip).take(take).map(entry).collect()
     }
 
     /// Removes every entry after `last`.
@@ -85,10 +139,11 @@ impl Index {
         while self
             .slots
             .back()
-            .is_some_and(|slot| slot.entry.log_id.index >= keep)
+            .is_some_and(|slot| slot.log_id.index >= keep)
         {
             self.slots.pop_back();
         }
+        self.live = self.live.min(keep);
     }
 
     /// Removes every entry up to and with `upto`.
@@ -99,7 +154,7 @@ impl Index {
         while self
             .slots
             .front()
-            .is_some_and(|slot| slot.entry.log_id.index <= upto.index)
+            .is_some_and(|slot| slot.log_id.index <= upto.index)
         {
             self.slots.pop_front();
         }
@@ -137,15 +192,26 @@ impl Index {
         by_count.max(by_bytes)
     }
 
+    #[cfg(test)]
+    pub(super) fn live_entries(&self) -> usize {
+        self.slots
+            .iter()
+            .filter(|slot| matches!(slot.body, Body::Live { .. }))
+            .count()
+    }
+
     fn first(&self) -> Option<u64> {
-        self.slots.front().map(|slot| slot.entry.log_id.index)
+        self.slots.front().map(|slot| slot.log_id.index)
+    }
+
+    fn slot_mut(&mut self, index: u64) -> Option<&mut Slot> {
+        let distance = index.checked_sub(self.first()?)?;
+        self.slots.get_mut(position(distance))
     }
 
     /// Where the first entry begins in the log's bytes.
     fn start(&self) -> u64 {
-        self.slots.front().map_or(self.end, |slot| {
-            slot.end - group::payload_len(&slot.entry) as u64
-        })
+        self.slots.front().map_or(self.end, |slot| slot.start)
     }
 }
 

@@ -11,6 +11,7 @@ use openraft::type_config::TypeConfigExt;
 
 use super::*;
 use crate::error::FatalCell;
+use crate::progress::Progress;
 use crate::testing::put;
 use crate::type_config::{Payload, Proposal};
 
@@ -401,6 +402,48 @@ async fn a_missing_group_is_found_when_the_log_is_opened() {
         ),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn an_entry_reads_the_same_before_and_after_it_has_settled() {
+    let progress = Arc::<Progress>::default();
+    let (mut store, handle) = open(
+        Backend::in_memory(),
+        Arc::clone(&progress),
+        FatalCell::default(),
+    )
+    .unwrap();
+    let written: Vec<Entry> = (0..100).map(|index| entry(1, index, 2000)).collect();
+    for entry in &written {
+        let flushed = append(&mut store, vec![entry.clone()]).await;
+        flushed.await.unwrap().unwrap();
+        progress.apply(Some(entry.log_id));
+        assert_eq!(entries(&mut store).await, written[..=position(entry)]);
+    }
+    let live = || handle.shared.index.read().live_entries();
+    let patience = tokio::time::timeout(Duration::from_secs(10), async {
+        while live() > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    patience.await.expect("all but the last have settled");
+    assert_eq!(entries(&mut store).await, written);
+    // A settled entry that is cut off leaves its place to another.
+    store
+        .truncate_after(Some(crate::type_config::log_id(1, 49)))
+        .await
+        .unwrap();
+    append(&mut store, vec![entry(2, 50, 10)])
+        .await
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(entries(&mut store).await.last(), Some(&entry(2, 50, 10)));
+    handle.close().await;
+}
+
+fn position(entry: &Entry) -> usize {
+    usize::try_from(entry.log_id.index).unwrap()
 }
 
 #[test]
