@@ -29,11 +29,11 @@ use listeners::Listeners;
 use tasks::Tasks;
 
 /// Bytes of recent events kept for watchers.
-const EVENT_LOG_BYTES_MAX: usize = 64 << 20;
+const EVENT_LOG_BYTES_MAX: usize = 16 << 20;
 /// The engine's cache for the log; what is read of it is in memory already.
-const LOG_CACHE_BYTES: u64 = 16 << 20;
+const LOG_CACHE_BYTES: u64 = 4 << 20;
 /// The engine's cache for the state; only old versions are read from it.
-const STATE_CACHE_BYTES: u64 = 64 << 20;
+const STATE_CACHE_BYTES: u64 = 16 << 20;
 /// How long to wait before publishing the member again when it did not work.
 const PUBLISH_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 

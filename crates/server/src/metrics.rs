@@ -205,7 +205,7 @@ impl Metrics {
         of_store.db_total_size.set(gauge_value(server.db_size()));
         of_store
             .db_total_size_in_use
-            .set(gauge_value(server.views().store.size_in_use()));
+            .set(gauge_value(server.db_size_in_use()));
         let keys = Range {
             keys: KeyRange::all(),
             at: None,

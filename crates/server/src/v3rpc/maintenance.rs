@@ -108,7 +108,7 @@ impl EtcdServer {
             raft_term: status.term,
             raft_applied_index: status.applied_index,
             errors,
-            db_size_in_use: wire_size(self.views().store.size_in_use()),
+            db_size_in_use: wire_size(self.db_size_in_use()),
             is_learner: status.is_learner,
             storage_version: STORAGE_VERSION.to_owned(),
             db_size_quota: match self.config().quota {
