@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvorum::config::env::Notice;
-use kvorum::config::flags::{self, Action};
+use kvorum::config::flags::{self, Action, FlagErrors};
 use kvorum::config::{Problem, env};
 use kvorum::error::chain;
 use kvorum::{Config, Kvorum, Options, logging};
@@ -34,14 +34,7 @@ fn main() -> ExitCode {
         Ok(Action::Help) => print(&flags::help()),
         Ok(Action::Version) => print(&version()),
         Ok(Action::Run { options, given }) => run(*options, &given),
-        Err(error) if error.is_usage() => {
-            complain(&format!("{error}\n{}", flags::USAGE));
-            ExitCode::from(EXIT_USAGE)
-        }
-        Err(error) => {
-            complain(&error.to_string());
-            ExitCode::FAILURE
-        }
+        Err(errors) => refuse_flags(errors),
     }
 }
 
@@ -206,6 +199,23 @@ fn raise_open_files_limit() {
     if let Err(error) = raised {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
+}
+
+/// Tells all that is wrong with the command line, and with the environment and the values that could
+/// be read.
+fn refuse_flags(mut errors: FlagErrors) -> ExitCode {
+    let is_usage = errors.is_usage();
+    complain(&errors.to_string());
+    let (_notices, mut problems) = env::fill(&mut errors.options, &errors.given, std::env::vars());
+    if let Err(error) = errors.options.validate() {
+        problems.extend(error.problems);
+    }
+    let status = refuse(&problems);
+    if !is_usage {
+        return status;
+    }
+    complain(flags::USAGE);
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn refuse(problems: &[Problem]) -> ExitCode {

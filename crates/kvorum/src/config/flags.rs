@@ -4,6 +4,7 @@
 //! [`FLAGS`] is the one table of flags: name, default, and what it does. A flag that is not in it is
 //! refused by name.
 
+use std::fmt;
 use types::{Url, UrlError};
 
 use super::{ClusterState, Options, duration};
@@ -132,57 +133,148 @@ pub enum Action {
     Help,
 }
 
+/// A command line that cannot be used: everything that is wrong with it, and what could be read all
+/// the same, so that the rest can be checked too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlagErrors {
+    /// In the order of the command line; never empty.
+    pub errors: Vec<FlagError>,
+    /// The options that could be read.
+    pub options: Box<Options>,
+    /// The flags they came from.
+    pub given: Vec<&'static str>,
+}
+
+impl FlagErrors {
+    /// Whether the usage helps; see [`FlagError::is_usage`].
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        self.errors.iter().any(FlagError::is_usage)
+    }
+}
+
+impl fmt::Display for FlagErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, error) in self.errors.iter().enumerate() {
+            let line_break = if place == 0 { "" } else { "\n" };
+            write!(f, "{line_break}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for FlagErrors {}
+
 /// Reads a command line, without the program's name.
-pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Result<Action, FlagError> {
-    let mut options = Options::default();
-    let mut given = Vec::new();
-    let mut wants_version = false;
-    let mut arguments = arguments.iter().map(AsRef::as_ref);
+///
+/// Differs from etcd: Go's `flag` package stops at the first mistake; here all of them are told.
+///
+/// # Errors
+/// Every flag that is not known or has a wrong value, and an argument that is no flag.
+pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Result<Action, FlagErrors> {
+    let mut reading = Reading::default();
+    let mut arguments = arguments.iter().map(AsRef::as_ref).peekable();
     while let Some(argument) = arguments.next() {
+        match reading.take(argument, &mut arguments) {
+            Ok(Next::Goes) => {}
+            Ok(Next::Help) => return Ok(Action::Help),
+            Ok(Next::Ends) => break,
+            Err(error) => {
+                // Nobody knows what an argument without a flag was meant to be; the rest may hang on it.
+                let is_lost = matches!(error, FlagError::NotAFlag { .. });
+                reading.errors.push(error);
+                if is_lost {
+                    break;
+                }
+            }
+        }
+    }
+    let Reading {
+        options,
+        given,
+        wants_version,
+        errors,
+    } = reading;
+    let options = Box::new(options);
+    if !errors.is_empty() {
+        return Err(FlagErrors {
+            errors,
+            options,
+            given,
+        });
+    }
+    Ok(if wants_version {
+        Action::Version
+    } else {
+        Action::Run { options, given }
+    })
+}
+
+/// A command line, read so far.
+#[derive(Default)]
+struct Reading {
+    options: Options,
+    given: Vec<&'static str>,
+    wants_version: bool,
+    errors: Vec<FlagError>,
+}
+
+/// How reading goes on.
+enum Next {
+    Goes,
+    Help,
+    Ends,
+}
+
+impl Reading {
+    /// Takes one argument, and the next one if that is its value.
+    fn take<'a>(
+        &mut self,
+        argument: &'a str,
+        rest: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>,
+    ) -> Result<Next, FlagError> {
         let Some((name, mut value)) = split(argument)? else {
             // As in Go, `--` ends the flags; whatever follows is no flag either.
             let argument = if argument == "--" {
-                arguments.next()
+                rest.next()
             } else {
                 Some(argument)
             };
-            match argument {
-                Some(argument) => {
-                    return Err(FlagError::NotAFlag {
-                        argument: argument.to_owned(),
-                    });
-                }
-                None => break,
-            }
+            return match argument {
+                Some(argument) => Err(FlagError::NotAFlag {
+                    argument: argument.to_owned(),
+                }),
+                None => Ok(Next::Ends),
+            };
         };
         match name {
             "version" => {
-                wants_version = value.is_none_or(|value| switch(value).unwrap_or(true));
-                continue;
+                self.wants_version = value.is_none_or(|value| switch(value).unwrap_or(true));
+                return Ok(Next::Goes);
             }
-            "h" | "help" => return Ok(Action::Help),
+            "h" | "help" => return Ok(Next::Help),
             _ => {}
         }
-        let flag = find(name).ok_or_else(|| FlagError::Unknown {
-            name: name.to_owned(),
-        })?;
+        let Some(flag) = find(name) else {
+            // What follows an unknown flag is taken for its value when it looks like one.
+            if value.is_none() {
+                rest.next_if(|next| !next.starts_with('-'));
+            }
+            return Err(FlagError::Unknown {
+                name: name.to_owned(),
+            });
+        };
         if value.is_none() {
             value = match flag.kind {
                 Kind::Switch => Some("true"),
-                Kind::Value => arguments.next(),
+                Kind::Value => rest.next(),
             };
         }
         let value = value.ok_or(FlagError::NoValue { name: flag.name })?;
-        flag.apply(&mut options, value)?;
-        given.push(flag.name);
+        flag.apply(&mut self.options, value)?;
+        self.given.push(flag.name);
+        Ok(Next::Goes)
     }
-    if wants_version {
-        return Ok(Action::Version);
-    }
-    Ok(Action::Run {
-        options: Box::new(options),
-        given,
-    })
 }
 
 /// The name and the value behind `=`; `None` for an argument that is no flag.

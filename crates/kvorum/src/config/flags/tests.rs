@@ -47,7 +47,7 @@ fn what_is_no_flag_is_refused_by_name() {
     assert_eq!(error(&["--bogus"]), "flag provided but not defined: -bogus");
     assert_eq!(
         error(&["-bogus=1", "--other"]),
-        "flag provided but not defined: -bogus"
+        "flag provided but not defined: -bogus\nflag provided but not defined: -other"
     );
     assert_eq!(error(&["--name"]), "flag needs an argument: -name");
     assert_eq!(error(&["---x"]), "bad flag syntax: ---x");
@@ -129,5 +129,32 @@ fn numbers_are_read_as_go_reads_them() {
     assert_eq!(
         options(&["--quota-backend-bytes=0x10"]).quota_backend_bytes,
         16
+    );
+}
+
+#[test]
+fn every_mistake_is_told_at_once_and_the_rest_is_read() {
+    let errors = parse(&[
+        "--snapshot-count=x",
+        "--bogus",
+        "1",
+        "--name",
+        "a",
+        "--client-cert-auth=maybe",
+        "--heartbeat-interval",
+    ])
+    .unwrap_err();
+    assert_eq!(
+        errors.to_string().lines().collect::<Vec<_>>(),
+        [
+            "invalid value \"x\" for flag -snapshot-count: parse error",
+            "flag provided but not defined: -bogus",
+            "invalid boolean value \"maybe\" for -client-cert-auth: parse error",
+            "flag needs an argument: -heartbeat-interval",
+        ]
+    );
+    assert_eq!(
+        (errors.options.name.as_str(), errors.given),
+        ("a", vec!["name"])
     );
 }
