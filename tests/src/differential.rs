@@ -83,6 +83,9 @@ impl Stream {
         self.counts.requests += 1;
         if request.wants_settled_watches() {
             self.compare_watches().await?;
+            if let generate::Request::Compact(_) = request {
+                self.watches.caught_up().await?;
+            }
         }
         let answer = match request {
             generate::Request::Watch(watch) => {

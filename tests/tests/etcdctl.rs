@@ -272,7 +272,7 @@ async fn watch_from_a_revision() -> Result<()> {
         until END watch gone zz --rev=9 --prev-kv
         until a/end watch a/ --prefix --rev=11 -- sh -c "env | grep ^ETCD_WATCH_ | sort"
         until END watch -i < "watch a/ --prefix --rev=1\n"
-        until END watch -i < "watch --rev=14 -- end\n"
+        until END watch -i < "watch end --rev=14\n"
         compaction 12 --physical
         watch a --rev=5
         watch a --rev=5 -w json

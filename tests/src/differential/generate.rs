@@ -24,6 +24,9 @@ const TXN_DEPTH_MAX: u32 = 3;
 const TXN_OPS_MAX: usize = 128;
 /// Streams on which watchers are made. Stream 0 is not one of them: it watches everything.
 pub(super) const WATCH_STREAMS: usize = 4;
+/// One more stream, for watchers from future revisions: while it has one, a stream does not answer
+/// progress requests, so nobody can know there when a watcher has caught up.
+pub(super) const FUTURE_STREAM: usize = WATCH_STREAMS + 1;
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -49,7 +52,7 @@ pub(super) enum Request {
 /// Something on one of the watch streams.
 #[derive(Debug, Clone)]
 pub(super) struct WatchOp {
-    /// 1 to [`WATCH_STREAMS`].
+    /// 1 to [`WATCH_STREAMS`], or [`FUTURE_STREAM`].
     pub(super) stream: usize,
     pub(super) action: WatchAction,
 }
@@ -372,14 +375,23 @@ impl Generator {
         let revision = match self.rng.random_range(0..12) {
             0 => newest,
             1 => newest + 3,
-            2 => compacted,
-            3 => compacted - 2,
-            4 => *self.pick(&[0, -1, i64::MAX, i64::MIN]),
-            _ => self.rng.random_range(compacted.max(newest - 400)..=newest),
+            2 => compacted.max(1),
+            3 => (compacted - 2).max(1),
+            // Not 0: etcd takes that once, and from then on answers HashKV at 0, which asks for
+            // the newest revision, with the hash it remembers of revision 0.
+            4 => *self.pick(&[-1, i64::MAX, i64::MIN]),
+            _ => self
+                .rng
+                .random_range(compacted.max(newest - 400).max(1)..=newest),
         };
-        Request::Compact(pb::CompactionRequest {
-            revision,
-            physical: self.one_in(2),
+        let physical = self.one_in(2);
+        let compact = pb::CompactionRequest { revision, physical };
+        self.queue.push_back(Request::Compact(compact));
+        // A new revision right before it: progress to that cannot be an answer to an old question.
+        let key = b"before compaction".to_vec();
+        Request::Put(pb::PutRequest {
+            key,
+            ..Default::default()
         })
     }
 
@@ -487,12 +499,19 @@ impl Generator {
     }
 
     fn watch(&mut self) -> Request {
-        let stream = self.rng.random_range(1..=WATCH_STREAMS);
+        let mut stream = self.rng.random_range(1..=FUTURE_STREAM);
         let action = match self.rng.random_range(0..20) {
             0 => WatchAction::Reopen,
             1..6 => WatchAction::Cancel(self.rng.random_range(-1..12)),
             _ => WatchAction::Create(self.watch_create()),
         };
+        if let WatchAction::Create(create) = &action {
+            if create.start_revision > self.revision {
+                stream = FUTURE_STREAM;
+            } else if create.start_revision > 0 && stream == FUTURE_STREAM {
+                stream = WATCH_STREAMS;
+            }
+        }
         Request::Watch(WatchOp { stream, action })
     }
 

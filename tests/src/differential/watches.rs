@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::exchange::Both;
-use super::generate::{WATCH_STREAMS, WatchAction, WatchOp};
+use super::generate::{FUTURE_STREAM, WatchAction, WatchOp};
 use super::normalise;
 
 /// Requests that have no answer (a cancel of a watcher that is not there) gather here until
@@ -81,7 +81,7 @@ pub(super) struct Watches {
 impl Watches {
     pub(super) async fn open(both: &Both) -> Result<Watches> {
         let mut twins = Vec::new();
-        for _ in 0..=WATCH_STREAMS {
+        for _ in 0..=FUTURE_STREAM {
             twins.push(Twin::open(both).await?);
         }
         let (record, revision) = (Vec::new(), 1);
@@ -137,6 +137,10 @@ impl Watches {
             // Its id stays taken, and can still be canceled, once.
             from = i64::MAX;
         }
+        for side in [&mut twin.kvorum, &mut twin.etcd] {
+            // That is what the last watcher with this id got.
+            side.last.remove(&created.watch_id);
+        }
         let watcher = Watcher {
             request,
             from,
@@ -190,6 +194,26 @@ impl Watches {
         Ok(u64::try_from(events)?)
     }
 
+    /// Waits until no watcher has anything to catch up with. Who has not may be canceled by the
+    /// next compaction, or not: etcd catches up at its own pace.
+    pub(super) async fn caught_up(&mut self) -> Result<()> {
+        let revision = self.revision;
+        for (stream, twin) in self.twins[..FUTURE_STREAM].iter_mut().enumerate() {
+            if twin
+                .watchers
+                .values()
+                .any(|watcher| watcher.from < i64::MAX)
+            {
+                let both = tokio::try_join!(
+                    twin.kvorum.progress_to(revision),
+                    twin.etcd.progress_to(revision)
+                );
+                both.with_context(|| format!("on stream {stream}"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Compares what the watchers of one stream saw of what is on record.
     async fn compare_stream(&mut self, stream: usize) -> Result<usize> {
         let mut events = 0;
@@ -198,8 +222,10 @@ impl Watches {
             let expected = watcher.expects(&self.record);
             watcher.compared_to = self.record.last().map_or(0, revision_of);
             let (kvorum, etcd) = (&mut twin.kvorum, &mut twin.etcd);
-            let got =
-                tokio::try_join!(kvorum.events_of(id, expected), etcd.events_of(id, expected));
+            let got = tokio::try_join!(
+                async { kvorum.events_of(id, expected).await.context("kvorum") },
+                async { etcd.events_of(id, expected).await.context("etcd") }
+            );
             let compared = got.and_then(|(kvorum, etcd)| same_events(&kvorum, &etcd));
             let request = &watcher.request;
             compared.with_context(|| format!("stream {stream}, watcher {id}, {request:?}"))?;
