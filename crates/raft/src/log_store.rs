@@ -15,7 +15,7 @@
 //! first ([`group`]), and three marks ([`marks`]). Truncation removes groups and rewrites at most
 //! one. Purging writes the purged mark and removes whole groups later, so a group may begin below
 //! the mark: those entries are not read back. The committed mark is written along with the next
-//! flush; without it a restart would serve an older state until a leader has spoken.
+//! group; without it a restart would serve an older state until a leader has spoken.
 //!
 //! What it is not: it knows commands only as bytes, and never asks what has been applied. That the
 //! log is purged only where the state is durable is [`log_cutter`](crate::log_cutter)'s business.
@@ -50,6 +50,7 @@ use crate::error::FatalCell;
 use crate::progress::Progress;
 use crate::type_config::{Entry, LogId, TypeConfig, Vote};
 use flusher::{Flusher, Records, Write};
+use group::Decoded;
 use index::Index;
 
 /// Writes that wait for the flusher. openraft waits when it is full, and with it the proposer,
@@ -182,7 +183,8 @@ fn load(backend: &Backend) -> Result<(Index, Records), OpenError> {
     for record in reader.scan(Bucket::RaftLog, &[], None) {
         let (key, bytes) = record?;
         let first = decode_log(&key)?;
-        let entries = group::decode(first, &bytes)?;
+        let Decoded { committed, entries } = group::decode(first, &bytes)?;
+        index.committed = index.committed.max(committed);
         let last = first + entries.len() as u64 - 1;
         if last < kept {
             records.garbage.push_back(first);

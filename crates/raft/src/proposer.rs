@@ -36,8 +36,9 @@ const PROPOSAL_COMMANDS_MAX: usize = 1024;
 /// Bytes of commands in one entry, a single larger command aside: what the log packs well.
 const PROPOSAL_BYTES_MAX: usize = 48 * 1024;
 
-/// Proposals on their way. The rest waits in the queue and shares an entry.
-const PROPOSALS_IN_FLIGHT_MAX: usize = 16;
+/// Proposals on their way. The rest waits in the queue and shares an entry. Too few would leave
+/// commands out of the next flush that came in time for it.
+const PROPOSALS_IN_FLIGHT_MAX: usize = 64;
 
 /// Pause before a proposal that was turned away is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -168,6 +169,11 @@ impl Proposer {
         next: &mut VecDeque<Waiting>,
         permit: OwnedSemaphorePermit,
     ) -> Option<()> {
+        // The flusher is busy with another proposal: this one loses nothing by letting everybody
+        // else who is ready bring a command along.
+        if self.in_flight.available_permits() + 1 < PROPOSALS_IN_FLIGHT_MAX {
+            tokio::task::yield_now().await;
+        }
         // While this waited for its turn, more may have come.
         while next.len() < PROPOSAL_COMMANDS_MAX {
             let Ok(waiting) = self.queue.try_recv() else {

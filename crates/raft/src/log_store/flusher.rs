@@ -90,6 +90,8 @@ struct Round {
     packed: Vec<PackedEntry>,
     /// Whether somebody waits for the flush.
     awaited: bool,
+    /// Whether the committed mark is to be written by itself.
+    marks_committed: bool,
     appends: Vec<IOFlushed<TypeConfig>>,
     votes: Vec<oneshot::Sender<io::Result<()>>>,
     closing: bool,
@@ -179,6 +181,7 @@ impl Flusher {
             Write::Purge { upto } => self.purge(upto, round),
             Write::Close => {
                 round.closing = true;
+                round.marks_committed = true;
                 round.awaited = true;
             }
         }
@@ -189,7 +192,7 @@ impl Flusher {
         round.bytes += group::payload_len(entry);
         if !round.open.as_mut().is_some_and(|group| group.push(entry)) {
             self.seal(round);
-            round.open = Some(Group::begin(entry));
+            round.open = Some(Group::begin(entry, self.committed_at(entry.log_id.index)));
         }
     }
 
@@ -228,10 +231,11 @@ impl Flusher {
             .reader
             .get(Bucket::RaftLog, &encode_log(first))?
             .unwrap_or_default();
-        let entries = group::decode(first, &bytes)?;
-        let entries = entries.iter().map(|(entry, _packed)| entry);
+        let group = group::decode(first, &bytes)?;
+        let entries = group.entries.iter().map(|(entry, _packed)| entry);
         let mut kept = entries.take_while(|entry| entry.log_id.index < from);
-        let mut cut = Group::begin(kept.next().expect("the group begins before the cut"));
+        let begin = kept.next().expect("the group begins before the cut");
+        let mut cut = Group::begin(begin, group.committed);
         for entry in kept {
             let fits = cut.push(entry);
             debug_assert!(fits, "a part of a group is not larger than the group");
@@ -244,6 +248,7 @@ impl Flusher {
     /// them.
     fn purge(&mut self, upto: LogId, round: &mut Round) {
         self.seal(round);
+        round.marks_committed = true;
         put_mark(
             &mut round.batch,
             RaftMetaKey::Purged,
@@ -267,7 +272,9 @@ impl Flusher {
     fn write(&mut self, round: &mut Round) -> Result<(), FlushError> {
         self.seal(round);
         self.sweep(&mut round.batch);
-        self.mark_committed(&mut round.batch);
+        if round.marks_committed {
+            self.mark_committed(&mut round.batch);
+        }
         if !round.batch.is_empty() {
             self.backend
                 .writer
@@ -280,15 +287,21 @@ impl Flusher {
         Ok(())
     }
 
-    /// The committed mark rides along, and never runs ahead of the entries: a restart applies up
-    /// to it.
-    fn mark_committed(&mut self, batch: &mut Batch) {
+    /// The committed mark for a record that is written after the entries before `index`. It never
+    /// runs ahead of the entries: a restart applies up to it.
+    fn committed_at(&mut self, index: u64) -> Option<LogId> {
         let committed = self.shared.index.read().committed;
-        let written = self.records.groups.last_key_value().map(|(_, last)| *last);
-        let Some(mark) = committed else { return };
-        if committed != self.committed && written.is_some_and(|last| mark.index <= last) {
-            put_mark(batch, RaftMetaKey::Committed, marks::encode_log_id(mark));
+        if committed.is_some_and(|mark| mark.index <= index) {
             self.committed = committed;
+        }
+        self.committed
+    }
+
+    /// Writes the committed mark by itself, for when the groups that hold it go.
+    fn mark_committed(&mut self, batch: &mut Batch) {
+        let last = self.records.groups.last_key_value().map(|(_, last)| *last);
+        if let Some(mark) = last.and_then(|last| self.committed_at(last)) {
+            put_mark(batch, RaftMetaKey::Committed, marks::encode_log_id(mark));
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! key    index of the first entry, u64, big endian
-//! value  version u8, then for each entry: index u64, term u64, kind u8, length u32, payload
+//! value  version u8, committed mark (known u8, term u64, index u64),
+//!        then for each entry: index u64, term u64, kind u8, length u32, payload
 //! ```
 //! The payload of a proposal is its commands, each with its length; that of a membership is the
-//! membership; a blank entry has none. The backend checks a record's checksum before we see it.
+//! membership; a blank entry has none. The committed mark is as of the time of writing: beside the
+//! entries it costs nothing, as a record of its own it would make every flush a batch of two. The backend checks a record's checksum before we see it.
 
 use std::sync::Arc;
 
@@ -40,9 +42,13 @@ pub(super) struct PackedEntry {
 }
 
 impl Group {
-    pub(super) fn begin(entry: &Entry) -> Self {
+    pub(super) fn begin(entry: &Entry, committed: Option<LogId>) -> Self {
+        debug_assert!(committed.is_none_or(|mark| mark.index <= entry.log_id.index));
         let mut out = Writer::default();
         out.u8(GROUP_VERSION);
+        out.u8(u8::from(committed.is_some()));
+        out.u64(committed.map_or(0, |mark| mark.leader_id.term));
+        out.u64(committed.map_or(0, |mark| mark.index));
         let mut group = Self {
             entries: Vec::new(),
             out,
@@ -145,11 +151,17 @@ pub struct CorruptGroup {
     pub source: Arc<DecodeError>,
 }
 
-/// The entries of the group at `first`, each with its bytes.
-pub(super) fn decode(
-    first: u64,
-    record: &Bytes,
-) -> Result<Vec<(Entry, PackedEntry)>, CorruptGroup> {
+/// What a group's record holds.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    /// The committed mark as of its writing.
+    pub(super) committed: Option<LogId>,
+    /// The entries, each with its bytes.
+    pub(super) entries: Vec<(Entry, PackedEntry)>,
+}
+
+/// Reads the group at `first`.
+pub(super) fn decode(first: u64, record: &Bytes) -> Result<Decoded, CorruptGroup> {
     let mut input = Reader::new(record);
     let mut entries = Vec::new();
     let mut next = first;
@@ -158,9 +170,7 @@ pub(super) fn decode(
         index,
         source: Arc::new(source),
     };
-    input
-        .version(GROUP_VERSION)
-        .map_err(|source| corrupt(next, source))?;
+    let committed = decode_header(&mut input).map_err(|source| corrupt(next, source))?;
     while !input.is_empty() {
         let start = record.len() - input.left();
         let entry = decode_entry(next, &mut input).map_err(|source| corrupt(next, source))?;
@@ -175,7 +185,14 @@ pub(super) fn decode(
     if entries.is_empty() {
         return Err(corrupt(first, DecodeError::CutOff { missing: 1 }));
     }
-    Ok(entries)
+    Ok(Decoded { committed, entries })
+}
+
+fn decode_header(input: &mut Reader<'_>) -> Result<Option<LogId>, DecodeError> {
+    input.version(GROUP_VERSION)?;
+    let is_known = input.u8()? != 0;
+    let mark = log_id(input.u64()?, input.u64()?);
+    Ok(is_known.then_some(mark))
 }
 
 /// The entry that these bytes are.
@@ -253,7 +270,8 @@ mod tests {
                 .zip(payloads)
                 .map(|(index, payload)| Entry { log_id: log_id(term, index), payload })
                 .collect();
-            let mut group = Group::begin(&entries[0]);
+            let committed = first.checked_sub(1).map(|index| log_id(term, index));
+            let mut group = Group::begin(&entries[0], committed);
             for entry in &entries[1..] {
                 prop_assert!(group.push(entry));
             }
@@ -261,8 +279,9 @@ mod tests {
             let (record, packed) = group.finish();
             let unpacked: Vec<Entry> = packed.iter().map(|entry| unpack(entry).unwrap()).collect();
             prop_assert_eq!(&unpacked, &entries);
-            let (decoded, parts): (Vec<Entry>, Vec<PackedEntry>) =
-                decode(first, &record).unwrap().into_iter().unzip();
+            let read = decode(first, &record).unwrap();
+            prop_assert_eq!(read.committed, committed);
+            let (decoded, parts): (Vec<Entry>, Vec<PackedEntry>) = read.entries.into_iter().unzip();
             prop_assert_eq!(decoded, entries);
             for (part, packed) in parts.iter().zip(packed) {
                 prop_assert_eq!(&part.bytes, &packed.bytes);
@@ -283,7 +302,7 @@ mod tests {
             log_id: log_id(1, index),
             payload: Payload::Blank,
         };
-        let mut group = Group::begin(&entry(5));
+        let mut group = Group::begin(&entry(5), None);
         assert!(group.push(&entry(6)));
         let (bytes, _packed) = group.finish();
         let error = decode(5, &bytes.slice(..bytes.len() - 1)).unwrap_err();
@@ -294,14 +313,17 @@ mod tests {
     #[test]
     fn a_full_group_refuses_and_one_large_entry_has_its_own() {
         let large = Payload::Normal(Proposal::new(vec![put(b"k", &vec![7; 2 * GROUP_BYTES])]));
-        let mut group = Group::begin(&Entry {
-            log_id: log_id(1, 0),
-            payload: large.clone(),
-        });
+        let mut group = Group::begin(
+            &Entry {
+                log_id: log_id(1, 0),
+                payload: large.clone(),
+            },
+            None,
+        );
         assert!(!group.push(&Entry {
             log_id: log_id(1, 1),
             payload: large
         }));
-        assert_eq!(decode(0, &group.finish().0).unwrap().len(), 1);
+        assert_eq!(decode(0, &group.finish().0).unwrap().entries.len(), 1);
     }
 }

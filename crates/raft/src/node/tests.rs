@@ -281,7 +281,7 @@ async fn on_a_broken_log_disk_nothing_is_acknowledged_that_is_not_durable() {
 async fn a_broken_state_disk_is_a_reason_to_stop() {
     let disks = Disks::new(8);
     let mut small = config();
-    small.snapshot_count = 5;
+    small.snapshot_count = 1;
     let member = Member::ready(&disks, small).await;
     disks.state.fail_flush_after(0);
     write_keys(&member, 0, 100).await;
