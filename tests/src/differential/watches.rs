@@ -125,7 +125,7 @@ impl Watches {
             return Ok(());
         }
         let header = created.header.context("a response has a header")?;
-        let mut from = if request.start_revision == 0 {
+        let from = if request.start_revision == 0 {
             header.revision + 1
         } else {
             request.start_revision
@@ -134,8 +134,14 @@ impl Watches {
             let canceled = twin.control("canceled because of compaction").await?;
             let compacted = canceled.compact_revision;
             ensure!(compacted > 0, "no compact revision: {canceled:?}");
-            // Its id stays taken, and can still be canceled, once.
-            from = i64::MAX;
+            // Its id stays taken until it is canceled once more; until then etcd, which counts it
+            // among those that have not caught up, answers no progress request on this stream.
+            let cancel = pb::WatchCancelRequest {
+                watch_id: created.watch_id,
+            };
+            twin.send(RequestUnion::CancelRequest(cancel)).await?;
+            twin.control("canceled once more").await?;
+            return Ok(());
         }
         for side in [&mut twin.kvorum, &mut twin.etcd] {
             // That is what the last watcher with this id got.
