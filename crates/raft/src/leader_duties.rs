@@ -14,7 +14,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use types::LeaseId;
+use types::{LeaseId, MemberId};
 
 use crate::node::Raft;
 use crate::proposer::ProposeQueue;
@@ -70,7 +70,9 @@ impl LeaderDuties {
             // Not less than an election may have taken: keep-alives had nowhere to go meanwhile.
             Some(term) => {
                 self.views.renewer.promote(self.election_timeout);
-                tracing::info!(term, "became leader");
+                // etcd's words, ids included: tools wait for them.
+                let member = MemberId(*self.raft.node_id());
+                tracing::info!("{member} became leader at term {term}");
             }
             None => self.views.renewer.demote(),
         }

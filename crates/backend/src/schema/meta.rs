@@ -23,22 +23,16 @@ pub enum MetaKey {
     /// The current revision: that of the last transaction that changed something, of which
     /// compaction may have left no version. Owner: `mvcc`; 8 bytes, big endian.
     CurrentRevision,
-    /// The cluster's id. Owner: `apply`; 8 bytes, big endian.
-    ClusterId,
-    /// The cluster's version. Owner: `apply`; text, as `3.5.0`.
-    ClusterVersion,
 }
 
 impl MetaKey {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 5] = [
         Self::Applied,
         Self::Membership,
         Self::ScheduledCompact,
         Self::FinishedCompact,
         Self::CurrentRevision,
-        Self::ClusterId,
-        Self::ClusterVersion,
     ];
 
     /// The name, which is on the disk: never change one.
@@ -50,8 +44,6 @@ impl MetaKey {
             Self::ScheduledCompact => "scheduledCompactRev",
             Self::FinishedCompact => "finishedCompactRev",
             Self::CurrentRevision => "currentRev",
-            Self::ClusterId => "clusterId",
-            Self::ClusterVersion => "clusterVersion",
         }
     }
 }
@@ -92,8 +84,6 @@ mod tests {
                 "scheduledCompactRev",
                 "finishedCompactRev",
                 "currentRev",
-                "clusterId",
-                "clusterVersion"
             ]
         );
     }

@@ -9,7 +9,7 @@
 //! The value is a packed group, which `raft` owns (`raft/log_store`).
 //!
 //! `RaftMeta`: single values; the key is the name in ASCII ([`RaftMetaKey::name`]), the codec is
-//! `raft`'s.
+//! its owner's, `raft` if none is named.
 
 use super::{Bucket, KeyError};
 
@@ -23,11 +23,14 @@ pub enum RaftMetaKey {
     Committed,
     /// The id of the last entry that was purged.
     Purged,
+    /// The member's id and its cluster's, 8 bytes each, big endian: what the first record of an
+    /// etcd's write-ahead log holds. Owner: `kvorum`.
+    Identity,
 }
 
 impl RaftMetaKey {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Vote, Self::Committed, Self::Purged];
+    pub const ALL: [Self; 4] = [Self::Vote, Self::Committed, Self::Purged, Self::Identity];
 
     /// The name, which is on the disk: never change one.
     #[must_use]
@@ -36,6 +39,7 @@ impl RaftMetaKey {
             Self::Vote => "vote",
             Self::Committed => "committed",
             Self::Purged => "purged",
+            Self::Identity => "identity",
         }
     }
 }
@@ -99,7 +103,7 @@ mod tests {
         assert!(decode_meta(b"votes").is_err());
         assert_eq!(
             RaftMetaKey::ALL.map(RaftMetaKey::name),
-            ["vote", "committed", "purged"]
+            ["vote", "committed", "purged", "identity"]
         );
     }
 

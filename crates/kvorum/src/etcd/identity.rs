@@ -3,15 +3,12 @@
 //! They are computed once, from the initial cluster, and then stay with the data, whatever
 //! `--initial-cluster` says later: as in etcd, whose log keeps them in its first record.
 
+use backend::schema::raft::{RaftMetaKey, encode_meta};
 use backend::{Backend, Batch, Bucket};
 use types::{ClusterId, MemberId, Url};
 
 use crate::config::{ClusterState, Config, InitialCluster, InitialMember};
 use crate::error::{BootstrapError, StartError};
-
-/// Where the log's store keeps the ids: bucket `Meta`. The value is the member's id and the
-/// cluster's, 8 bytes each, big endian.
-const IDENTITY_KEY: &[u8] = b"identity";
 
 /// A member's id and its cluster's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +22,18 @@ pub(super) struct Identity {
 pub(super) fn load_or_create(log: &mut Backend, config: &Config) -> Result<Identity, StartError> {
     let stored = log
         .reader
-        .get(Bucket::Meta, IDENTITY_KEY)
+        .get(Bucket::RaftMeta, encode_meta(RaftMetaKey::Identity))
         .map_err(|source| StartError::ReadIdentity(Box::new(source)))?;
     if let Some(stored) = stored {
         return Identity::decode(&stored).ok_or(StartError::Identity { len: stored.len() });
     }
     let identity = bootstrap(config)?;
     let mut batch = Batch::new();
-    batch.put(Bucket::Meta, IDENTITY_KEY, identity.encode());
+    batch.put(
+        Bucket::RaftMeta,
+        encode_meta(RaftMetaKey::Identity),
+        identity.encode(),
+    );
     let write_identity = |source| StartError::WriteIdentity(Box::new(source));
     log.writer.commit(batch).map_err(write_identity)?;
     log.writer.flush_durable().map_err(write_identity)?;
