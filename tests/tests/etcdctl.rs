@@ -270,7 +270,7 @@ async fn watch_from_a_revision() -> Result<()> {
         until RU5E watch a/ --prefix --rev=11 --prev-kv -w json --hex
         until END watch ab zzz --rev=4
         until END watch gone zz --rev=9 --prev-kv
-        until a/end watch a/ --prefix --rev=11 -- sh -c "env | grep ^ETCD_WATCH_ | sort"
+        until 'VALUE="END"' watch a/ --prefix --rev=11 -- sh -c "env | grep ^ETCD_WATCH_ | sort"
         until END watch -i < "watch a/ --prefix --rev=1\n"
         until END watch -i < "watch end --rev=14\n"
         compaction 12 --physical
@@ -280,7 +280,6 @@ async fn watch_from_a_revision() -> Result<()> {
         until END watch a/ --prefix --rev=12
         until END watch a/ --prefix --rev=13 --prev-kv
         watch
-        watch a b c
         watch a --rev=-1
         watch z a --rev=1
     "#,
