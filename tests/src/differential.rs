@@ -1,8 +1,8 @@
 //! One seeded random stream of requests to kvorum and to a real etcd in lockstep, every answer
 //! compared.
 //!
-//! [`generate`](generate::Generator) makes requests, valid and not; [`exchange`](exchange) sends
-//! one to both and compares the answers; [`watches`](watches) keeps watch streams open on both and
+//! `generate` makes requests, valid and not; `exchange` sends
+//! one to both and compares the answers; `watches` keeps watch streams open on both and
 //! compares what their watchers see.
 
 mod exchange;
