@@ -132,7 +132,8 @@ pub enum SortOrder {
 pub struct RangeOp {
     /// Which keys.
     pub keys: KeyRange,
-    /// At which revision; `None` for the current one.
+    /// At which revision; `None` for the current one. So does a negative one by itself; as an
+    /// operation of a transaction it is one that has been compacted, once anything has.
     pub at: Option<i64>,
     /// At most so many; `None` for all.
     pub limit: Option<usize>,

@@ -142,20 +142,19 @@ impl Disk<'_> {
         Ok(Event::new(record.kind, kv, prev))
     }
 
-    /// The version that `kv` replaced, unless compaction has removed it.
+    /// The version of the revision before, unless `kv` creates its key or compaction has removed it.
     fn prev_of(&self, kv: &StoredKv) -> Result<Option<StoredKv>, RangeError> {
         let before = kv.mod_revision().main - 1;
+        if kv.create_revision() > before {
+            return Ok(None);
+        }
         let Some(index) = self.view.snapshot.index.get(kv.key()) else {
             return Ok(None);
         };
         if before < self.view.compact_revision() {
             return Ok(None);
         }
-        match self
-            .view
-            .source()
-            .value(index.before(kv.mod_revision()), before)
-        {
+        match self.view.source().value(index.at(before), before) {
             Err(RangeError::Compacted { .. }) => Ok(None),
             prev => prev,
         }

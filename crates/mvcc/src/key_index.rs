@@ -186,22 +186,6 @@ impl KeyIndex {
         older.get(place).copied()
     }
 
-    /// What the change at `revision` replaced.
-    pub(crate) fn before(&self, revision: Revision) -> At<'_> {
-        if self.newest_version().revision() < revision {
-            return self.live().map_or(At::Absent, At::Newest);
-        }
-        let Some(older) = self.older.as_deref() else {
-            return At::Absent;
-        };
-        let later = older.binary_search_by_key(&revision, |version| version.revision());
-        let (Ok(place) | Err(place)) = later;
-        match place.checked_sub(1).and_then(|place| older.get(place)) {
-            Some(version) if !version.is_tombstone() => At::Older(*version),
-            _ => At::Absent,
-        }
-    }
-
     /// Whether this change is one that is not compacted.
     pub(crate) fn holds(&self, version: Version) -> bool {
         if self.newest_version().revision() == version.revision() {

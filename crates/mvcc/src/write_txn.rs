@@ -66,6 +66,7 @@ impl<'w> WriteTxn<'w> {
     pub fn put(&mut self, put: Put) -> Option<StoredKv> {
         let mod_revision = self.next_change();
         let (events, Put { key, value, lease }) = (&mut self.events, put);
+        let mut replaced = None;
         self.writer.index.change(&key, |before| {
             let (create_revision, version) = before.map_or((mod_revision.main, 1), |kv| {
                 (kv.create_revision(), kv.version() + 1)
@@ -78,10 +79,15 @@ impl<'w> WriteTxn<'w> {
                 version,
                 lease,
             });
-            events.push(Event::new(EventKind::Put, kv.clone(), before.cloned()));
+            let is_create = create_revision == mod_revision.main;
+            let shown = before.filter(|_| !is_create);
+            let shown =
+                shown.and_then(|before| as_of_revision_before(events, before, mod_revision));
+            events.push(Event::new(EventKind::Put, kv.clone(), shown));
+            replaced = before.cloned();
             Newest::Live(kv)
         });
-        self.events.last().and_then(|event| event.prev.clone())
+        replaced
     }
 
     /// Deletes every key of the range, in key order.
@@ -107,8 +113,9 @@ impl<'w> WriteTxn<'w> {
         let revision = self.next_change();
         let tombstone = StoredKv::tombstone(prev.key(), revision);
         let stored_len = tombstone.encoded_key_only().len();
+        let shown = as_of_revision_before(&self.events, prev, revision);
         self.events
-            .push(Event::new(EventKind::Delete, tombstone, Some(prev.clone())));
+            .push(Event::new(EventKind::Delete, tombstone, shown));
         let version = Version::new(revision, stored_len, true);
         self.writer
             .index
@@ -152,4 +159,18 @@ impl Drop for WriteTxn<'_> {
             "a transaction with changes was not ended"
         );
     }
+}
+/// What an event shows as the value before: that of the revision before, not what an earlier change
+/// of the same transaction has left (etcd looks it up at the mod revision less one). `before` is what
+/// the change at `revision` replaces.
+fn as_of_revision_before(
+    events: &[Event],
+    before: &StoredKv,
+    revision: Revision,
+) -> Option<StoredKv> {
+    if before.mod_revision().main < revision.main {
+        return Some(before.clone());
+    }
+    let mut of_this_key = events.iter().filter(|event| event.kv.key() == before.key());
+    of_this_key.next().and_then(|first| first.prev.clone())
 }

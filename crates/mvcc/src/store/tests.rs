@@ -35,7 +35,8 @@ impl ModelKv {
 
 type State = BTreeMap<String, ModelKv>;
 
-/// An event: key, what is there now, what was there before.
+/// An event: key, what is there now, what was there at the revision before (never for one that
+/// creates its key).
 type ModelEvent = (String, Option<ModelKv>, Option<ModelKv>);
 
 /// Every state that ever was.
@@ -83,7 +84,8 @@ impl Model {
     }
 
     fn txn(&mut self, changes: &[Change]) {
-        let mut state = self.states.last().unwrap().clone();
+        let last = self.states.last().unwrap();
+        let mut state = last.clone();
         let revision = self.revision() + 1;
         let mut events = Vec::new();
         for change in changes {
@@ -98,7 +100,8 @@ impl Model {
                         lease: *lease,
                     };
                     state.insert(key.clone(), kv.clone());
-                    events.push((key.clone(), Some(kv), before));
+                    let shown = last.get(key).filter(|_| kv.create < revision).cloned();
+                    events.push((key.clone(), Some(kv), shown));
                 }
                 Change::Delete(keys) => {
                     let gone: Vec<String> = state
@@ -107,8 +110,9 @@ impl Model {
                         .cloned()
                         .collect();
                     for key in gone {
-                        let before = state.remove(&key);
-                        events.push((key, None, before));
+                        state.remove(&key);
+                        let shown = last.get(&key).cloned();
+                        events.push((key, None, shown));
                     }
                 }
             }

@@ -50,7 +50,7 @@ pub(crate) fn range(request: RangeRequest) -> Result<(RangeOp, Consistency), Err
     let consistency = consistency(&request);
     let range = RangeOp {
         keys: KeyRange::from_wire(request.key, request.range_end),
-        at: Some(request.revision).filter(|&revision| revision > 0),
+        at: not_zero(request.revision),
         limit: usize::try_from(request.limit)
             .ok()
             .filter(|&limit| limit > 0),

@@ -102,7 +102,7 @@ fn nothing_and_negative_numbers_mean_what_etcd_makes_of_them() {
     let (range, consistency) = range(request).unwrap();
     assert_eq!(
         (range.limit, range.at, range.min_mod_revision),
-        (None, None, None)
+        (None, Some(-1), None)
     );
     assert_eq!(range.max_mod_revision, Some(-1));
     assert_eq!(consistency, Consistency::Linearizable);
