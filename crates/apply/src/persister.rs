@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -57,6 +57,9 @@ struct Shared {
     room: Condvar,
     progress: watch::Sender<Progress>,
     is_stage_due: AtomicBool,
+    /// The length of the queue, to be asked without its lock: [`Persister::room`] asks under the
+    /// lock of `progress`, which is taken under the queue's.
+    queued: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -105,6 +108,7 @@ pub(crate) fn start(
         room: Condvar::new(),
         progress: watch::Sender::new(Progress::default()),
         is_stage_due: AtomicBool::new(false),
+        queued: AtomicUsize::new(0),
     });
     let on_thread = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
@@ -140,16 +144,27 @@ impl Persister {
         }
     }
 
-    /// Waits until the persister has failed, and says how. The member has to stop then.
+    /// Waits until the persister has failed or ended, and says how. The member has to stop then.
     pub async fn failed(&self) -> Fatal {
         let mut progress = self.shared.progress.subscribe();
         let failed = progress
-            .wait_for(|progress| progress.failure.is_some())
+            .wait_for(|progress| progress.failure.is_some() || progress.has_ended)
             .await;
         match failed.ok().and_then(|progress| progress.failure.clone()) {
             Some(failure) => Fatal::Write(failure),
-            // The sender is in `self`, so it has not gone away.
             None => Fatal::PersisterEnded,
+        }
+    }
+
+    /// Waits until another batch can be staged without waiting, or the persister has failed. Safe to
+    /// drop at any await.
+    pub async fn room(&self) {
+        let mut progress = self.shared.progress.subscribe();
+        let has_room = |progress: &Progress| {
+            progress.failure.is_some() || progress.has_ended || self.shared.has_room()
+        };
+        if progress.wait_for(has_room).await.is_err() {
+            // The sender is in `self`, so it has not gone away.
         }
     }
 
@@ -165,9 +180,9 @@ impl Stager {
         self.shared.is_stage_due.load(Ordering::Relaxed)
     }
 
-    /// Whether [`Stager::stage`] would not wait.
+    /// Whether [`Stager::stage`] would not wait; it does not when the persister has failed either.
     pub(crate) fn has_room(&self) -> bool {
-        self.shared.queue.lock().batches.len() < STAGED_MAX
+        self.check().is_err() || self.shared.has_room()
     }
 
     /// The failure, if there was one.
@@ -191,6 +206,9 @@ impl Stager {
             self.shared.room.wait(&mut queue);
         }
         queue.batches.push_back(staged);
+        self.shared
+            .queued
+            .store(queue.batches.len(), Ordering::Relaxed);
         queue.staged += 1;
         self.shared.is_stage_due.store(false, Ordering::Relaxed);
         self.shared.work.notify_one();
@@ -234,6 +252,10 @@ impl Drop for EndGuard<'_> {
 }
 
 impl Shared {
+    fn has_room(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) < STAGED_MAX
+    }
+
     fn run(&self, mut writer: Writer, store: &mvcc::Store) {
         let _guard = EndGuard(self);
         // The batch that was there at the start is committed.
@@ -243,6 +265,8 @@ impl Shared {
             let done = match self.next(committed, durable) {
                 Work::Commit(staged) => {
                     committed += 1;
+                    // For those who wait for room: the queue got shorter.
+                    self.progress.send_modify(|_progress| {});
                     commit(&mut writer, store, staged)
                 }
                 Work::Flush(batches) => {
@@ -272,6 +296,7 @@ impl Shared {
                 return Work::Flush(committed);
             }
             if let Some(staged) = queue.batches.pop_front() {
+                self.queued.store(queue.batches.len(), Ordering::Relaxed);
                 self.room.notify_one();
                 return Work::Commit(staged);
             }

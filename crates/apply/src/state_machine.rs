@@ -40,7 +40,7 @@ use crate::{
 const STAGE_BYTES: usize = 64 * 1024;
 /// Stage when so many commands have come together.
 const STAGE_COMMANDS: usize = 256;
-/// While the persister is behind, let so many bytes come together before waiting for it.
+/// While the persister is behind, so many bytes may come together before it is waited for.
 const UNSTAGED_BYTES_MAX: usize = 1024 * 1024;
 /// Steps of physical compaction in one tick.
 const STEPS_PER_TICK: usize = 2;
@@ -193,6 +193,8 @@ impl StateMachine {
     ) -> Result<Result<Reply, Rejection>, Fatal> {
         self.check()?;
         self.advance(at);
+        // Until it has gone well: a panic must not leave half a command to be staged.
+        self.is_halted = true;
         let outcome = self.applier.apply(at, command);
         self.is_halted = outcome.is_err();
         outcome
@@ -224,7 +226,7 @@ impl StateMachine {
     }
 
     /// Makes everything applied so far visible, and hands it to the persister when enough has come
-    /// together. Waits if the persister is far behind.
+    /// together and the persister has room. Never waits; see [`StateMachine::is_behind`].
     pub fn finish_batch(&mut self) -> Result<(), Fatal> {
         self.check()?;
         self.publish();
@@ -233,10 +235,23 @@ impl StateMachine {
             || self.unstaged >= STAGE_COMMANDS
             || self.has_compacted()
             || (self.unstaged > 0 && self.stager.is_due());
-        if is_enough && (bytes >= UNSTAGED_BYTES_MAX || self.stager.has_room()) {
+        if is_enough && self.stager.has_room() {
             self.stage()?;
         }
         Ok(())
+    }
+
+    /// Whether so much waits for the persister that no more should be applied: wait for
+    /// [`Persister::room`], and call [`StateMachine::finish_batch`] again.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.applier.store.unstaged_bytes() >= UNSTAGED_BYTES_MAX && !self.stager.has_room()
+    }
+
+    /// Whether [`StateMachine::stage_all`] would not wait for the persister.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.stager.has_room()
     }
 
     /// Whether [`StateMachine::tick`] has something to do: a compaction's physical work, or changes

@@ -2,8 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 pub use crate::codec::DecodeError;
@@ -58,6 +60,32 @@ pub enum StartError {
     /// The membership that the state keeps is broken.
     #[error("the membership in the state is broken")]
     Membership(#[source] DecodeError),
+    /// The log is older than the state: it was lost, or is another member's.
+    #[error(
+        "the state holds entry {applied} of the raft log, but {}: the log was lost, or belongs to \
+         another member. Restore the member from a snapshot, or remove it and let it rejoin with \
+         an empty data directory",
+        match last { Some(last) => format!("the log ends at entry {last}"), None => "the log is empty".to_owned() }
+    )]
+    LogLost {
+        /// The last entry whose effect is in the state.
+        applied: u64,
+        /// The last entry of the log.
+        last: Option<u64>,
+    },
+    /// The state is older than what is left of the log: it was lost, or is another member's.
+    #[error(
+        "the raft log begins after entry {purged}, but {}: the state was lost, or belongs to \
+         another member. Restore the member from a snapshot, or remove it and let it rejoin with \
+         an empty data directory",
+        match applied { Some(applied) => format!("the state ends at entry {applied}"), None => "the state is empty".to_owned() }
+    )]
+    StateLost {
+        /// The last entry whose effect is in the state.
+        applied: Option<u64>,
+        /// The last entry that was purged.
+        purged: u64,
+    },
     /// The settings contradict each other.
     #[error("cannot run raft with these settings")]
     Config(#[source] openraft::ConfigError),
@@ -87,6 +115,12 @@ pub enum Fatal {
     /// The state could not be made durable.
     #[error("cannot persist the state")]
     Persist(#[source] Arc<apply::Fatal>),
+    /// A part of the member has panicked.
+    #[error("{part} has panicked")]
+    Panicked {
+        /// Which.
+        part: &'static str,
+    },
     /// Raft itself has given up.
     #[error("raft has stopped")]
     Raft(#[source] Arc<dyn Error + Send + Sync>),
@@ -126,6 +160,37 @@ impl FatalCell {
             .ok()
             .and_then(|reason| reason.clone())
             .expect("the sender is in self, and waited for one")
+    }
+}
+
+/// On a thread: tells when it dies of a panic.
+pub(crate) struct PanicGuard {
+    part: &'static str,
+    fatal: FatalCell,
+}
+
+impl PanicGuard {
+    pub(crate) fn new(part: &'static str, fatal: &FatalCell) -> Self {
+        Self {
+            part,
+            fatal: fatal.clone(),
+        }
+    }
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fatal.set(Fatal::Panicked { part: self.part });
+        }
+    }
+}
+
+/// A task that the member cannot go on without: tells when it dies of a panic.
+pub(crate) async fn vital(part: &'static str, fatal: FatalCell, task: impl Future<Output = ()>) {
+    // Nothing of the task is used after its panic; the member stops.
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        fatal.set(Fatal::Panicked { part });
     }
 }
 

@@ -328,6 +328,13 @@ impl LogHandle {
         self.shared.index.read().purged.map(|id| id.index)
     }
 
+    /// The last entry of the log, if it ever had one: it may have been purged.
+    pub(crate) fn last(&self) -> Option<u64> {
+        let index = self.shared.index.read();
+        let last = index.last_log_id().map(|id| id.index);
+        last.max(index.purged.map(|id| id.index))
+    }
+
     /// Bytes of commands in the entries after `index`.
     pub(crate) fn bytes_after(&self, index: Option<u64>) -> u64 {
         self.shared.index.read().bytes_after(index)

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::MemberId;
 
-use crate::error::{Fatal, FatalCell, ProposeError, ReadIndexError, StartError};
+use crate::error::{Fatal, FatalCell, ProposeError, ReadIndexError, StartError, vital};
 use crate::leader_duties::LeaderDuties;
 use crate::log_cutter::LogCutter;
 use crate::log_store::{self, LogHandle};
@@ -120,6 +120,7 @@ impl Node {
         let progress = Arc::new(Progress::default());
         let fatal = FatalCell::default();
         let (store, log) = log_store::open(log, Arc::clone(&progress), fatal.clone())?;
+        check_that_they_belong_together(&log, &state)?;
         let (adapter, machine) = state_machine::adapt(
             state,
             persister.clone(),
@@ -152,7 +153,8 @@ impl Node {
             return Err(ProposeError::TooManyRequests);
         }
         let encoded = command.encode();
-        if encoded.len() > running.config.request_bytes_max {
+        let bytes = encoded.len() + request_header_bytes(running.config.member);
+        if bytes > running.config.request_bytes_max {
             return Err(ProposeError::TooLarge);
         }
         if running.stop.is_cancelled() {
@@ -291,9 +293,14 @@ impl Parts {
         } = self;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (queue, proposer) = proposer::proposer(raft.clone());
-        tasks.spawn(proposer.run(stop.clone()));
+        tasks.spawn(vital(
+            "the proposer",
+            fatal.clone(),
+            proposer.run(stop.clone()),
+        ));
         let reads = Arc::new(ReadIndex::default());
-        tasks.spawn(Arc::clone(&reads).run(raft.clone(), Arc::clone(&progress), stop.clone()));
+        let rounds = Arc::clone(&reads).run(raft.clone(), Arc::clone(&progress), stop.clone());
+        tasks.spawn(vital("the read index", fatal.clone(), rounds));
         let (promoted, promoted_now) = watch::channel(false);
         let duties = LeaderDuties {
             raft: raft.clone(),
@@ -302,20 +309,25 @@ impl Parts {
             election_timeout: config.election_timeout,
             promoted,
         };
-        tasks.spawn(duties.run(stop.clone()));
+        tasks.spawn(vital("the lessor", fatal.clone(), duties.run(stop.clone())));
         let cutter = LogCutter {
             raft: raft.clone(),
             log: Arc::clone(&log),
             progress: Arc::clone(&progress),
             snapshot_count: config.snapshot_count,
         };
-        tasks.spawn(cutter.run(stop.clone()));
+        tasks.spawn(vital(
+            "the log cutter",
+            fatal.clone(),
+            cutter.run(stop.clone()),
+        ));
         let follow = StatusTask::new(config.member, raft.clone(), Arc::clone(&progress));
         let status = follow.subscribe();
-        tasks.spawn(follow.run(stop.clone()));
+        tasks.spawn(vital("the status", fatal.clone(), follow.run(stop.clone())));
         tasks.spawn(watchdog::raft(raft.clone(), fatal.clone(), stop.clone()));
         tasks.spawn(watchdog::persister(persister, fatal.clone(), stop.clone()));
-        tasks.spawn(Arc::clone(&machine).run_clockwork(stop.clone()));
+        let clockwork = Arc::clone(&machine).run_clockwork(stop.clone());
+        tasks.spawn(vital("the state's clockwork", fatal.clone(), clockwork));
         let server = raft.server_metrics();
         let promoted = promoted_now;
         let stopped = OnceCell::new();
@@ -336,6 +348,30 @@ impl Parts {
             stopped,
         }
     }
+}
+
+/// What etcd's header of a replicated request adds to its length: a tag, a length and the request's
+/// id, a varint whose highest bits are the lowest of the member's id (`pkg/idutil`). Ours has no such
+/// header; it is counted so that both take requests of the same size.
+const fn request_header_bytes(member: MemberId) -> usize {
+    if member.0 & 0x8000 == 0 { 13 } else { 14 }
+}
+
+/// The state follows the log, and the log is cut only where the state is durable. Where that does not
+/// hold one of the two was lost, and openraft would go on with what is left.
+fn check_that_they_belong_together(
+    log: &LogHandle,
+    state: &StateMachine,
+) -> Result<(), StartError> {
+    let applied = state.applied().0.map(|at| at.index);
+    let last = log.last();
+    if let Some(applied) = applied.filter(|applied| last < Some(*applied)) {
+        return Err(StartError::LogLost { applied, last });
+    }
+    if let Some(purged) = log.purged().filter(|purged| applied < Some(*purged)) {
+        return Err(StartError::StateLost { applied, purged });
+    }
+    Ok(())
 }
 
 /// openraft's settings.

@@ -51,6 +51,8 @@ pub(crate) struct Adapter {
     machine: Arc<Mutex<Machine>>,
     durable: DurableStates,
     progress: Arc<Progress>,
+    /// Whether openraft's worker is in the middle of applying.
+    is_applying: bool,
     /// Dropped with the adapter: openraft's worker has ended then.
     _alive: oneshot::Sender<()>,
 }
@@ -117,6 +119,7 @@ pub(crate) fn adapt(
             machine,
             durable,
             progress,
+            is_applying: false,
             _alive: alive,
         },
         handle,
@@ -195,11 +198,35 @@ impl Adapter {
         Ok(())
     }
 
+    /// Lets other tasks run, and waits while so much is unstaged that memory would grow. It waits
+    /// here and not in `finish_batch`, which holds the machine and a thread of the runtime.
+    async fn persister_keeps_up(&self) {
+        tokio::task::yield_now().await;
+        while self.machine.lock().state.is_behind() {
+            self.durable.persister.room().await;
+            let mut machine = self.machine.lock();
+            if let Err(error) = machine.state.finish_batch() {
+                self.durable.fatal.set(Fatal::Apply(Arc::new(error)));
+                return;
+            }
+        }
+    }
+
     /// Tells everybody that the state is broken.
     fn broken(&self, error: apply::Fatal) -> io::Error {
         let error = Arc::new(error);
         self.durable.fatal.set(Fatal::Apply(Arc::clone(&error)));
         io::Error::other(error)
+    }
+}
+
+impl Drop for Adapter {
+    /// A worker that ends in the middle has panicked.
+    fn drop(&mut self) {
+        if self.is_applying {
+            let part = "the task that applies entries";
+            self.durable.fatal.set(Fatal::Panicked { part });
+        }
     }
 }
 
@@ -216,6 +243,7 @@ impl RaftStateMachine<TypeConfig> for Adapter {
     where
         S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
     {
+        self.is_applying = true;
         let mut batch = Batch::default();
         while let Some(entry) = entries.try_next().await? {
             self.apply_one(entry, &mut batch)
@@ -223,13 +251,15 @@ impl RaftStateMachine<TypeConfig> for Adapter {
             if batch.commands >= APPLY_BATCH_COMMANDS_MAX {
                 self.finish(&mut batch)
                     .map_err(|error| self.broken(error))?;
-                tokio::task::yield_now().await;
+                self.persister_keeps_up().await;
             }
         }
         if batch.commands > 0 {
             self.finish(&mut batch)
                 .map_err(|error| self.broken(error))?;
+            self.persister_keeps_up().await;
         }
+        self.is_applying = false;
         Ok(())
     }
 
@@ -268,14 +298,19 @@ impl DurableStates {
     }
 
     async fn stage_and_wait(&self, machine: &Mutex<Machine>) -> Result<SnapshotMeta, apply::Fatal> {
-        let meta = {
+        let meta = loop {
+            self.persister.room().await;
             let mut machine = machine.lock();
+            if !machine.state.has_room() {
+                // A batch that was applied meanwhile has taken it.
+                continue;
+            }
             let at = machine.state.stage_all()?;
             debug_assert_eq!(at.map(|at| at.index), machine.applied.map(|id| id.index));
-            SnapshotMeta {
+            break SnapshotMeta {
                 last_log_id: at.map(|at| log_id(at.term, at.index)),
                 last_membership: machine.membership.clone(),
-            }
+            };
         };
         self.persister.durable().await?;
         let mut last = self.last.lock();
@@ -317,7 +352,11 @@ impl MachineHandle {
                 () = stop.cancelled() => return,
                 _at = look.tick() => {}
             }
-            let mut machine = self.machine.lock();
+            // While a batch is applied there is nothing to do here, and a thread of the runtime is
+            // not to wait for it.
+            let Some(mut machine) = self.machine.try_lock() else {
+                continue;
+            };
             if machine.state.needs_tick()
                 && let Err(error) = machine.state.tick()
             {

@@ -85,7 +85,6 @@ impl SledEngine {
             path: config.path.clone(),
             source,
         };
-        let is_new = !path.join("db").exists();
         fs::create_dir_all(&path).map_err(io_error)?;
         let db = open_when_unlocked(config)?;
         let file = File::open(path.join("db")).map_err(io_error)?;
@@ -94,9 +93,12 @@ impl SledEngine {
         let small = db
             .open_tree(SMALL_TREE)
             .map_err(|error| refused(&path, error))?;
-        if is_new {
-            sync_names(&path).map_err(io_error)?;
-        }
+        // sled does not sync what it writes here once; without it the store would be refused. At every
+        // start, because the one that made the files may have been killed before it came to this.
+        File::open(path.join("conf"))
+            .and_then(|conf| conf.sync_all())
+            .map_err(io_error)?;
+        sync_names(&path).map_err(io_error)?;
         let failed = AtomicBool::new(false);
         Ok(Self {
             db: Some(db),

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::group::{self, CorruptGroup, Group, PackedEntry};
 use super::{Shared, marks};
-use crate::error::{Fatal, FatalCell};
+use crate::error::{Fatal, FatalCell, PanicGuard};
 use crate::type_config::{Entry, LogId, TypeConfig, Vote};
 
 /// Bytes of commands in one round. What is over waits for the next one: a batch of the backend
@@ -99,6 +99,7 @@ struct Round {
 
 impl Flusher {
     pub(super) fn run(mut self) {
+        let _guard = PanicGuard::new("the thread that flushes the raft log", &self.fatal);
         while let Some(write) = self.next() {
             let mut round = Round::default();
             let written = self
@@ -310,7 +311,11 @@ impl Flusher {
         let error = Arc::new(error);
         tracing::error!(error = %crate::error::Chain(&*error), "the raft log cannot be written");
         self.fatal.set(Fatal::Log(Arc::clone(&error)));
+        let closing = round.closing;
         round.refuse(&error);
+        if closing {
+            return;
+        }
         while let Some(write) = self.queue.blocking_recv() {
             let mut late = Round::default();
             match write {

@@ -278,6 +278,54 @@ async fn on_a_broken_log_disk_nothing_is_acknowledged_that_is_not_durable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_last_flush_fails_stops_all_the_same() {
+    let disks = Disks::new(20);
+    let member = Member::ready(&disks, config()).await;
+    write_keys(&member, 0, 10).await;
+    disks.log.fail_flush_after(0);
+    tokio::time::timeout(PATIENCE, member.node.stop())
+        .await
+        .expect("it does not wait for a log that is closed already");
+}
+
+/// Starts a member on two disks that may not belong together.
+async fn start_on(log: &Disks, state: &Disks) -> Result<Node, StartError> {
+    let clock = Arc::new(crate::testing::StandingClock::default());
+    let (state, views, persister) =
+        apply::open(crate::testing::backend(&state.state), &state_config(clock)).unwrap();
+    let log = crate::testing::backend(&log.log);
+    Node::start(config(), log, state, persister, views).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_has_lost_its_log_or_its_state_is_refused() {
+    let disks = Disks::new(21);
+    let mut small = config();
+    small.snapshot_count = 10;
+    let member = Member::ready(&disks, small).await;
+    for round in 0..20 {
+        write_keys(&member, round * 20, round * 20 + 20).await;
+    }
+    member.node.stop().await;
+    let left = disks.crash(Loss::Nothing);
+    let nothing = Disks::new(22);
+    let refused = start_on(&nothing, &left).await.unwrap_err();
+    assert!(
+        matches!(refused, StartError::LogLost { last: None, .. }),
+        "{refused}"
+    );
+    if first_in_log(&disks) > 0 {
+        let refused = start_on(&left, &nothing).await.unwrap_err();
+        assert!(
+            matches!(refused, StartError::StateLost { applied: None, .. }),
+            "{refused}"
+        );
+    }
+    let both = start_on(&left, &left).await.unwrap();
+    both.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_state_disk_is_a_reason_to_stop() {
     let disks = Disks::new(8);
     let mut small = config();
@@ -337,13 +385,17 @@ async fn a_command_above_the_limit_is_refused_and_one_at_the_limit_is_not() {
     small.request_bytes_max = 1000;
     let member = Member::ready(&Disks::new(10), small).await;
     let sized = |len| put_command(b"k", &vec![0; len]);
+    let limit = 1000 - request_header_bytes(crate::testing::MEMBER);
     let fits = (0..1000)
         .rev()
         .map(sized)
-        .find(|put| put.encode().len() == 1000)
+        .find(|put| put.encode().len() == limit)
         .unwrap();
     member.node.propose(fits).await.unwrap().outcome.unwrap();
-    let large = put_command(b"k", &[0; 1001]);
+    let large = (0..1000)
+        .map(sized)
+        .find(|put| put.encode().len() > limit)
+        .unwrap();
     assert_eq!(
         member.node.propose(large).await.unwrap_err(),
         ProposeError::TooLarge
