@@ -19,6 +19,17 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// What etcdctl prints when it asks this server; it has to succeed.
+fn etcdctl(server: &Server, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(binaries::etcdctl()?);
+    command
+        .env_clear()
+        .arg(format!("--endpoints={}", server.client_url()));
+    let output = command.args(args).output()?;
+    ensure!(output.status.success(), "{args:?}: {}", stderr(&output));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 #[test]
 fn the_version_is_etcds_and_then_our_own() -> Result<()> {
     let output = run(&["--version"])?;
@@ -206,55 +217,39 @@ async fn over_tls_only_certificates_of_the_ca_get_in_and_probes_need_none() -> R
 #[tokio::test]
 async fn ids_data_and_leases_are_kept_over_a_restart() -> Result<()> {
     let mut server = Spec::kvorum().start().await?;
-    let etcdctl = |args: &[&str]| -> Result<String> {
-        let mut command = Command::new(binaries::etcdctl()?);
-        command
-            .env_clear()
-            .arg(format!("--endpoints={}", server.client_url()));
-        let output = command.args(args).output()?;
-        ensure!(output.status.success(), "{args:?}: {}", stderr(&output));
-        Ok(String::from_utf8(output.stdout)?)
-    };
-    let members = etcdctl(&["member", "list"])?;
-    let granted = etcdctl(&["lease", "grant", "600"])?;
+    let members = etcdctl(&server, &["member", "list"])?;
+    let granted = etcdctl(&server, &["lease", "grant", "600"])?;
     let lease = granted
         .split_whitespace()
         .nth(1)
         .context("no lease id")?
         .to_owned();
-    etcdctl(&["put", "kept", "value", "--lease", &lease])?;
+    etcdctl(&server, &["put", "kept", "value", "--lease", &lease])?;
     server.kill()?;
     server.restart().await?;
-    let etcdctl = |args: &[&str]| -> Result<String> {
-        let mut command = Command::new(binaries::etcdctl()?);
-        command
-            .env_clear()
-            .arg(format!("--endpoints={}", server.client_url()));
-        Ok(String::from_utf8(command.args(args).output()?.stdout)?)
-    };
     ensure!(
-        etcdctl(&["member", "list"])? == members,
+        etcdctl(&server, &["member", "list"])? == members,
         "the members have changed"
     );
     ensure!(
-        etcdctl(&["get", "kept", "--print-value-only"])? == "value\n",
+        etcdctl(&server, &["get", "kept", "--print-value-only"])? == "value\n",
         "the key is gone"
     );
-    let left = etcdctl(&["lease", "timetolive", &lease, "--keys"])?;
+    let left = etcdctl(&server, &["lease", "timetolive", &lease, "--keys"])?;
     ensure!(
         left.contains("granted with TTL(600s)") && left.contains("kept"),
         "{left}"
     );
     // A lease that runs out takes its keys along, through the log.
-    let granted = etcdctl(&["lease", "grant", "2"])?;
+    let granted = etcdctl(&server, &["lease", "grant", "2"])?;
     let short = granted
         .split_whitespace()
         .nth(1)
         .context("no lease id")?
         .to_owned();
-    etcdctl(&["put", "short", "lived", "--lease", &short])?;
+    etcdctl(&server, &["put", "short", "lived", "--lease", &short])?;
     testkit::eventually("the lease expires", || {
-        std::future::ready(etcdctl(&["get", "short"]).and_then(|left| {
+        std::future::ready(etcdctl(&server, &["get", "short"]).and_then(|left| {
             ensure!(left.is_empty(), "still there: {left}");
             Ok(())
         }))

@@ -4,8 +4,9 @@
 //! comes, and flushed only when somebody wants to cut the log. What is lost in a crash is replayed.
 //!
 //! One thread of its own, because a commit may take long. Its queue holds [`STAGED_MAX`] batches;
-//! when it is full, the state machine goes on without staging for a while and then waits. After the
-//! first failed commit or flush nothing is written any more, and the member has to stop.
+//! when it is full, the state machine goes on without staging, and whoever applies waits for
+//! [`Persister::room`]. After the first failed commit or flush nothing is written any more, and the
+//! member has to stop.
 
 use std::collections::VecDeque;
 use std::fmt;
