@@ -17,7 +17,7 @@ use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
 const PROTO_DIR: &str = "../../proto";
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
     "mvccpb.proto",
     "authpb.proto",
     "etcdserverpb.proto",
@@ -25,6 +25,7 @@ const PROTOS: [&str; 7] = [
     "v3lockpb.proto",
     "v3electionpb.proto",
     "internalpb.proto",
+    "peerpb.proto",
 ];
 /// Messages that travel already encoded in the server's set.
 const ENCODED: [&str; 2] = [".mvccpb.KeyValue", ".mvccpb.Event"];
@@ -43,6 +44,7 @@ fn generate_typed(descriptors: FileDescriptorSet) -> Result<(), Box<dyn Error>> 
         .build_client(true)
         .build_server(false)
         .bytes(".internalpb")
+        .bytes(".peerpb")
         .bytes(".mvccpb.KeyValue")
         .compile_fds(descriptors)?;
     Ok(())

@@ -59,6 +59,10 @@ package!(
     /// What members write to their logs. Ours, not etcd's.
     internalpb, "/internalpb.rs"
 );
+package!(
+    /// What members say to each other on the peer port: messages and clients. Ours, not etcd's.
+    peerpb, "/peerpb.rs"
+);
 
 /// The server's view of the wire: stored messages stay encoded.
 pub mod encoded {
@@ -73,5 +77,9 @@ pub mod encoded {
     package!(
         /// The Election service.
         v3electionpb, "/encoded/v3electionpb.rs"
+    );
+    package!(
+        /// What members ask each other.
+        peerpb, "/encoded/peerpb.rs"
     );
 }

@@ -103,6 +103,7 @@ impl Kvorum {
             machine,
             persister.clone(),
             views.clone(),
+            Arc::new(transport::Dialer::new(None, None)),
         )
         .await
         .map_err(|source| StartError::Raft(Box::new(source)))?;

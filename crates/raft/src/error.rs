@@ -32,6 +32,12 @@ pub enum ProposeError {
     /// Not applied in time; the outcome is unknown.
     #[error("request timed out")]
     Timeout,
+    /// Not applied in time, and the leader was lost meanwhile; the outcome is unknown.
+    #[error("request timed out, possibly due to previous leader failure")]
+    TimeoutDueToLeaderFail,
+    /// Not applied in time, and the leader was out of reach; the outcome is unknown.
+    #[error("request timed out, possibly due to connection lost")]
+    TimeoutDueToConnectionLost,
 }
 
 /// A linearizable read was not possible.
@@ -121,6 +127,9 @@ pub enum Fatal {
         /// Which.
         part: &'static str,
     },
+    /// The cluster has removed this member. etcd's words; tools look for them.
+    #[error("the member has been permanently removed from the cluster")]
+    Removed,
     /// Raft itself has given up.
     #[error("raft has stopped")]
     Raft(#[source] Arc<dyn Error + Send + Sync>),

@@ -11,14 +11,18 @@ mod bootstrap;
 mod codec;
 pub mod error;
 mod leader_duties;
+mod lease_requests;
 mod log_cutter;
 mod log_store;
+mod member_change;
 mod membership;
 mod network;
 mod node;
+mod peer;
 mod progress;
 mod proposer;
 mod read_index;
+mod snapshot;
 mod state_machine;
 mod status;
 #[cfg(test)]
@@ -29,6 +33,8 @@ mod type_config;
 mod watchdog;
 
 pub use error::{Fatal, ProposeError, ReadIndexError, StartError};
+pub use member_change::{MemberChange, MemberChangeError, MoveLeaderError};
 pub use node::{Config, Node, Peer};
+pub use peer::{PeerService, PeerStatus};
 pub use proposer::Applied;
 pub use status::{Metrics, Status};

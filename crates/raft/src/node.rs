@@ -13,7 +13,8 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::MemberId;
+use transport::SharedDial;
+use types::{ClusterId, MemberId};
 
 use crate::error::{Fatal, FatalCell, ProposeError, ReadIndexError, StartError, vital};
 use crate::leader_duties::LeaderDuties;
@@ -42,16 +43,29 @@ const COMMIT_APPLY_GAP_MAX: u64 = 5000;
 pub struct Config {
     /// This member.
     pub member: MemberId,
-    /// The members that begin the cluster; used only when the log is empty.
+    /// Its cluster: checked on every connection between members.
+    pub cluster: ClusterId,
+    /// The members that begin the cluster; used only when the log is empty. None: the cluster has
+    /// begun, and this member waits to hear from it.
     pub initial_members: Vec<Peer>,
+    /// `--force-new-cluster`: whatever the log says, this member is the only one from now on.
+    pub force_new_cluster: bool,
     /// `--heartbeat-interval`.
     pub heartbeat_interval: Duration,
     /// `--election-timeout`.
     pub election_timeout: Duration,
     /// `--snapshot-count`: entries after which the log is cut.
     pub snapshot_count: u64,
+    /// `--snapshot-catchup-entries`: entries left in the log for members that are a little behind.
+    pub snapshot_catchup_entries: u64,
     /// `--max-request-bytes`.
     pub request_bytes_max: usize,
+    /// `--pre-vote`.
+    pub pre_vote: bool,
+    /// `--strict-reconfig-check`: refuse changes of the members that could cost the quorum.
+    pub strict_reconfig_check: bool,
+    /// `--max-learners`.
+    pub learners_max: usize,
 }
 
 /// A member that begins the cluster.
@@ -109,14 +123,18 @@ impl fmt::Debug for Node {
 impl Node {
     /// Opens the log in `log`, replays it into `state`, and takes part in elections. Returns as
     /// soon as requests can be made; [`Node::wait_ready`] waits for a leader. `views` is where the
-    /// leader looks for expired leases.
+    /// leader looks for expired leases; `dial` reaches the peers, which reach this member through
+    /// [`Node::peer_service`].
     pub async fn start(
         config: Config,
         log: backend::Backend,
         state: StateMachine,
         persister: Persister,
         views: Views,
+        dial: SharedDial,
     ) -> Result<Self, StartError> {
+        // The peers are not dialled yet.
+        drop(dial);
         let progress = Arc::new(Progress::default());
         let fatal = FatalCell::default();
         let (store, log) = log_store::open(log, Arc::clone(&progress), fatal.clone())?;

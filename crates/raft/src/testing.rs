@@ -8,7 +8,7 @@ use backend::Backend;
 use backend::engine::{Engine, FaultyEngine, Loss};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use types::{Clock, LeaseId, MemberId};
+use types::{Clock, ClusterId, LeaseId, MemberId};
 
 use crate::type_config::Proposed;
 use crate::{Config, Node, Peer};
@@ -73,6 +73,11 @@ impl Clock for StandingClock {
     }
 }
 
+/// A way to peers that are not there.
+pub(crate) fn nobody() -> transport::SharedDial {
+    Arc::new(transport::Dialer::new(None, None))
+}
+
 /// A member's two disks.
 #[derive(Clone)]
 pub(crate) struct Disks {
@@ -112,6 +117,12 @@ pub(crate) struct Member {
 pub(crate) fn config() -> Config {
     Config {
         member: MEMBER,
+        cluster: ClusterId(0xcdf8_1819_4e3a_8c32),
+        force_new_cluster: false,
+        snapshot_catchup_entries: 5000,
+        pre_vote: true,
+        strict_reconfig_check: true,
+        learners_max: 1,
         initial_members: vec![Peer {
             id: MEMBER,
             name: "default".to_owned(),
@@ -144,7 +155,7 @@ impl Member {
         let clock = Arc::new(StandingClock::default());
         let (state, views, persister) =
             apply::open(state, &state_config(Arc::clone(&clock) as Arc<dyn Clock>)).unwrap();
-        let node = Node::start(config, log, state, persister, views.clone())
+        let node = Node::start(config, log, state, persister, views.clone(), nobody())
             .await
             .unwrap();
         Self { node, views, clock }

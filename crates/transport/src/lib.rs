@@ -3,16 +3,21 @@
 //!
 //! What this is not: HTTP or gRPC. A [`Stream`] is handed to whoever speaks those.
 
+mod dial;
 mod error;
 mod handshake;
 mod listener;
 mod stream;
 mod tls;
 
+pub use dial::{Dial, Dialed, Dialer, Io, SharedDial};
 pub use error::{ListenError, TlsError};
 pub use listener::{Endpoint, EndpointKind, Listener};
 pub use stream::{ClientCertificate, PeerInfo, RemoteAddr, Stream};
-pub use tls::{ClientAuth, TlsConfig, TlsServer};
+pub use tls::{
+    AutoTls, CertificateStatus, CipherSuite, ClientAuth, ClientVerification, TlsClient,
+    TlsClientConfig, TlsConfig, TlsParameters, TlsServer, TlsVersion,
+};
 
 #[cfg(test)]
 mod tests;

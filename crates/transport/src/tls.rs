@@ -32,22 +32,157 @@ const TRUSTED_CA_FILE: &str = "--trusted-ca-file";
 pub enum ClientAuth {
     /// They are not asked.
     None,
-    /// They must, and it must come from one of these authorities (`--trusted-ca-file`).
-    Required {
-        /// PEM certificates.
-        trusted_ca_file: PathBuf,
-    },
+    /// They must, and it is checked.
+    Required(ClientVerification),
 }
 
-/// A server's TLS identity (`--cert-file`, `--key-file`, `--client-cert-auth`, `--trusted-ca-file`).
+/// What a client's certificate has to be. Both lists are etcd's: a certificate must match one of
+/// the names; an empty list asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientVerification {
+    /// It must come from one of these authorities (`--trusted-ca-file`): PEM certificates.
+    pub trusted_ca_file: PathBuf,
+    /// It must not be in this list (`--client-crl-file`): PEM or DER.
+    pub crl_file: Option<PathBuf>,
+    /// Its common name must be one of these (`--peer-cert-allowed-cn`).
+    pub allowed_common_names: Vec<String>,
+    /// It must be valid for one of these hosts (`--client-cert-allowed-hostname`).
+    pub allowed_hostnames: Vec<String>,
+    /// Its IP and DNS names, if it has any, must fit the address it comes from: etcd asks this of
+    /// peers unless `--peer-skip-client-san-verification`.
+    pub verify_san: bool,
+}
+
+/// A TLS version (`--tls-min-version`, `--tls-max-version`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// `TLS1.2`
+    Tls12,
+    /// `TLS1.3`
+    Tls13,
+}
+
+/// A cipher suite of TLS 1.2 that can be asked for (`--cipher-suites`), by Go's name. Those of TLS
+/// 1.3 cannot be chosen, as in Go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CipherSuite {
+    name: &'static str,
+}
+
+impl CipherSuite {
+    /// The suite of that name; `None` if Go has none, or if this build cannot speak it.
+    #[must_use]
+    pub fn named(_name: &str) -> Option<Self> {
+        todo!()
+    }
+
+    /// Go's name of it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+}
+
+/// What both sides of a connection are spoken with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsParameters {
+    /// At least this; 1.2 if not given.
+    pub min_version: Option<TlsVersion>,
+    /// At most this; 1.3 if not given.
+    pub max_version: Option<TlsVersion>,
+    /// Of TLS 1.2; empty: all that are good.
+    pub cipher_suites: Vec<CipherSuite>,
+}
+
+/// A server's TLS identity (`--cert-file`, `--key-file`, `--client-cert-auth`, `--trusted-ca-file`,
+/// and the same with `--peer-`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
+    /// Whose listener it is for: which flags error texts name.
+    pub kind: crate::EndpointKind,
     /// PEM: the certificate, then the authorities between it and its root.
     pub cert_file: PathBuf,
     /// PEM: its private key.
     pub key_file: PathBuf,
     /// Whether clients must show a certificate.
     pub client_auth: ClientAuth,
+    /// Versions and cipher suites.
+    pub parameters: TlsParameters,
+}
+
+/// How a member dials its peers over TLS: etcd takes `--peer-client-cert-file` and its key, or else
+/// `--peer-cert-file`, and believes `--peer-trusted-ca-file`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsClientConfig {
+    /// PEM: the certificate shown to servers that ask for one.
+    pub cert_file: PathBuf,
+    /// PEM: its private key.
+    pub key_file: PathBuf,
+    /// PEM: servers must come from one of these authorities.
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Servers are not checked at all (`--peer-auto-tls`).
+    pub insecure_skip_verify: bool,
+    /// Versions and cipher suites.
+    pub parameters: TlsParameters,
+}
+
+/// A certificate made by the member itself (`--auto-tls`, `--peer-auto-tls`), kept in
+/// `<data-dir>/fixtures/client` or `/peer` as etcd does, and made anew when it has expired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AutoTls {
+    /// PEM certificate.
+    pub cert_file: PathBuf,
+    /// PEM key.
+    pub key_file: PathBuf,
+}
+
+impl AutoTls {
+    /// Makes the pair in `directory` for these hosts, or keeps the one that is there while it is
+    /// valid. `validity_years` is `--self-signed-cert-validity`.
+    ///
+    /// # Errors
+    ///
+    /// When the files cannot be written.
+    pub fn ensure(
+        _directory: &std::path::Path,
+        _hosts: &[String],
+        _validity_years: u64,
+        _clock: &dyn Clock,
+    ) -> Result<Self, TlsError> {
+        todo!()
+    }
+}
+
+/// A certificate in use, for metrics and warnings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateStatus {
+    /// The file it comes from.
+    pub file: PathBuf,
+    /// What it is used as: `cert`, `ca` or `crl`.
+    pub usage: &'static str,
+    /// When the first certificate of the file stops being valid.
+    pub not_after: std::time::SystemTime,
+}
+
+/// A loaded identity to dial with; follows its files. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TlsClient {}
+
+impl TlsClient {
+    /// Reads and checks the files.
+    ///
+    /// # Errors
+    ///
+    /// The flag and file that cannot be used.
+    pub fn load(_config: &TlsClientConfig, _clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        todo!()
+    }
+
+    /// The certificates in use now.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        todo!()
+    }
 }
 
 /// A loaded TLS identity; notices when its files change. Cheap to clone.
@@ -73,6 +208,12 @@ impl TlsServer {
             identity,
             config: Arc::new(server),
         })
+    }
+
+    /// The certificates in use now.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        todo!()
     }
 
     /// What the next handshake is made with. Looks at the files, so it blocks on the disk.
@@ -102,7 +243,10 @@ fn client_verifier(
     auth: &ClientAuth,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let ClientAuth::Required { trusted_ca_file } = auth else {
+    let ClientAuth::Required(ClientVerification {
+        trusted_ca_file, ..
+    }) = auth
+    else {
         return Ok(WebPkiClientVerifier::no_client_auth());
     };
     let content = |reason| TlsError::Content {

@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use transport::{ClientAuth, TlsConfig};
+use transport::{
+    ClientAuth, ClientVerification, EndpointKind, TlsConfig, TlsParameters,
+};
 use types::{Url, UrlError};
 
 use super::{
@@ -180,9 +182,10 @@ impl Check {
             });
         }
         let client_auth = if !options.trusted_ca_file.is_empty() {
-            ClientAuth::Required {
+            ClientAuth::Required(ClientVerification {
                 trusted_ca_file: PathBuf::from(&options.trusted_ca_file),
-            }
+                ..ClientVerification::default()
+            })
         } else {
             if options.client_cert_auth {
                 // Differs from etcd: it would believe every authority that the machine believes.
@@ -191,6 +194,8 @@ impl Check {
             ClientAuth::None
         };
         Some(TlsConfig {
+            kind: EndpointKind::Client,
+            parameters: TlsParameters::default(),
             cert_file: PathBuf::from(&options.cert_file),
             key_file: PathBuf::from(&options.key_file),
             client_auth,

@@ -123,6 +123,12 @@ impl Identity {
             .collect();
         raft::Config {
             member: self.member,
+            cluster: self.cluster,
+            force_new_cluster: false,
+            snapshot_catchup_entries: 5000,
+            pre_vote: true,
+            strict_reconfig_check: true,
+            learners_max: 1,
             initial_members: vec![raft::Peer {
                 id: self.member,
                 name: config.name.clone(),

@@ -49,6 +49,8 @@ fn of_propose(error: ProposeError) -> ErrorCode {
         ProposeError::Stopped => ErrorCode::Stopped,
         ProposeError::LeaderChanged => ErrorCode::LeaderChanged,
         ProposeError::Timeout => ErrorCode::Timeout,
+        ProposeError::TimeoutDueToLeaderFail => ErrorCode::TimeoutDueToLeaderFail,
+        ProposeError::TimeoutDueToConnectionLost => ErrorCode::TimeoutDueToConnectionLost,
     }
 }
 
