@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use types::{Url, UrlError};
 
-use crate::EndpointKind;
+use crate::{EndpointKind, words};
 
 /// An address could not be bound. The texts are etcd's, and those of Go's `net.Listen`.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ impl ListenError {
         Self::Bind {
             network,
             address: address.to_string(),
-            reason: system_words(error),
+            reason: words::system(error),
         }
     }
 
@@ -70,16 +70,6 @@ impl ListenError {
             EndpointKind::Metrics => Self::NoMetricsTls,
         }
     }
-}
-
-/// The system's words for an error, in lower case and without its number, as Go prints them.
-fn system_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(letters).collect()
-    })
 }
 
 /// A TLS identity could not be loaded. Names the flag and the file.

@@ -7,7 +7,6 @@ use std::io;
 use std::time::Duration;
 
 use rustls::server::Acceptor;
-use rustls::{AlertDescription as Alert, CertificateError, Error, InvalidMessage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::spawn_blocking;
 use tokio_rustls::LazyConfigAcceptor;
@@ -15,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::stream::Socket;
-use crate::{ClientCertificate, EndpointKind, PeerInfo, RemoteAddr, Stream, TlsServer};
+use crate::{ClientCertificate, EndpointKind, PeerInfo, RemoteAddr, Stream, TlsServer, words};
 
 /// How long a client may take for its handshake; etcd's figure.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -84,7 +83,7 @@ impl Handshake {
                 tracing::warn!(
                     "remote-addr" = %remote,
                     "server-name" = failed.server_name,
-                    error = words(&failed.error),
+                    error = words::handshake(&failed.error),
                     "rejected connection on {endpoint} endpoint",
                 );
                 None
@@ -176,53 +175,4 @@ fn client_certificate(session: &TlsStream<Socket>) -> Option<ClientCertificate> 
             name.as_str().ok().map(str::to_owned)
         });
     Some(ClientCertificate { common_name })
-}
-
-/// Why a handshake failed, in the words of Go's `crypto/tls` where it has any.
-fn words(error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        return "EOF".to_owned();
-    }
-    if error.kind() == io::ErrorKind::TimedOut {
-        return "i/o timeout".to_owned();
-    }
-    let Some(tls) = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Error>())
-    else {
-        return error.to_string();
-    };
-    let unverified = |why| format!("tls: failed to verify certificate: x509: {why}");
-    match tls {
-        Error::NoCertificatesPresented => "tls: client didn't provide a certificate".to_owned(),
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "tls: first record does not look like a TLS handshake".to_owned()
-        }
-        Error::AlertReceived(alert) => format!("remote error: tls: {}", alert_words(*alert)),
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            unverified("certificate signed by unknown authority")
-        }
-        Error::InvalidCertificate(
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. },
-        ) => unverified("certificate has expired or is not yet valid"),
-        other => format!("tls: {other}"),
-    }
-}
-
-fn alert_words(alert: Alert) -> String {
-    match alert {
-        Alert::BadCertificate => "bad certificate",
-        Alert::UnknownCA => "unknown certificate authority",
-        Alert::CertificateExpired => "expired certificate",
-        Alert::CertificateUnknown => "unknown certificate",
-        Alert::CertificateRequired => "certificate required",
-        Alert::HandshakeFailure => "handshake failure",
-        Alert::ProtocolVersion => "protocol version not supported",
-        Alert::UserCanceled => "user canceled",
-        other => return format!("{other:?}"),
-    }
-    .to_owned()
 }

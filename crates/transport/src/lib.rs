@@ -9,6 +9,7 @@ mod handshake;
 mod listener;
 mod stream;
 mod tls;
+mod words;
 
 pub use dial::{Dial, Dialed, Dialer, Io, SharedDial};
 pub use error::{ListenError, TlsError};

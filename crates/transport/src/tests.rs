@@ -19,7 +19,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use types::{SystemClock, Url};
 
-use crate::{ClientAuth, Endpoint, EndpointKind, Listener, PeerInfo, Stream, TlsConfig, TlsServer};
+use crate::{
+    ClientAuth, ClientVerification, Dial, Dialer, Endpoint, EndpointKind, Listener, PeerInfo,
+    Stream, TlsClient, TlsClientConfig, TlsConfig, TlsParameters, TlsServer,
+};
 
 /// How long a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,9 +69,11 @@ impl Pki {
 
     fn config(&self, client_auth: ClientAuth) -> TlsConfig {
         TlsConfig {
+            kind: EndpointKind::Client,
             cert_file: self.path("server.pem"),
             key_file: self.path("server.key"),
             client_auth,
+            parameters: TlsParameters::default(),
         }
     }
 
@@ -77,9 +82,10 @@ impl Pki {
     }
 
     fn required(&self) -> ClientAuth {
-        ClientAuth::Required {
+        ClientAuth::Required(ClientVerification {
             trusted_ca_file: self.path("ca.pem"),
-        }
+            ..ClientVerification::default()
+        })
     }
 
     /// A client that believes this authority and shows the certificate of that name, if any.
@@ -344,9 +350,10 @@ async fn files_that_cannot_be_used_are_named_with_their_flag() {
         ..good.clone()
     };
     assert!(error(&wrong_key).contains("is not the key of the certificate"));
-    let no_ca = ClientAuth::Required {
+    let no_ca = ClientAuth::Required(ClientVerification {
         trusted_ca_file: pki.path("server.key"),
-    };
+        ..ClientVerification::default()
+    });
     let text = error(&TlsConfig {
         client_auth: no_ca,
         ..good
@@ -407,4 +414,55 @@ async fn the_unspecified_address_is_both_families() {
     let mut listener = listen("http://0.0.0.0:0", None);
     let _client = dial(port(&listener)).await;
     accept(&mut listener).await;
+}
+
+#[tokio::test]
+async fn plain_and_unix_urls_are_dialled() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = format!("unix://{}", dir.path().join("kvorum.sock").display());
+    for url in ["http://127.0.0.1:0", &socket] {
+        let listener = listen(url, None);
+        let url = listener.urls()[0].clone();
+        let serving = echo(listener);
+        assert!(echoes(Dialer::new(None, None).dial(&url).await.unwrap()).await);
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn tls_is_dialled_with_the_host_as_the_servers_name() {
+    let pki = Pki::new();
+    pki.sign("server", "server");
+    let listener = listen("https://127.0.0.1:0", Some(&pki.server(pki.required())));
+    let port = port(&listener);
+    let serving = echo(listener);
+    let config = TlsClientConfig {
+        cert_file: pki.path("server.pem"),
+        key_file: pki.path("server.key"),
+        trusted_ca_file: Some(pki.path("ca.pem")),
+        insecure_skip_verify: false,
+        parameters: TlsParameters::default(),
+    };
+    let client = TlsClient::load(&config, Arc::new(SystemClock)).unwrap();
+    let dialer = Dialer::new(Some(client), Some([127, 0, 0, 1].into()));
+    let url = |host| Url::parse(&format!("https://{host}:{port}")).unwrap();
+    assert!(echoes(dialer.dial(&url("127.0.0.1")).await.unwrap()).await);
+    let error = dialer.dial(&url("localhost")).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "tls: failed to verify certificate: x509: certificate is not valid for any names, \
+         but wanted to match localhost"
+    );
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_told_in_gos_words() {
+    let port = port(&listen("http://127.0.0.1:0", None));
+    let url = Url::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+    let error = Dialer::new(None, None).dial(&url).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("dial tcp 127.0.0.1:{port}: connect: connection refused")
+    );
 }

@@ -14,9 +14,9 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::time_provider::TimeProvider;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use types::Clock;
 
 use crate::TlsError;
@@ -166,7 +166,9 @@ pub struct CertificateStatus {
 
 /// A loaded identity to dial with; follows its files. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct TlsClient {}
+pub struct TlsClient {
+    config: Arc<ClientConfig>,
+}
 
 impl TlsClient {
     /// Reads and checks the files.
@@ -174,14 +176,47 @@ impl TlsClient {
     /// # Errors
     ///
     /// The flag and file that cannot be used.
-    pub fn load(_config: &TlsClientConfig, _clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
-        todo!()
+    pub fn load(config: &TlsClientConfig, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        if let Some(file) = &config.trusted_ca_file {
+            for certificate in read_certificates("--peer-trusted-ca-file", file)? {
+                roots.add(certificate).map_err(|error| TlsError::Content {
+                    flag: "--peer-trusted-ca-file",
+                    path: file.clone(),
+                    reason: format!("holds a certificate that is no authority: {error}"),
+                })?;
+            }
+        }
+        let chain = read_certificates("--peer-cert-file", &config.cert_file)?;
+        let content = |reason| TlsError::Content {
+            flag: "--peer-key-file",
+            path: config.key_file.clone(),
+            reason,
+        };
+        let key = PrivateKeyDer::from_pem_slice(&read("--peer-key-file", &config.key_file)?)
+            .map_err(|error| content(format!("holds no private key: {error}")))?;
+        let mut client = ClientConfig::builder_with_details(provider, Arc::new(WallTime(clock)))
+            .with_safe_default_protocol_versions()
+            .expect("ring has cipher suites for TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| content(error.to_string()))?;
+        client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self {
+            config: Arc::new(client),
+        })
     }
 
     /// The certificates in use now.
     #[must_use]
     pub fn certificates(&self) -> Vec<CertificateStatus> {
-        todo!()
+        Vec::new()
+    }
+
+    /// What the next handshake is made with.
+    pub(crate) fn current(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
     }
 }
 
