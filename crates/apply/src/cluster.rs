@@ -1,4 +1,7 @@
-//! The members of the cluster, as the log has made them.
+//! The members of the cluster, as the log has made them, and the ids of those that were removed.
+//!
+//! An id that was removed stays so for ever: its member is told so when it calls, and nobody else
+//! gets the id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,11 +26,24 @@ pub struct Member {
     pub peer_urls: Vec<String>,
     /// Where clients reach it; empty until it has published itself.
     pub client_urls: Vec<String>,
-    /// Whether it has no vote.
+    /// Whether it has no vote, as clients see it.
     pub is_learner: bool,
 }
 
-type Members = BTreeMap<MemberId, Member>;
+impl Member {
+    /// Whether it has ever started: it has told its name then.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        !self.name.is_empty()
+    }
+}
+
+/// Who is a member, and who was.
+#[derive(Clone, Debug, Default)]
+struct Members {
+    present: BTreeMap<MemberId, Member>,
+    removed: BTreeSet<MemberId>,
+}
 
 /// Reads the members. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,12 +55,17 @@ impl Cluster {
     /// All of them, by id.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
-        self.published.load().values().cloned().collect()
+        self.published.load().present.values().cloned().collect()
     }
     /// One of them.
     #[must_use]
     pub fn member(&self, id: MemberId) -> Option<Member> {
-        self.published.load().get(&id).cloned()
+        self.published.load().present.get(&id).cloned()
+    }
+    /// Whether it was a member and has been removed.
+    #[must_use]
+    pub fn is_removed(&self, id: MemberId) -> bool {
+        self.published.load().removed.contains(&id)
     }
 }
 
@@ -59,7 +80,7 @@ pub(crate) struct MemberStore {
 
 impl MemberStore {
     pub(crate) fn open(reader: &Reader) -> Result<Self, OpenError> {
-        let mut members = Members::new();
+        let mut members = Members::default();
         for record in reader.scan(Bucket::Members, &[], None) {
             let (key, value) = record?;
             let id = schema::members::decode(&key)?;
@@ -69,7 +90,11 @@ impl MemberStore {
                     key,
                     source,
                 })?;
-            members.insert(id, codec::member_from(message));
+            members.present.insert(id, codec::member_from(message));
+        }
+        for record in reader.scan(Bucket::MembersRemoved, &[], None) {
+            let (key, _removed) = record?;
+            members.removed.insert(schema::members::decode(&key)?);
         }
         let published = Arc::new(ArcSwap::from_pointee(members.clone()));
         Ok(Self {
@@ -88,7 +113,7 @@ impl MemberStore {
 
     /// A member tells its name and client urls.
     pub(crate) fn publish_member(&mut self, attributes: &Member) {
-        let Some(member) = self.members.get_mut(&attributes.id) else {
+        let Some(member) = self.members.present.get_mut(&attributes.id) else {
             tracing::warn!(member = %attributes.id, "a member that is not there published itself");
             return;
         };
@@ -97,9 +122,10 @@ impl MemberStore {
         self.note(attributes.id);
     }
 
-    /// Exactly these are the members now. Of those that were there, name and client urls stay.
+    /// Exactly these are the members now. Of those that were there, name and client urls stay; who
+    /// is not among them any more has been removed for ever.
     pub(crate) fn set(&mut self, members: Vec<Member>) {
-        let mut before = std::mem::take(&mut self.members);
+        let mut before = std::mem::take(&mut self.members.present);
         for mut member in members {
             if let Some(known) = before.remove(&member.id) {
                 if !known.name.is_empty() {
@@ -110,10 +136,14 @@ impl MemberStore {
                 }
             }
             self.note(member.id);
-            self.members.insert(member.id, member);
+            // Only an operator who forces a new cluster on a removed member brings an id back.
+            self.members.removed.remove(&member.id);
+            self.members.present.insert(member.id, member);
         }
-        for removed in before.into_keys() {
-            self.note(removed);
+        for gone in before.into_keys() {
+            tracing::info!(member = %gone, "removed member");
+            self.note(gone);
+            self.members.removed.insert(gone);
         }
     }
 
@@ -134,12 +164,17 @@ impl MemberStore {
     pub(crate) fn stage(&mut self, batch: &mut Batch) {
         for id in std::mem::take(&mut self.unstaged) {
             let key = Bytes::copy_from_slice(&schema::members::encode(id));
-            match self.members.get(&id) {
+            match self.members.present.get(&id) {
                 Some(member) => {
                     let message = codec::member_to(member);
-                    batch.put(Bucket::Members, key, message.encode_to_vec());
+                    batch.put(Bucket::Members, key.clone(), message.encode_to_vec());
                 }
-                None => batch.delete(Bucket::Members, key),
+                None => batch.delete(Bucket::Members, key.clone()),
+            }
+            if self.members.removed.contains(&id) {
+                batch.put(Bucket::MembersRemoved, key, schema::members::REMOVED);
+            } else {
+                batch.delete(Bucket::MembersRemoved, key);
             }
         }
     }

@@ -50,7 +50,9 @@ impl Pinned {
     }
 
     /// Its records. Reads the disk, so it blocks.
-    pub fn records(&self) -> impl Iterator<Item = Result<Record, backend::ReadError>> + Send + use<> {
+    pub fn records(
+        &self,
+    ) -> impl Iterator<Item = Result<Record, backend::ReadError>> + Send + use<> {
         std::iter::empty()
     }
 }

@@ -104,9 +104,12 @@ impl Split {
 const fn prefix(bucket: Bucket) -> u8 {
     match bucket {
         Bucket::Key | Bucket::RaftLog => PACKED | bucket as u8,
-        Bucket::Meta | Bucket::Lease | Bucket::Alarm | Bucket::Members | Bucket::RaftMeta => {
-            bucket as u8
-        }
+        Bucket::Meta
+        | Bucket::Lease
+        | Bucket::Alarm
+        | Bucket::Members
+        | Bucket::RaftMeta
+        | Bucket::MembersRemoved => bucket as u8,
     }
 }
 

@@ -35,11 +35,13 @@ pub enum Bucket {
     RaftLog = 6,
     /// Vote, committed and purged marks of the Raft log (`schema::raft`).
     RaftMeta = 7,
+    /// Ids of members that were removed (`schema::members`).
+    MembersRemoved = 8,
 }
 
 impl Bucket {
     /// All buckets, by number.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Key,
         Self::Meta,
         Self::Lease,
@@ -47,6 +49,7 @@ impl Bucket {
         Self::Members,
         Self::RaftLog,
         Self::RaftMeta,
+        Self::MembersRemoved,
     ];
 }
 
@@ -60,6 +63,7 @@ impl fmt::Display for Bucket {
             Self::Members => "members",
             Self::RaftLog => "raft_log",
             Self::RaftMeta => "raft_meta",
+            Self::MembersRemoved => "members_removed",
         })
     }
 }

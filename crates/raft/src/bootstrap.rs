@@ -64,6 +64,6 @@ fn node(peer: &Peer) -> PeerNode {
     PeerNode {
         name: peer.name.clone(),
         peer_urls: peer.peer_urls.clone(),
-        client_urls: Vec::new(),
+        is_learner: false,
     }
 }

@@ -12,19 +12,23 @@ use crate::type_config::{Membership, PeerNode, StoredMembership, log_id};
 /// Bytes of a [`StoredMembership`]: what `apply` keeps beside the applied index.
 const STORED_VERSION: u8 = 1;
 
-/// The members of a membership; joint configurations count a voter of either side as a voter.
+/// The members of a membership, as clients see them: a voter that is still catching up is a voter.
 pub(crate) fn members(membership: &Membership) -> Vec<Member> {
-    let voters: BTreeSet<u64> = membership.voter_ids().collect();
     membership
         .nodes()
         .map(|(id, node)| Member {
             id: MemberId(*id),
             name: node.name.clone(),
             peer_urls: node.peer_urls.clone(),
-            client_urls: node.client_urls.clone(),
-            is_learner: !voters.contains(id),
+            client_urls: Vec::new(),
+            is_learner: node.is_learner,
         })
         .collect()
+}
+
+/// Who has a vote; in a joint membership the voters of either side.
+pub(crate) fn voters(membership: &Membership) -> BTreeSet<u64> {
+    membership.voter_ids().collect()
 }
 
 pub(crate) fn encode_stored(stored: &StoredMembership) -> Bytes {
@@ -65,7 +69,7 @@ pub(crate) fn encode(membership: &Membership, out: &mut Writer) {
         out.u64(*id);
         out.bytes(node.name.as_bytes());
         encode_urls(&node.peer_urls, out);
-        encode_urls(&node.client_urls, out);
+        out.u8(u8::from(node.is_learner));
     }
 }
 
@@ -84,7 +88,7 @@ pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Membership, DecodeError> 
         let node = PeerNode {
             name: input.string()?,
             peer_urls: decode_urls(input)?,
-            client_urls: decode_urls(input)?,
+            is_learner: input.u8()? != 0,
         };
         nodes.insert(id, node);
     }
@@ -117,7 +121,7 @@ mod tests {
                 format!("http://{name}:2380"),
                 "http://[::1]:2380".to_owned(),
             ],
-            client_urls: vec![format!("http://{name}:2379")],
+            is_learner: name == "m4",
         }
     }
 
@@ -130,7 +134,15 @@ mod tests {
         let stored = StoredMembership::new(Some(log_id(7, 9)), membership);
         let bytes = encode_stored(&stored);
         assert_eq!(decode_stored(&bytes).unwrap(), stored);
-        let learners: Vec<u64> = members(stored.membership())
+        assert_eq!(voters(stored.membership()), BTreeSet::from([1, 2, 3]));
+    }
+
+    #[test]
+    fn a_voter_that_catches_up_is_a_voter_for_clients() {
+        let nodes: BTreeMap<u64, PeerNode> =
+            (2..=4).map(|id| (id, node(&format!("m{id}")))).collect();
+        let membership = Membership::new(vec![BTreeSet::from([2])], nodes).unwrap();
+        let learners: Vec<u64> = members(&membership)
             .into_iter()
             .filter(|member| member.is_learner)
             .map(|member| member.id.0)

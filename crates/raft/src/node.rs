@@ -38,6 +38,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// (`v3_server.go`, `maxGapBetweenApplyAndCommitIndex`).
 const COMMIT_APPLY_GAP_MAX: u64 = 5000;
 
+/// What sending a whole state to a peer may take.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// How to run Raft.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -392,22 +395,73 @@ fn check_that_they_belong_together(
     Ok(())
 }
 
-/// openraft's settings.
+/// Entries in one request to a peer. An entry holds up to 48 KiB of commands, so a request is about
+/// as large as one chunk of a snapshot; a longer one would only keep shorter ones waiting.
+const ENTRIES_PER_REQUEST_MAX: u64 = 32;
+
+/// Pauses before a peer that was not there is tried again. Appends to it only begin again after the
+/// pause, while heartbeats go out all the time: the longest pause is what a member that returns
+/// stays behind for nothing.
+const BACKOFF: &str = "20ms 50ms 100ms 200ms ...400ms";
+
+/// openraft's settings. Those that are not named here have openraft's values.
+///
+/// * An election: openraft's followers wait for the leader's lease, which is `election_timeout_max`,
+///   and then for a random time between the two timeouts; the first one stands between 1.05 and 1.4
+///   of etcd's `--election-timeout`, where etcd's stand between 1 and 2. No member stands before
+///   the timeout that was asked for.
+/// * A leader that loses its quorum refuses writes when its lease has run out, but goes on leading,
+///   and its heartbeats would keep members that it still reaches from electing another one with
+///   members that it does not reach. So it falls silent for as long as an election takes, as etcd's
+///   leader steps down (check-quorum).
+/// * `install_snapshot_timeout` is handed to the network and bounds the whole transfer of a state.
+/// * `replication_lag_threshold` and the chunk sizes are for calls that are not used here.
+/// * A removed leader: one hands its leadership over before it is removed (`member_change`); that it
+///   steps down a moment after it has gone is openraft's default, for when that has failed.
+/// * `allow_log_reversion` stays off: a member that has lost what it once confirmed must not vote
+///   again under its old id.
 fn settings(config: &Config) -> openraft::Config {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let election = millis(config.election_timeout);
+    let heartbeat_interval = millis(config.heartbeat_interval).max(1);
+    // Not below the heartbeats: those who pass such a timeout get the nearest that can work.
+    let election_timeout_min = (election * 35 / 100).max(heartbeat_interval + 1);
+    let election_timeout_max = (election * 70 / 100).max(2 * election_timeout_min);
     openraft::Config {
         cluster_name: "kvorum".to_owned(),
-        heartbeat_interval: millis(config.heartbeat_interval),
-        election_timeout_min: election,
-        election_timeout_max: 2 * election,
-        enable_pre_vote: Some(true),
+        heartbeat_interval,
+        election_timeout_min,
+        election_timeout_max,
+        quorum_loss_probe_interval: Some(2 * election_timeout_max),
+        enable_pre_vote: Some(config.pre_vote),
         // A leader that restarts in its term could write another entry under an index that its
         // peers already have from it; a new term cannot.
         enable_leader_restore: Some(false),
+        install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
+        max_payload_entries: ENTRIES_PER_REQUEST_MAX,
+        backoff: BACKOFF.to_owned(),
         // The log cutter decides both by what the entries hold.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         ..openraft::Config::default()
+    }
+}
+
+#[cfg(test)]
+mod settings_tests {
+    use super::*;
+
+    #[test]
+    fn settings_hold_for_every_timeout_that_etcd_takes() {
+        for (heartbeat, election) in [(100, 1000), (500, 5000), (1, 5), (10, 50), (1000, 50_000)] {
+            let config = Config {
+                heartbeat_interval: Duration::from_millis(heartbeat),
+                election_timeout: Duration::from_millis(election),
+                ..crate::testing::config()
+            };
+            let settings = settings(&config).validate().unwrap();
+            let first = settings.election_timeout_max + settings.election_timeout_min;
+            assert!(first >= election, "{first} before {election}");
+        }
     }
 }

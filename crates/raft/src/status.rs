@@ -28,7 +28,7 @@ pub struct Status {
     pub committed_index: u64,
     /// The last applied entry, counted from 1 as etcd does.
     pub applied_index: u64,
-    /// Whether this member has no vote.
+    /// Whether this member is a learner for clients.
     pub is_learner: bool,
 }
 
@@ -56,11 +56,9 @@ pub(crate) fn status(
         term: server.vote.leader_id.term,
         committed_index: progress.committed(),
         applied_index,
-        is_learner: membership.get_node(&member.0).is_some()
-            && !membership
-                .get_joint_config()
-                .iter()
-                .any(|voters| voters.contains(&member.0)),
+        is_learner: membership
+            .get_node(&member.0)
+            .is_some_and(|node| node.is_learner),
     }
 }
 

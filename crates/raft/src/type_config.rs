@@ -61,15 +61,17 @@ pub(crate) fn log_id(term: u64, index: u64) -> LogId {
     }
 }
 
-/// A member as the membership knows it.
+/// A member as the membership knows it. The name and client urls it tells by itself are in
+/// `apply`'s member store only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PeerNode {
-    /// Its name.
+    /// Its name in `--initial-cluster`; empty for one that was added later.
     pub(crate) name: String,
     /// Where its peers reach it.
     pub(crate) peer_urls: Vec<String>,
-    /// Where its clients reach it.
-    pub(crate) client_urls: Vec<String>,
+    /// Whether it is a learner for clients. One that is not may still have no vote: the leader
+    /// gives it one when it has caught up.
+    pub(crate) is_learner: bool,
 }
 
 /// A command, and its bytes in the log.

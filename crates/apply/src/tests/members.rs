@@ -61,3 +61,32 @@ fn membership_sets_peers_and_publication_names() {
     assert_eq!(b.views.cluster.members(), [learner]);
     assert_eq!(b.machine.applied(), (Some(at(4)), Some(raw("three"))));
 }
+
+#[tokio::test]
+async fn who_was_removed_stays_removed_also_after_a_restart() {
+    let engine = Arc::new(backend::engine::FaultyEngine::new(3));
+    let on = |engine: &Arc<backend::engine::FaultyEngine>| {
+        let engine: Arc<dyn backend::engine::Engine> = engine.clone();
+        let backend = backend::Backend::with_engine(engine).unwrap();
+        open_on(backend, Quota::Unlimited)
+    };
+    let mut b = on(&engine);
+    let at = |index| LogPosition {
+        term: 1,
+        leader: 1,
+        index,
+    };
+    let both = vec![member(1, "a", "p1", ""), member(2, "b", "p2", "")];
+    b.machine.set_membership(at(0), both, bytes::Bytes::new());
+    let one = vec![member(1, "", "p1", "")];
+    b.machine.set_membership(at(1), one, bytes::Bytes::new());
+    b.machine.finish_batch().unwrap();
+    let removed = |cluster: &Cluster| [1, 2, 3].map(|id| cluster.is_removed(MemberId(id)));
+    assert_eq!(removed(&b.views.cluster), [false, true, false]);
+    assert!(b.views.cluster.member(MemberId(1)).unwrap().is_started());
+    b.machine.stage_all().unwrap();
+    b.persister.durable().await.unwrap();
+    let b = on(&Arc::new(engine.crash(backend::engine::Loss::All)));
+    assert_eq!(removed(&b.views.cluster), [false, true, false]);
+    assert_eq!(b.views.cluster.members(), [member(1, "a", "p1", "")]);
+}

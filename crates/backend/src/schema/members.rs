@@ -1,23 +1,27 @@
-//! Bucket `Members`: the members of the cluster and its learners.
+//! Buckets `Members`, the members of the cluster and its learners, and `MembersRemoved`, the ids of
+//! those who were and never will be again.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 0..8 | the member's id, big endian |
 //!
-//! The value is the member's name and urls and whether it is a learner, which `apply` owns
-//! (`apply/cluster`).
+//! The value in `Members` is the member's name and urls and whether it is a learner, which `apply`
+//! owns (`apply/cluster`); in `MembersRemoved` it is [`REMOVED`], as in etcd's bucket of that name.
 
 use types::MemberId;
 
 use super::{Bucket, KeyError};
 
-/// The key of a member.
+/// The value of every record of bucket `MembersRemoved`.
+pub const REMOVED: &[u8] = b"removed";
+
+/// The key of a member, in either bucket.
 #[must_use]
 pub const fn encode(id: MemberId) -> [u8; 8] {
     id.0.to_be_bytes()
 }
 
-/// Which member is at `key`.
+/// Which member is at `key`, in either bucket.
 pub fn decode(key: &[u8]) -> Result<MemberId, KeyError> {
     let id = key
         .try_into()

@@ -8,7 +8,7 @@ use backend::engine::Loss;
 use types::LeaseId;
 
 use super::*;
-use crate::testing::{Disks, Member, config, put_attached, put_command, state_config};
+use crate::testing::{Disks, Member, config, nobody, put_attached, put_command, state_config};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -294,7 +294,7 @@ async fn start_on(log: &Disks, state: &Disks) -> Result<Node, StartError> {
     let (state, views, persister) =
         apply::open(crate::testing::backend(&state.state), &state_config(clock)).unwrap();
     let log = crate::testing::backend(&log.log);
-    Node::start(config(), log, state, persister, views).await
+    Node::start(config(), log, state, persister, views, nobody()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
