@@ -8,9 +8,14 @@ use api::etcdserverpb::kv_client::KvClient;
 use api::etcdserverpb::lease_client::LeaseClient;
 use api::etcdserverpb::maintenance_client::MaintenanceClient;
 use api::etcdserverpb::watch_client::WatchClient;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use crate::certs::Certs;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A member that was stopped in its tracks still answers the kernel's handshake, so this bounds
+/// how long a lost connection goes unnoticed.
+const LAZY_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// All clients of one endpoint; cheap to clone, clones share the connection.
 #[derive(Debug, Clone)]
@@ -40,6 +45,28 @@ impl Client {
             .await
             .with_context(|| format!("connecting to {endpoint}"))?;
         Ok(Client::over(&channel))
+    }
+
+    /// A client that connects when it is used, and again whenever the connection is lost; over
+    /// TLS with the client's certificate if there are certificates.
+    ///
+    /// # Errors
+    /// When the endpoint is no url, or a certificate cannot be read.
+    pub fn lazy(endpoint: &str, tls: Option<&Certs>) -> Result<Client> {
+        let mut endpoint = Endpoint::from_shared(endpoint.to_owned())?
+            .connect_timeout(LAZY_CONNECT_TIMEOUT)
+            .tcp_nodelay(true);
+        if let Some(certs) = tls {
+            let identity = Identity::from_pem(
+                std::fs::read(&certs.client.cert)?,
+                std::fs::read(&certs.client.key)?,
+            );
+            let config = ClientTlsConfig::new()
+                .ca_certificate(Certificate::from_pem(std::fs::read(&certs.ca)?))
+                .identity(identity);
+            endpoint = endpoint.tls_config(config)?;
+        }
+        Ok(Client::over(&endpoint.connect_lazy()))
     }
 
     /// Clients over a channel made by the caller.

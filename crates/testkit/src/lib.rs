@@ -1,6 +1,7 @@
-//! What tests need: kvorum members and a real etcd as processes behind one interface
-//! ([`Server`]), typed gRPC clients ([`Client`]), outside programs ([`binaries`]), certificates
-//! ([`certs`]) and waiting on conditions ([`eventually`]).
+//! What tests need: kvorum members and a real etcd as processes behind one interface, alone
+//! ([`Server`]) or as a cluster ([`Cluster`]) whose links can be cut ([`network`]), typed gRPC
+//! clients ([`Client`]), outside programs ([`binaries`]), certificates ([`certs`]) and waiting on
+//! conditions ([`eventually`]).
 //!
 //! What this is not: an in-process member, or anything that production code may use.
 //!
@@ -11,11 +12,14 @@
 pub mod binaries;
 pub mod certs;
 pub mod client;
+pub mod cluster;
 pub mod http;
+pub mod network;
 pub mod patience;
 pub mod process;
 pub mod server;
 
 pub use client::Client;
+pub use cluster::{Cluster, ClusterSpec};
 pub use patience::{eventually, note};
 pub use server::{Program, Server, Spec};
