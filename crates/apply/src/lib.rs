@@ -16,6 +16,7 @@ mod snapshot;
 mod state_machine;
 mod storage;
 mod txn;
+mod workers;
 
 pub use alarm::{Alarm, AlarmKind, Alarms};
 pub use cluster::{Cluster, Member};
@@ -31,6 +32,7 @@ pub use snapshot::{Incoming, Pinned, Received, Record};
 pub use state_machine::{Config, LogPosition, StateMachine, Views, open};
 pub use txn::execute_read_only_txn;
 pub use txn::range::{RangeSource, execute_range};
+pub use workers::{Pace, Unfinished, Workers};
 
 #[cfg(test)]
 mod tests;

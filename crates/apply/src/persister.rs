@@ -3,7 +3,7 @@
 //! The log is the durability point, so nobody waits for this: a batch is committed when its turn
 //! comes, and flushed only when somebody wants to cut the log. What is lost in a crash is replayed.
 //!
-//! One thread of its own, because a commit may take long. Its queue holds [`STAGED_MAX`] batches;
+//! One thread of its own ([`Workers`]), because a commit may take long. Its queue holds [`STAGED_MAX`] batches;
 //! when it is full, the state machine goes on without staging, and whoever applies waits for
 //! [`Persister::room`]. After the first failed commit or flush nothing is written any more, and the
 //! member has to stop.
@@ -16,10 +16,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use backend::{Batch, Reader, WriteError, Writer};
-use parking_lot::{Condvar, Mutex, MutexGuard};
-use tokio::sync::watch;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{Notify, watch};
 
-use crate::Fatal;
+use crate::{Fatal, Pace, Workers};
 
 /// Batches that may wait for the thread.
 const STAGED_MAX: usize = 2;
@@ -54,6 +54,8 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Something for the thread to do.
     work: Condvar,
+    /// The same for a task in the thread's place.
+    task_work: Notify,
     /// Room in the queue, or no reason to wait for it any more.
     room: Condvar,
     progress: watch::Sender<Progress>,
@@ -98,6 +100,7 @@ impl fmt::Debug for Shared {
 pub(crate) fn start(
     backend: backend::Backend,
     store: mvcc::Store,
+    workers: &Workers,
 ) -> std::io::Result<(Stager, Persister)> {
     let backend::Backend { reader, writer } = backend;
     let shared = Arc::new(Shared {
@@ -106,18 +109,34 @@ pub(crate) fn start(
             ..Queue::default()
         }),
         work: Condvar::new(),
+        task_work: Notify::new(),
         room: Condvar::new(),
         progress: watch::Sender::new(Progress::default()),
         is_stage_due: AtomicBool::new(false),
         queued: AtomicUsize::new(0),
     });
-    let on_thread = Arc::clone(&shared);
-    let thread = std::thread::Builder::new()
-        .name("persister".to_owned())
-        .spawn(move || on_thread.run(writer, &store))?;
+    let run = Run {
+        shared: Arc::clone(&shared),
+        writer,
+        store,
+        // The batch that was there at the start is committed.
+        committed: 1,
+        durable: 0,
+    };
+    let thread = match workers {
+        Workers::Threads => Some(
+            std::thread::Builder::new()
+                .name("persister".to_owned())
+                .spawn(move || run.on_thread())?,
+        ),
+        Workers::Tasks(pace) => {
+            tokio::spawn(run.on_task(Arc::clone(pace)));
+            None
+        }
+    };
     let stager = Stager {
         shared: Arc::clone(&shared),
-        thread: Some(thread),
+        thread,
     };
     Ok((stager, Persister { shared, reader }))
 }
@@ -129,7 +148,7 @@ impl Persister {
         let wanted = {
             let mut queue = self.shared.queue.lock();
             queue.flush_wanted = queue.staged;
-            self.shared.work.notify_one();
+            self.shared.wake();
             queue.staged
         };
         let is_settled = |progress: &Progress| {
@@ -212,7 +231,7 @@ impl Stager {
             .store(queue.batches.len(), Ordering::Relaxed);
         queue.staged += 1;
         self.shared.is_stage_due.store(false, Ordering::Relaxed);
-        self.shared.work.notify_one();
+        self.shared.wake();
         Ok(())
     }
 }
@@ -220,7 +239,7 @@ impl Stager {
 impl Drop for Stager {
     fn drop(&mut self) {
         self.shared.queue.lock().is_closed = true;
-        self.shared.work.notify_one();
+        self.shared.wake();
         let Some(thread) = self.thread.take() else {
             return;
         };
@@ -239,9 +258,9 @@ enum Work {
 }
 
 /// Says that the thread has ended, whatever ended it: nobody may wait for it then.
-struct EndGuard<'a>(&'a Shared);
+struct EndGuard(Arc<Shared>);
 
-impl Drop for EndGuard<'_> {
+impl Drop for EndGuard {
     fn drop(&mut self) {
         self.0
             .progress
@@ -257,61 +276,108 @@ impl Shared {
         self.queued.load(Ordering::Relaxed) < STAGED_MAX
     }
 
-    fn run(&self, mut writer: Writer, store: &mvcc::Store) {
-        let _guard = EndGuard(self);
-        // The batch that was there at the start is committed.
-        let mut committed = 1;
-        let mut durable = 0;
+    /// There is something to do.
+    fn wake(&self) {
+        self.work.notify_one();
+        self.task_work.notify_one();
+    }
+
+    /// The next thing to do, if there is one. A flush goes before the batches that were staged after
+    /// it was wanted.
+    fn next(&self, queue: &mut Queue, committed: u64, durable: u64) -> Option<Work> {
+        if queue.flush_wanted > durable && queue.flush_wanted <= committed {
+            return Some(Work::Flush(committed));
+        }
+        if let Some(staged) = queue.batches.pop_front() {
+            self.queued.store(queue.batches.len(), Ordering::Relaxed);
+            self.room.notify_one();
+            return Some(Work::Commit(staged));
+        }
+        queue.is_closed.then_some(Work::End)
+    }
+}
+
+/// The thread's own.
+struct Run {
+    shared: Arc<Shared>,
+    writer: Writer,
+    store: mvcc::Store,
+    /// Batches committed, and of those, flushed.
+    committed: u64,
+    durable: u64,
+}
+
+impl Run {
+    fn on_thread(mut self) {
+        let _guard = EndGuard(Arc::clone(&self.shared));
         loop {
-            let done = match self.next(committed, durable) {
-                Work::Commit(staged) => {
-                    committed += 1;
-                    // For those who wait for room: the queue got shorter.
-                    self.progress.send_modify(|_progress| {});
-                    commit(&mut writer, store, staged)
-                }
-                Work::Flush(batches) => {
-                    durable = batches;
-                    writer.flush_durable().inspect(|()| {
-                        self.progress
-                            .send_modify(|progress| progress.durable = batches);
-                    })
-                }
-                Work::End => return,
-            };
-            if let Err(failure) = done {
-                tracing::error!(error = %failure, "cannot write the state");
-                let failure = Some(failure);
-                self.progress
-                    .send_modify(|progress| progress.failure = failure);
+            let work = self.wait();
+            if !self.step(work) {
                 return;
             }
         }
     }
 
-    /// Waits for work. A flush goes before the batches that were staged after it was wanted.
-    fn next(&self, committed: u64, durable: u64) -> Work {
-        let mut queue = self.queue.lock();
+    /// The same as a task; each step takes its time first.
+    async fn on_task(mut self, pace: Pace) {
+        let _guard = EndGuard(Arc::clone(&self.shared));
         loop {
-            if queue.flush_wanted > durable && queue.flush_wanted <= committed {
-                return Work::Flush(committed);
+            let work = {
+                let mut queue = self.shared.queue.lock();
+                self.shared.next(&mut queue, self.committed, self.durable)
+            };
+            let Some(work) = work else {
+                let woken = self.shared.task_work.notified();
+                if tokio::time::timeout(STAGE_INTERVAL, woken).await.is_err() {
+                    self.shared.is_stage_due.store(true, Ordering::Relaxed);
+                }
+                continue;
+            };
+            tokio::time::sleep(pace()).await;
+            if !self.step(work) {
+                return;
             }
-            if let Some(staged) = queue.batches.pop_front() {
-                self.queued.store(queue.batches.len(), Ordering::Relaxed);
-                self.room.notify_one();
-                return Work::Commit(staged);
-            }
-            if queue.is_closed {
-                return Work::End;
-            }
-            self.wait(&mut queue);
         }
     }
 
-    fn wait(&self, queue: &mut MutexGuard<'_, Queue>) {
-        if self.work.wait_for(queue, STAGE_INTERVAL).timed_out() {
-            self.is_stage_due.store(true, Ordering::Relaxed);
+    fn wait(&self) -> Work {
+        let shared = &self.shared;
+        let mut queue = shared.queue.lock();
+        loop {
+            if let Some(work) = shared.next(&mut queue, self.committed, self.durable) {
+                return work;
+            }
+            if shared.work.wait_for(&mut queue, STAGE_INTERVAL).timed_out() {
+                shared.is_stage_due.store(true, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// Does one thing; `false` after the last.
+    fn step(&mut self, work: Work) -> bool {
+        let progress = &self.shared.progress;
+        let done = match work {
+            Work::Commit(staged) => {
+                self.committed += 1;
+                // For those who wait for room: the queue got shorter.
+                progress.send_modify(|_progress| {});
+                commit(&mut self.writer, &self.store, staged)
+            }
+            Work::Flush(batches) => {
+                self.durable = batches;
+                self.writer.flush_durable().inspect(|()| {
+                    progress.send_modify(|progress| progress.durable = batches);
+                })
+            }
+            Work::End => return false,
+        };
+        if let Err(failure) = done {
+            tracing::error!(error = %failure, "cannot write the state");
+            let failure = Some(failure);
+            progress.send_modify(|progress| progress.failure = failure);
+            return false;
+        }
+        true
     }
 }
 

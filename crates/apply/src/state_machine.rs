@@ -33,7 +33,7 @@ use crate::persister::{self, Staged, Stager};
 use crate::quota::version_bytes;
 use crate::storage::{self, Meta};
 use crate::{
-    Alarms, Cluster, Command, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply,
+    Alarms, Cluster, Command, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply, Workers,
 };
 
 /// Stage when so many bytes of versions have come together: a full segment.
@@ -67,6 +67,8 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// The store's bounds.
     pub mvcc: mvcc::Config,
+    /// Where the persister runs.
+    pub workers: Workers,
 }
 
 impl fmt::Debug for Config {
@@ -75,6 +77,7 @@ impl fmt::Debug for Config {
             .field("member", &self.member)
             .field("quota", &self.quota)
             .field("mvcc", &self.mvcc)
+            .field("workers", &self.workers)
             .finish_non_exhaustive()
     }
 }
@@ -141,7 +144,8 @@ pub fn open(
         alarms: applier.alarms.view(),
         cluster: applier.members.view(),
     };
-    let (stager, persister) = persister::start(state, store).map_err(OpenError::Thread)?;
+    let (stager, persister) =
+        persister::start(state, store, &config.workers).map_err(OpenError::Thread)?;
     let machine = StateMachine {
         is_scrubbing: applier.store.is_scrubbing(),
         applier,

@@ -224,6 +224,7 @@ impl Opened {
             mvcc: mvcc::Config {
                 event_log_bytes_max: EVENT_LOG_BYTES_MAX,
             },
+            workers: apply::Workers::Threads,
         };
         let (machine, views, persister) = apply::open(state, &apply_config)
             .map_err(|source| StartError::State(Box::new(source)))?;

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use apply::Workers;
 use backend::schema::KeyError;
 use backend::schema::raft::{RaftMetaKey, decode_log, encode_meta};
 use backend::{Backend, Bucket, ReadError};
@@ -131,7 +132,27 @@ pub(crate) struct LogReader {
 pub(crate) struct LogHandle {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Write>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    worker: Mutex<Option<Worker>>,
+}
+
+/// Where the flusher runs.
+#[derive(Debug)]
+enum Worker {
+    Thread(JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
+}
+
+impl Worker {
+    /// Waits for its end; `false` if it has panicked.
+    async fn ended(self) -> bool {
+        match self {
+            Self::Thread(thread) => {
+                let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+                matches!(joined, Ok(Ok(())))
+            }
+            Self::Task(task) => task.await.is_ok(),
+        }
+    }
 }
 
 /// Opens the log and starts its flusher.
@@ -139,6 +160,7 @@ pub(crate) fn open(
     backend: Backend,
     progress: Arc<Progress>,
     fatal: FatalCell,
+    workers: &Workers,
 ) -> Result<(LogStore, LogHandle), OpenError> {
     let (index, records) = load(&backend)?;
     let committed = index.committed;
@@ -157,15 +179,20 @@ pub(crate) fn open(
         records,
         fatal,
         committed,
+        is_closed: false,
     };
-    let thread = std::thread::Builder::new()
-        .name("raft-log".to_owned())
-        .spawn(move || flusher.run())
-        .map_err(OpenError::Thread)?;
+    let worker = match workers {
+        Workers::Threads => std::thread::Builder::new()
+            .name("raft-log".to_owned())
+            .spawn(move || flusher.run())
+            .map(Worker::Thread)
+            .map_err(OpenError::Thread)?,
+        Workers::Tasks(pace) => Worker::Task(tokio::spawn(flusher.run_as_task(Arc::clone(pace)))),
+    };
     let handle = LogHandle {
         shared: Arc::clone(&shared),
         queue: queue.clone(),
-        thread: Mutex::new(Some(thread)),
+        worker: Mutex::new(Some(worker)),
     };
     Ok((LogStore { shared, queue }, handle))
 }
@@ -314,11 +341,10 @@ impl LogHandle {
     /// Writes what is left, and returns when the thread has ended.
     pub(crate) async fn close(&self) {
         if self.queue.send(Write::Close).await.is_err() { /* it has ended already */ }
-        let Some(thread) = self.thread.lock().take() else {
+        let Some(worker) = self.worker.lock().take() else {
             return;
         };
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
+        if !worker.ended().await {
             tracing::error!("the thread that flushes the raft log has panicked");
         }
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apply::{Command, Persister, StateMachine, Views};
+use apply::{Command, Persister, StateMachine, Views, Workers};
 use openraft::SnapshotPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::{OnceCell, watch};
@@ -69,6 +69,8 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     /// `--max-learners`.
     pub learners_max: usize,
+    /// Where work runs that blocks on the disk.
+    pub workers: Workers,
 }
 
 /// A member that begins the cluster.
@@ -140,7 +142,8 @@ impl Node {
         drop(dial);
         let progress = Arc::new(Progress::default());
         let fatal = FatalCell::default();
-        let (store, log) = log_store::open(log, Arc::clone(&progress), fatal.clone())?;
+        let (store, log) =
+            log_store::open(log, Arc::clone(&progress), fatal.clone(), &config.workers)?;
         check_that_they_belong_together(&log, &state)?;
         let (adapter, machine) = state_machine::adapt(
             state,

@@ -76,7 +76,13 @@ fn build(
     dir: Option<tempfile::TempDir>,
 ) -> (Guard, LogStore, Installing) {
     let (progress, fatal) = (Arc::default(), FatalCell::default());
-    let (store, handle) = log_store::open(log, Arc::clone(&progress), fatal.clone()).unwrap();
+    let (store, handle) = log_store::open(
+        log,
+        Arc::clone(&progress),
+        fatal.clone(),
+        &apply::Workers::Threads,
+    )
+    .unwrap();
     let config = state_config(Arc::new(SystemClock));
     let (state, _views, persister) = apply::open(state, &config).unwrap();
     let (adapter, machine) = adapt(state, persister, progress, fatal).unwrap();

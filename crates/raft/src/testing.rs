@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use apply::{Command, Put, PutLease, PutValue, Quota, Views};
+use apply::{Command, Put, PutLease, PutValue, Quota, Views, Workers};
 use backend::Backend;
 use backend::engine::{Engine, FaultyEngine, Loss};
 use bytes::Bytes;
@@ -123,6 +123,7 @@ pub(crate) fn config() -> Config {
         pre_vote: true,
         strict_reconfig_check: true,
         learners_max: 1,
+        workers: Workers::Threads,
         initial_members: vec![Peer {
             id: MEMBER,
             name: "default".to_owned(),
@@ -143,6 +144,7 @@ pub(crate) fn state_config(clock: Arc<dyn Clock>) -> apply::Config {
         mvcc: mvcc::Config {
             event_log_bytes_max: 1 << 20,
         },
+        workers: Workers::Threads,
     }
 }
 

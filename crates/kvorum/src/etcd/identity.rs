@@ -129,6 +129,7 @@ impl Identity {
             pre_vote: true,
             strict_reconfig_check: true,
             learners_max: 1,
+            workers: apply::Workers::Threads,
             initial_members: vec![raft::Peer {
                 id: self.member,
                 name: config.name.clone(),

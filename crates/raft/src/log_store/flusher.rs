@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
+use apply::Pace;
 use backend::schema::raft::{RaftMetaKey, encode_log, encode_meta};
 use backend::{Batch, Bucket, WriteError};
 use bytes::Bytes;
@@ -78,6 +79,8 @@ pub(super) struct Flusher {
     pub(super) fatal: FatalCell,
     /// The committed mark as it is on the disk.
     pub(super) committed: Option<LogId>,
+    /// Nothing comes any more.
+    pub(super) is_closed: bool,
 }
 
 /// What waits for a round.
@@ -101,21 +104,46 @@ impl Flusher {
     pub(super) fn run(mut self) {
         let _guard = PanicGuard::new("the thread that flushes the raft log", &self.fatal);
         while let Some(write) = self.next() {
-            let mut round = Round::default();
-            let written = self
-                .collect(write, &mut round)
-                .and_then(|()| self.write(&mut round));
-            if let Err(error) = written {
-                return self.fail(round, error);
+            if let Err(failed) = self.round(write) {
+                return self.refuse_until_closed(&failed);
             }
-            let closing = round.closing;
-            let packed = std::mem::take(&mut round.packed);
-            round.complete();
-            self.settle(packed);
-            if closing {
+            if self.is_closed {
                 return;
             }
         }
+    }
+
+    /// The same as a task; each round takes its time first.
+    pub(super) async fn run_as_task(mut self, pace: Pace) {
+        while let Some(write) = self.queue.recv().await {
+            tokio::time::sleep(pace()).await;
+            if let Err(failed) = self.round(write) {
+                while let Some(write) = self.queue.recv().await {
+                    if !failed.refuse(write) {
+                        return;
+                    }
+                }
+            }
+            if self.is_closed {
+                return;
+            }
+        }
+    }
+
+    /// Makes what has queued durable, and tells those who wait.
+    fn round(&mut self, first: Write) -> Result<(), Failed> {
+        let mut round = Round::default();
+        let written = self
+            .collect(first, &mut round)
+            .and_then(|()| self.write(&mut round));
+        self.is_closed = round.closing;
+        if let Err(error) = written {
+            return Err(self.fail(round, error));
+        }
+        let packed = std::mem::take(&mut round.packed);
+        round.complete();
+        self.settle(packed);
+        Ok(())
     }
 
     /// Lets go of what nobody will apply any more.
@@ -139,7 +167,8 @@ impl Flusher {
                     let mut batch = Batch::new();
                     self.sweep(&mut batch);
                     if let Err(error) = self.backend.writer.commit(batch) {
-                        self.fail(Round::default(), error.into());
+                        let failed = self.fail(Round::default(), error.into());
+                        self.refuse_until_closed(&failed);
                         return None;
                     }
                 }
@@ -306,26 +335,40 @@ impl Flusher {
         }
     }
 
-    /// Fails everything that waits and everything that comes.
-    fn fail(&mut self, round: Round, error: FlushError) {
+    /// Fails everything that waits.
+    fn fail(&self, round: Round, error: FlushError) -> Failed {
         let error = Arc::new(error);
         tracing::error!(error = %crate::error::Chain(&*error), "the raft log cannot be written");
         self.fatal.set(Fatal::Log(Arc::clone(&error)));
-        let closing = round.closing;
         round.refuse(&error);
-        if closing {
-            return;
+        Failed(error)
+    }
+
+    /// Fails everything that comes.
+    fn refuse_until_closed(&mut self, failed: &Failed) {
+        while !self.is_closed
+            && let Some(write) = self.queue.blocking_recv()
+        {
+            self.is_closed = !failed.refuse(write);
         }
-        while let Some(write) = self.queue.blocking_recv() {
-            let mut late = Round::default();
-            match write {
-                Write::Append { done, .. } => late.appends.push(done),
-                Write::Vote { done, .. } => late.votes.push(done),
-                Write::Truncate { .. } | Write::Purge { .. } => {}
-                Write::Close => return,
-            }
-            late.refuse(&error);
+    }
+}
+
+/// Nothing can be written any more.
+struct Failed(Arc<FlushError>);
+
+impl Failed {
+    /// Refuses one more; `false` after the last.
+    fn refuse(&self, write: Write) -> bool {
+        let mut late = Round::default();
+        match write {
+            Write::Append { done, .. } => late.appends.push(done),
+            Write::Vote { done, .. } => late.votes.push(done),
+            Write::Truncate { .. } | Write::Purge { .. } => {}
+            Write::Close => return false,
         }
+        late.refuse(&self.0);
+        true
     }
 }
 

@@ -23,7 +23,7 @@ struct Opened {
 
 fn open_on(backend: Backend) -> Opened {
     let fatal = FatalCell::default();
-    let (store, handle) = open(backend, Arc::default(), fatal.clone()).unwrap();
+    let (store, handle) = open(backend, Arc::default(), fatal.clone(), &Workers::Threads).unwrap();
     Opened {
         store,
         handle,
@@ -368,7 +368,13 @@ async fn a_broken_record_is_named_when_the_log_is_opened() {
     let mut batch = backend::Batch::new();
     batch.put(Bucket::RaftLog, 1_u64.to_be_bytes().to_vec(), vec![1, 2, 3]);
     backend.writer.commit(batch).unwrap();
-    let error = open(backend, Arc::default(), FatalCell::default()).unwrap_err();
+    let error = open(
+        backend,
+        Arc::default(),
+        FatalCell::default(),
+        &Workers::Threads,
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "the raft log is broken at index 1 (record 1 of bucket RaftLog)"
@@ -391,7 +397,13 @@ async fn a_missing_group_is_found_when_the_log_is_opened() {
     let mut batch = backend::Batch::new();
     batch.delete(Bucket::RaftLog, 1_u64.to_be_bytes().to_vec());
     backend.writer.commit(batch).unwrap();
-    let error = open(backend, Arc::default(), FatalCell::default()).unwrap_err();
+    let error = open(
+        backend,
+        Arc::default(),
+        FatalCell::default(),
+        &Workers::Threads,
+    )
+    .unwrap_err();
     assert!(
         matches!(
             error,
@@ -411,6 +423,7 @@ async fn an_entry_reads_the_same_before_and_after_it_has_settled() {
         Backend::in_memory(),
         Arc::clone(&progress),
         FatalCell::default(),
+        &Workers::Threads,
     )
     .unwrap();
     let written: Vec<Entry> = (0..100).map(|index| entry(1, index, 2000)).collect();
