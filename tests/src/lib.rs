@@ -3,5 +3,6 @@
 
 pub mod differential;
 pub mod etcdctl;
+pub mod flows;
 pub mod history;
 pub mod hostile;
