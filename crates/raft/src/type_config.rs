@@ -25,7 +25,7 @@ impl RaftTypeConfig for TypeConfig {
     type Vote = Vote;
     type Payload = Payload;
     type Entry = Entry;
-    type AsyncRuntime = openraft::impls::TokioRuntime;
+    type AsyncRuntime = crate::runtime::Runtime;
     type Responder<T>
         = OnComplete<T>
     where
