@@ -96,4 +96,19 @@ pub enum TlsError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Versions and cipher suites that leave nothing to speak.
+    #[error("--tls-min-version, --tls-max-version and --cipher-suites leave nothing to speak")]
+    NothingInCommon,
+    /// The member was told to make a certificate that is never valid. etcd's words.
+    #[error("selfSignedCertValidity is invalid,it should be greater than 0")]
+    NoValidity,
+    /// The member could not make its own certificate.
+    #[error("cannot generate a certificate in {}", directory.display())]
+    SelfSigned {
+        /// Where.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }

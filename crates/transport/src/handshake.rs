@@ -7,13 +7,15 @@ use std::io;
 use std::time::Duration;
 
 use rustls::server::Acceptor;
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::spawn_blocking;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::stream::Socket;
+use crate::tls::san;
+use crate::tls::verify::common_name;
 use crate::{ClientCertificate, EndpointKind, PeerInfo, RemoteAddr, Stream, TlsServer, words};
 
 /// How long a client may take for its handshake; etcd's figure.
@@ -47,17 +49,21 @@ pub(crate) struct Handshake {
     pub(crate) kind: EndpointKind,
 }
 
-/// A handshake that came to nothing, with the server name the client gave, if it came so far.
+/// A handshake that came to nothing.
 struct Failed {
+    /// The server name that the client gave, if it came so far.
     server_name: String,
-    error: io::Error,
+    reason: String,
+    /// The connection, if its client is still to hear of it.
+    socket: Option<Socket>,
 }
 
 impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
         Self {
             server_name: String::new(),
-            error,
+            reason: words::handshake(&error),
+            socket: None,
         }
     }
 }
@@ -73,22 +79,24 @@ impl Handshake {
         let outcome = tokio::time::timeout(HANDSHAKE_TIME_MAX, self.shake(socket, remote))
             .await
             .unwrap_or_else(|_elapsed| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
-        match outcome {
-            Ok(connection) => Some(connection),
-            Err(failed) => {
-                let endpoint = match self.kind {
-                    EndpointKind::Peer => "peer",
-                    EndpointKind::Client | EndpointKind::Metrics => "client",
-                };
-                tracing::warn!(
-                    "remote-addr" = %remote,
-                    "server-name" = failed.server_name,
-                    error = words::handshake(&failed.error),
-                    "rejected connection on {endpoint} endpoint",
-                );
-                None
-            }
+        let failed = match outcome {
+            Ok(connection) => return Some(connection),
+            Err(failed) => failed,
+        };
+        let endpoint = match self.kind {
+            EndpointKind::Peer => "peer",
+            EndpointKind::Client | EndpointKind::Metrics => "client",
+        };
+        tracing::warn!(
+            "remote-addr" = %remote,
+            "server-name" = failed.server_name,
+            error = failed.reason,
+            "rejected connection on {endpoint} endpoint",
+        );
+        if let Some(socket) = failed.socket {
+            hang_up(socket).await;
         }
+        None
     }
 
     async fn shake(
@@ -105,30 +113,59 @@ impl Handshake {
                 };
                 return Ok((Stream::plain(socket), peer));
             }
-            tell_off(socket).await;
-            let text = "tls: first record does not look like a TLS handshake";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text).into());
+            let socket = tell_off(socket).await;
+            return Err(Failed {
+                server_name: String::new(),
+                reason: "tls: first record does not look like a TLS handshake".to_owned(),
+                socket,
+            });
         }
-        let tls = self.tls.clone();
-        let config = spawn_blocking(move || tls.current())
-            .await
-            .map_err(io::Error::other)?;
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
-        let server_name = hello
-            .client_hello()
-            .server_name()
-            .unwrap_or_default()
-            .to_owned();
-        let session = hello
-            .into_stream(config)
-            .await
-            .map_err(|error| Failed { server_name, error })?;
+        let session = self.shake_tls(socket, remote).await?;
         let peer = PeerInfo {
             remote,
             tls: true,
-            certificate: client_certificate(&session),
+            certificate: leaf(&session).map(|leaf| ClientCertificate {
+                common_name: common_name(leaf),
+            }),
         };
         Ok((Stream::tls(session), peer))
+    }
+
+    async fn shake_tls(
+        &self,
+        socket: Socket,
+        remote: RemoteAddr,
+    ) -> Result<TlsStream<Socket>, Failed> {
+        let tls = self.tls.clone();
+        let with = spawn_blocking(move || tls.current())
+            .await
+            .map_err(io::Error::other)?;
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        let name = hello.client_hello().server_name().map(str::to_owned);
+        let server_name = name.unwrap_or_default();
+        let session = match hello.into_stream(with.config).into_fallible().await {
+            Ok(session) => session,
+            Err((error, socket)) => {
+                let reason = with.refusal.words();
+                return Err(Failed {
+                    server_name,
+                    reason: reason.unwrap_or_else(|| words::handshake(&error)),
+                    socket: Some(socket),
+                });
+            }
+        };
+        // Nobody's address can be checked on a unix socket.
+        if let (true, RemoteAddr::Tcp(remote), Some(leaf)) =
+            (with.verify_san, remote, leaf(&session))
+            && let Err(reason) = san::check(leaf, remote.ip().to_canonical()).await
+        {
+            return Err(Failed {
+                server_name,
+                reason,
+                socket: None,
+            });
+        }
+        Ok(session)
     }
 }
 
@@ -147,32 +184,29 @@ async fn begins_with_tls(socket: &Socket) -> io::Result<bool> {
     }
 }
 
-/// Answers a plain HTTP request; hangs up on anything else.
-async fn tell_off(mut socket: Socket) {
+/// Answers a plain HTTP request; `None` for anything else.
+async fn tell_off(mut socket: Socket) -> Option<Socket> {
     let mut start = [0; 5];
-    if socket.read_exact(&mut start).await.is_err() || !HTTP_REQUESTS.contains(&&start) {
-        return;
+    socket.read_exact(&mut start).await.ok()?;
+    if !HTTP_REQUESTS.contains(&&start) {
+        return None;
     }
-    // Nobody minds when the client does not wait for the answer. Closing with its request unread
-    // would reset the connection and lose the answer, hence the reading.
-    let answer = async {
-        socket.write_all(HTTP_TO_HTTPS).await?;
+    socket.write_all(HTTP_TO_HTTPS).await.ok()?;
+    Some(socket)
+}
+
+/// Lets the other side hear what was said last. Nobody minds when it does not wait for that.
+/// Closing with something of it unread would reset the connection and lose our words.
+async fn hang_up(mut socket: Socket) {
+    let linger = async {
         socket.shutdown().await?;
         let mut rest = [0; 1024];
         while socket.read(&mut rest).await? > 0 {}
         io::Result::Ok(())
     };
-    tokio::time::timeout(LINGER_TIME_MAX, answer).await.ok();
+    tokio::time::timeout(LINGER_TIME_MAX, linger).await.ok();
 }
 
-fn client_certificate(session: &TlsStream<Socket>) -> Option<ClientCertificate> {
-    let leaf = session.get_ref().1.peer_certificates()?.first()?;
-    let common_name = X509Certificate::from_der(leaf)
-        .ok()
-        .and_then(|(_rest, certificate)| {
-            let subject = certificate.subject();
-            let name = subject.iter_common_name().next()?;
-            name.as_str().ok().map(str::to_owned)
-        });
-    Some(ClientCertificate { common_name })
+fn leaf(session: &TlsStream<Socket>) -> Option<&CertificateDer<'static>> {
+    session.get_ref().1.peer_certificates()?.first()
 }

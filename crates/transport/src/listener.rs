@@ -207,6 +207,8 @@ impl Bound {
                 // One small request and one small answer at a time: never wait for more to send.
                 // A failure means that the client has gone already, which its first read tells.
                 stream.set_nodelay(true).ok();
+                // A socket of both families shows IPv4 addresses as IPv6 ones; Go does not.
+                let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
                 Ok((Socket::Tcp(stream), RemoteAddr::Tcp(remote)))
             }
             Self::Unix(unix, _file) => {

@@ -155,7 +155,7 @@ fn presented_names(listed: &[String]) -> Names {
     names
 }
 
-fn rfc3339(time: UnixTime) -> String {
+pub(crate) fn rfc3339(time: UnixTime) -> String {
     let written = i64::try_from(time.as_secs())
         .ok()
         .and_then(|seconds| ASN1Time::from_timestamp(seconds).ok())

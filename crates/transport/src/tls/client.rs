@@ -1,0 +1,131 @@
+//! The dialler's side: which certificate is shown, and which servers are believed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
+use types::Clock;
+
+use crate::TlsError;
+use crate::tls::files::{AuthorityFile, PairFiles};
+use crate::tls::parameters::Spoken;
+use crate::tls::reload::{Followed, NamedFile};
+use crate::tls::verify::{Believed, ServerChecker};
+use crate::tls::{CertificateStatus, TlsClientConfig, WallTime, alpn};
+
+/// A loaded identity to dial with; follows its files. Cheap to clone. Never resumes a session, so
+/// every server is checked by the files of today.
+#[derive(Clone, Debug)]
+pub struct TlsClient {
+    files: Arc<Files>,
+}
+
+struct Files {
+    pair: Followed<PairFiles>,
+    servers: Servers,
+    spoken: Spoken,
+    clock: Arc<WallTime>,
+}
+
+/// Which servers are believed.
+enum Servers {
+    OfFile(Followed<AuthorityFile>),
+    Fixed(Believed),
+}
+
+impl TlsClient {
+    /// Reads and checks the files.
+    ///
+    /// # Errors
+    ///
+    /// The flag and file that cannot be used.
+    pub fn load(config: &TlsClientConfig, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let spoken = config.parameters.spoken()?;
+        let clock = Arc::new(WallTime(clock));
+        let pair = PairFiles {
+            cert: NamedFile::new(
+                "--peer-client-cert-file/--peer-cert-file",
+                &config.cert_file,
+            ),
+            key: NamedFile::new("--peer-client-key-file/--peer-key-file", &config.key_file),
+            provider: Arc::clone(&spoken.provider),
+        };
+        let pair = Followed::load(pair, Arc::clone(&clock))?;
+        let servers = match &config.trusted_ca_file {
+            _ if config.insecure_skip_verify => Servers::Fixed(Believed::Everybody),
+            None => Servers::Fixed(Believed::System(system_authorities(&spoken.provider))),
+            Some(path) => {
+                let file = AuthorityFile {
+                    file: NamedFile::new("--peer-trusted-ca-file", path),
+                    provider: Arc::clone(&spoken.provider),
+                };
+                Servers::OfFile(Followed::load(file, Arc::clone(&clock))?)
+            }
+        };
+        Ok(Self {
+            files: Arc::new(Files {
+                pair,
+                servers,
+                spoken,
+                clock,
+            }),
+        })
+    }
+
+    /// The certificates in use now. Looks at the files, so it blocks on the disk.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        let mut status: Vec<_> = self.files.pair.status().into_iter().collect();
+        if let Servers::OfFile(authorities) = &self.files.servers {
+            status.extend(authorities.status());
+        }
+        status
+    }
+
+    /// What the next handshake is made with. Looks at the files, so it blocks on the disk.
+    pub(crate) fn current(&self) -> Arc<ClientConfig> {
+        let files = &self.files;
+        let believed = match &files.servers {
+            Servers::OfFile(authorities) => Believed::Of(authorities.current()),
+            Servers::Fixed(believed) => believed.clone(),
+        };
+        let key = Arc::clone(&files.pair.current().key);
+        let provider = Arc::clone(&files.spoken.provider);
+        let checker = ServerChecker {
+            believed,
+            provider: Arc::clone(&provider),
+        };
+        let clock = Arc::clone(&files.clock);
+        let mut config = ClientConfig::builder_with_details(provider, clock)
+            .with_protocol_versions(&files.spoken.versions)
+            .expect("every version has cipher suites, or there would be no `Spoken`")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(checker))
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        config.alpn_protocols = alpn();
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
+    }
+}
+
+/// The authorities that this system believes, read once; `None` when it has none.
+fn system_authorities(provider: &Arc<CryptoProvider>) -> Option<Arc<dyn ServerCertVerifier>> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .inspect_err(|error| tracing::warn!(%error, "this system has no authorities to believe"))
+        .ok()
+        .map(|verifier| verifier as _)
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Files").field(&self.pair).finish()
+    }
+}
