@@ -102,6 +102,9 @@ error_codes! {
     NoInflightDowngrade, FailedPrecondition, "etcdserver: no inflight downgrade job";
     Canceled, Cancelled, "etcdserver: request canceled";
     DeadlineExceeded, DeadlineExceeded, "etcdserver: context deadline exceeded";
+    // Not in etcd's table, but on its wire all the same: Go's own words for a write that found no leader.
+    NotProposed, DeadlineExceeded, "context deadline exceeded";
+    TimeoutLeaderTransfer, Unknown, "etcdserver: request timed out, leader transfer took too long";
 }
 
 impl ErrorCode {
@@ -310,6 +313,12 @@ mod tests {
             "DeadlineExceeded",
             4,
             "etcdserver: context deadline exceeded",
+        ),
+        ("NotProposed", 4, "context deadline exceeded"),
+        (
+            "TimeoutLeaderTransfer",
+            2,
+            "etcdserver: request timed out, leader transfer took too long",
         ),
     ];
 

@@ -1,20 +1,18 @@
 //! One command against everything that is replicated (`server/etcdserver/apply`).
 //!
-//! What etcd builds as a chain of appliers is two questions here, asked before a command is looked
-//! at: does an alarm forbid it, and does the quota leave room for it.
+//! What etcd builds as a chain of appliers is one question here, asked before a command is looked
+//! at: does an alarm forbid it.
 
 use mvcc::{CompactError, RangeError};
-use types::{KeyRange, LeaseId, MemberId};
+use types::{KeyRange, LeaseId};
 
 use crate::alarm::AlarmStore;
 use crate::cluster::MemberStore;
-use crate::quota::{self, Usage};
+use crate::quota::{self, Room, Usage};
 use crate::txn::check::{self, Bounds};
 use crate::txn::compare::Branch;
 use crate::txn::write::Target;
-use crate::{
-    Alarm, AlarmKind, Command, DeleteRange, Fatal, LogPosition, Put, Quota, Rejection, Reply, Txn,
-};
+use crate::{AlarmKind, Command, DeleteRange, Fatal, Put, Rejection, Reply, Txn};
 
 /// The outcome of a command: an answer or a refusal, or the end of this member.
 type Outcome = Result<Result<Reply, Rejection>, Fatal>;
@@ -27,13 +25,13 @@ pub(crate) struct Applier {
     pub(crate) alarms: AlarmStore,
     pub(crate) members: MemberStore,
     pub(crate) usage: Usage,
-    pub(crate) quota: Quota,
-    pub(crate) member: MemberId,
+    /// This member's own: it is told, and decides nothing.
+    pub(crate) room: Room,
 }
 
 impl Applier {
-    pub(crate) fn apply(&mut self, at: LogPosition, command: &Command) -> Outcome {
-        if let Err(rejection) = self.admit(at, command) {
+    pub(crate) fn apply(&mut self, command: &Command) -> Outcome {
+        if let Err(rejection) = self.admit(command) {
             return Ok(Err(rejection));
         }
         match command {
@@ -57,8 +55,8 @@ impl Applier {
         }
     }
 
-    /// Refuses what an alarm forbids, and what does not fit any more.
-    fn admit(&mut self, at: LogPosition, command: &Command) -> Result<(), Rejection> {
+    /// Refuses what an alarm forbids.
+    fn admit(&self, command: &Command) -> Result<(), Rejection> {
         let is_exempt = matches!(command, Command::Alarm { .. } | Command::PublishMember(_));
         if !is_exempt && self.alarms.stands(AlarmKind::Corrupt) {
             return Err(Rejection::Corrupt);
@@ -67,23 +65,9 @@ impl Applier {
         if cost > 0 && self.alarms.stands(AlarmKind::NoSpace) {
             return Err(Rejection::NoSpace);
         }
-        if self.usage.fits(self.quota, cost) {
-            return Ok(());
-        }
-        // Differs from etcd: there each member looks at its own file, so it has to carry out what is
-        // in the log, answers NOSPACE all the same, and proposes the alarm. Here the log alone
-        // decides (all members have the same quota): nothing is written, and the alarm stands as
-        // of this command, in the name of the leader who proposed it.
-        let member = if at.leader == 0 {
-            self.member
-        } else {
-            MemberId(at.leader)
-        };
-        self.alarms.raise(Alarm {
-            member,
-            kind: AlarmKind::NoSpace,
-        });
-        Err(Rejection::NoSpace)
+        // Differs from etcd: it carries out what does not fit as well, but answers NOSPACE.
+        self.room.note(&self.usage, cost);
+        Ok(())
     }
 
     fn done(&self) -> Reply {

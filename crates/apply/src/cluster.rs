@@ -57,11 +57,21 @@ impl Cluster {
     pub fn members(&self) -> Vec<Member> {
         self.published.load().present.values().cloned().collect()
     }
+
+    /// Whether it is a member and has no vote.
+    #[must_use]
+    pub fn is_learner(&self, id: MemberId) -> bool {
+        let members = self.published.load();
+        let member = members.present.get(&id);
+        member.is_some_and(|member| member.is_learner)
+    }
+
     /// One of them.
     #[must_use]
     pub fn member(&self, id: MemberId) -> Option<Member> {
         self.published.load().present.get(&id).cloned()
     }
+
     /// Whether it was a member and has been removed.
     #[must_use]
     pub fn is_removed(&self, id: MemberId) -> bool {

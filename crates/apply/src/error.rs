@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 
-/// The command was refused: an answer to the client, the same on every member. Nothing changed,
-/// except that [`Rejection::NoSpace`] raises the alarm if it does not stand yet.
+/// The command was refused: an answer to the client, the same on every member. Nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// A put that keeps value or lease, of a key that is not there.
@@ -21,7 +20,7 @@ pub enum Rejection {
     /// A range or compaction above the current revision.
     #[error("required revision is a future revision")]
     FutureRevision,
-    /// A write while the NOSPACE alarm stands, or one that raises it.
+    /// A write while the NOSPACE alarm stands.
     #[error("database space exceeded")]
     NoSpace,
     /// Anything but reads of status while the CORRUPT alarm stands.

@@ -26,7 +26,7 @@ pub use command::{
 };
 pub use error::{Fatal, OpenError, Rejection};
 pub use persister::Persister;
-pub use quota::Quota;
+pub use quota::{Quota, Room};
 pub use reply::{AlarmReply, DeleteRangeReply, OpReply, PutReply, RangeReply, Reply, TxnReply};
 pub use snapshot::{Incoming, Pinned, Received, Record};
 pub use state_machine::{Config, LogPosition, StateMachine, Views, open};

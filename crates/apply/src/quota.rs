@@ -1,11 +1,17 @@
 //! How much may be stored, and how much is (`server/storage/quota.go`).
 //!
-//! The decision must be the same on every member and in every replay, so it is not about files:
-//! [`Usage`] counts what the log has put into the store, version by version, and what compactions
-//! have taken out again. It is stored with the state. What this is not: the size of anything on the
-//! disk; `Persister::size_on_disk` is that.
+//! Usage is the same on every member and in every replay, so it is not about files: [`Usage`] counts
+//! what the log has put into the store, version by version, and what compactions have taken out
+//! again. It is stored with the state. The quota is each member's own, so no command is refused for
+//! it here: what is in the log is carried out. Whoever proposes asks [`Room`] before; and a member
+//! that applies what does not fit its own quota notes it there, so that it raises the alarm in its own
+//! name, through the log. The alarm then refuses, on all members alike.
+//!
+//! What this is not: the size of anything on the disk; `Persister::size_on_disk` is that.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use api::internalpb as pb;
 
@@ -63,6 +69,68 @@ fn cost_of_txn(txn: &Txn) -> u64 {
     branch(&txn.success).max(branch(&txn.failure))
 }
 
+impl Quota {
+    /// Whether it lets `cost` more bytes in where there are `bytes`.
+    fn fits(self, bytes: u64, cost: u64) -> bool {
+        match self {
+            Self::Unlimited => true,
+            Self::Bytes(max) => cost == 0 || bytes.saturating_add(cost) < max,
+        }
+    }
+}
+
+/// What this member's quota leaves. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Room {
+    shared: Arc<SharedRoom>,
+}
+
+#[derive(Debug)]
+struct SharedRoom {
+    quota: Quota,
+    /// The usage that readers see.
+    bytes: AtomicU64,
+    is_exceeded: AtomicBool,
+}
+
+impl Room {
+    pub(crate) fn new(quota: Quota, usage: &Usage) -> Self {
+        let shared = SharedRoom {
+            quota,
+            bytes: usage.bytes().into(),
+            is_exceeded: false.into(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Whether the command fits in now. What is on its way is not counted, as in etcd: so much may
+    /// come on top of the quota.
+    #[must_use]
+    pub fn is_for(&self, command: &Command) -> bool {
+        let bytes = self.shared.bytes.load(Ordering::Relaxed);
+        self.shared.quota.fits(bytes, cost(command))
+    }
+
+    /// Whether a command has been applied that did not fit, since this was asked last.
+    #[must_use]
+    pub fn take_exceeded(&self) -> bool {
+        self.shared.is_exceeded.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes a command that is applied.
+    pub(crate) fn note(&self, usage: &Usage, cost: u64) {
+        if !self.shared.quota.fits(usage.bytes(), cost) {
+            self.shared.is_exceeded.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn publish(&self, usage: &Usage) {
+        self.shared.bytes.store(usage.bytes(), Ordering::Relaxed);
+    }
+}
+
 /// Bytes that all versions of all keys take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -86,14 +154,6 @@ impl Usage {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.live + self.superseded_sum
-    }
-
-    /// Whether `quota` lets `cost` more bytes in.
-    pub(crate) fn fits(&self, quota: Quota, cost: u64) -> bool {
-        match quota {
-            Quota::Unlimited => true,
-            Quota::Bytes(max) => cost == 0 || self.bytes() + cost < max,
-        }
     }
 
     /// A version was written.

@@ -13,9 +13,9 @@
 //!   replayed from the next one on.
 //!
 //! Deterministic: what `apply` answers and changes depends on the commands before it and on nothing
-//! else; not on batches, staging, time or chance. Two things look at the member's own state and change
-//! nothing replicated: a lease granted while this member leads begins to run on its clock, and
-//! staging happens when the persister has room.
+//! else; not on batches, staging, time or chance. Three things look at the member's own state and
+//! change nothing replicated: a lease granted while this member leads begins to run on its clock,
+//! what does not fit the member's quota is noted, and staging happens when the persister has room.
 //!
 //! What this is not: durable. That is the log's work; see [`Persister`].
 
@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use backend::Batch;
 use bytes::Bytes;
-use types::{Clock, MemberId};
+use types::Clock;
 
 use crate::alarm::AlarmStore;
 use crate::applier::Applier;
@@ -33,7 +33,8 @@ use crate::persister::{self, Staged, Stager};
 use crate::quota::version_bytes;
 use crate::storage::{self, Meta};
 use crate::{
-    Alarms, Cluster, Command, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply, Workers,
+    Alarms, Cluster, Command, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply, Room,
+    Workers,
 };
 
 /// Stage when so many bytes of versions have come together: a full segment.
@@ -59,9 +60,7 @@ pub struct LogPosition {
 /// How to open the state.
 #[derive(Clone)]
 pub struct Config {
-    /// This member, for the alarms it raises.
-    pub member: MemberId,
-    /// The quota: the same on all members.
+    /// This member's quota, for [`Views::room`]; the state itself never asks it.
     pub quota: Quota,
     /// For leases' expiry; the state itself never asks it.
     pub clock: Arc<dyn Clock>,
@@ -74,7 +73,6 @@ pub struct Config {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
-            .field("member", &self.member)
             .field("quota", &self.quota)
             .field("mvcc", &self.mvcc)
             .field("workers", &self.workers)
@@ -95,6 +93,8 @@ pub struct Views {
     pub alarms: Alarms,
     /// The members.
     pub cluster: Cluster,
+    /// What this member's quota leaves.
+    pub room: Room,
 }
 
 /// The state machine. Dropping it waits until what is staged is committed.
@@ -132,9 +132,8 @@ pub fn open(
         leases: lease_writer,
         alarms: AlarmStore::open(reader)?,
         members: MemberStore::open(reader)?,
+        room: Room::new(config.quota, &usage),
         usage,
-        quota: config.quota,
-        member: config.member,
     };
     reattach(&store.view(), &mut applier);
     let views = Views {
@@ -143,6 +142,7 @@ pub fn open(
         renewer,
         alarms: applier.alarms.view(),
         cluster: applier.members.view(),
+        room: applier.room.clone(),
     };
     let (stager, persister) =
         persister::start(state, store, &config.workers).map_err(OpenError::Thread)?;
@@ -199,7 +199,7 @@ impl StateMachine {
         self.advance(at);
         // Until it has gone well: a panic must not leave half a command to be staged.
         self.is_halted = true;
-        let outcome = self.applier.apply(at, command);
+        let outcome = self.applier.apply(command);
         self.is_halted = outcome.is_err();
         outcome
     }
@@ -310,6 +310,7 @@ impl StateMachine {
         self.applier.store.publish();
         self.applier.alarms.publish();
         self.applier.members.publish();
+        self.applier.room.publish(&self.applier.usage);
     }
 
     fn stage(&mut self) -> Result<(), Fatal> {

@@ -29,7 +29,6 @@ pub(super) fn config(quota: Quota) -> Config {
         event_log_bytes_max: 1 << 20,
     };
     Config {
-        member: MEMBER,
         quota,
         clock: Arc::new(SystemClock),
         mvcc,

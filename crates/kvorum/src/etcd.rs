@@ -218,7 +218,6 @@ impl Opened {
         let identity = identity::load_or_create(&mut log, config)?;
         let state = open_store("state", data_dir.state_path(), STATE_CACHE_BYTES)?;
         let apply_config = apply::Config {
-            member: identity.member,
             quota: config.quota,
             clock,
             mvcc: mvcc::Config {
@@ -287,7 +286,7 @@ impl Starting {
             self.tasks
                 .serve(server::serve(listener, service, self.tasks.stopping()));
         }
-        self.tasks.spawn(self.server.clone().monitor_leader());
+        self.tasks.spawn(self.server.clone().monitor());
         self.start_compactor();
         let (tasks, stopping) = (self.tasks.clone(), self.tasks.stopping());
         tasks.spawn(async move {

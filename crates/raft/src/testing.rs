@@ -138,7 +138,6 @@ pub(crate) fn config() -> Config {
 
 pub(crate) fn state_config(clock: Arc<dyn Clock>) -> apply::Config {
     apply::Config {
-        member: MEMBER,
         quota: Quota::Unlimited,
         clock,
         mvcc: mvcc::Config {

@@ -6,19 +6,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::rpctypes::ErrorCode;
-use apply::{AlarmKind, Command, Persister, Quota, Rejection, Reply, Views};
-use raft::{Node, ProposeError, ReadIndexError};
+use apply::{Command, Persister, Quota, Rejection, Reply, Views};
+use raft::{MemberChangeError, MoveLeaderError, Node, ProposeError, ReadIndexError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use types::{Clock, ClusterId, LeaseId, MemberId};
 
 use crate::Metrics;
 use crate::id_generator::IdGenerator;
+use crate::space_alarm::SpaceAlarm;
 
 /// A request that takes longer is warned about (etcd's `--warning-apply-duration`).
 const WARNING_APPLY_DURATION: Duration = Duration::from_millis(100);
 /// After so many election timeouts without a leader, streams that ask for one are ended.
 const LEADERLESS_ELECTIONS_MAX: u32 = 3;
+/// How often the peers are looked at; Raft asks them about as often.
+const PEER_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Limits and identity of a member.
 #[derive(Clone)]
@@ -75,6 +78,12 @@ pub enum RequestError {
     /// The member's files could not be read; it is about to stop.
     #[error(transparent)]
     Fatal(#[from] apply::Fatal),
+    /// The members were not changed.
+    #[error(transparent)]
+    Members(#[from] MemberChangeError),
+    /// The leadership was not moved.
+    #[error(transparent)]
+    MoveLeader(#[from] MoveLeaderError),
 }
 
 impl From<ErrorCode> for RequestError {
@@ -96,6 +105,7 @@ struct Shared {
     persister: Persister,
     metrics: Metrics,
     ids: IdGenerator,
+    space: SpaceAlarm,
     /// Counts how often the member was found without a leader for too long.
     leader_losses: watch::Sender<u64>,
     stopping: CancellationToken,
@@ -122,6 +132,7 @@ impl EtcdServer {
                 persister,
                 metrics,
                 ids,
+                space: SpaceAlarm::default(),
                 leader_losses,
                 stopping,
             }),
@@ -164,6 +175,12 @@ impl EtcdServer {
         self.node().status().leader == Some(self.config().member)
     }
 
+    /// Whether this member has no vote, as clients see it: a voter that is still catching up is none.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        self.views().cluster.is_learner(self.config().member)
+    }
+
     /// Bytes that the state takes on the disk; never 0, because clients divide by it.
     #[must_use]
     pub fn db_size(&self) -> u64 {
@@ -191,9 +208,14 @@ impl EtcdServer {
 
     /// Proposes a command and waits until it is applied here, or for Raft's timeout.
     pub async fn propose(&self, command: Command) -> Result<Reply, RequestError> {
-        if command.takes_space() && self.is_full() {
-            return Err(Rejection::NoSpace.into());
+        if command.takes_space() {
+            self.shared.space.check(self, &command).await?;
         }
+        self.propose_unchecked(command).await
+    }
+
+    /// Proposes a command whether or not there is room for it.
+    pub(crate) async fn propose_unchecked(&self, command: Command) -> Result<Reply, RequestError> {
         let metrics = self.metrics();
         let pending = metrics.propose();
         let started = self.config().clock.now();
@@ -236,38 +258,61 @@ impl EtcdServer {
         self.shared.leader_losses.subscribe()
     }
 
-    /// Watches who leads, until the member stops: counts changes, and notices when there has been
-    /// nobody for too long. To be run once.
-    pub async fn monitor_leader(self) {
+    /// Watches who leads and whether the quota is kept, until the member stops. To be run once.
+    pub async fn monitor(self) {
+        tokio::select! {
+            biased;
+            () = self.shared.stopping.cancelled() => {}
+            () = self.watch_leader() => {}
+            () = self.shared.space.watch(&self) => {}
+            () = self.watch_peers() => {}
+        }
+    }
+
+    /// Looks at the peers, for the metrics.
+    async fn watch_peers(&self) {
+        loop {
+            tokio::time::sleep(PEER_LOOK_INTERVAL).await;
+            self.metrics().look_at_peers(&[]);
+        }
+    }
+
+    /// Counts changes of the leader, and notices when there has been none for too long.
+    async fn watch_leader(&self) {
         let mut status = self.node().watch_status();
+        let patience = LEADERLESS_ELECTIONS_MAX * self.config().election_timeout;
         let mut last_leader = None;
+        let mut lost_at = None;
         loop {
             let leader = status.borrow_and_update().leader;
             if leader.is_some() && leader != last_leader {
                 last_leader = leader;
                 self.metrics().leader_changed();
             }
-            let patience = LEADERLESS_ELECTIONS_MAX * self.config().election_timeout;
+            // The status changes for other reasons as well; the time goes on.
+            lost_at = match leader {
+                Some(_) => None,
+                None => lost_at.or_else(|| Some(tokio::time::Instant::now())),
+            };
             tokio::select! {
-                () = self.shared.stopping.cancelled() => return,
+                biased;
                 changed = status.changed() => if changed.is_err() {
                     return;
                 },
-                () = tokio::time::sleep(patience), if leader.is_none() => {
+                () = wait_until(lost_at.map(|lost_at| lost_at + patience)) => {
                     self.shared.leader_losses.send_modify(|losses| *losses += 1);
+                    lost_at = None;
                 }
             }
         }
     }
+}
 
-    /// Whether the NOSPACE alarm stands. Applying would refuse the command as well; asking here
-    /// keeps a full member's log from filling up with what it refuses.
-    fn is_full(&self) -> bool {
-        self.views()
-            .alarms
-            .list()
-            .iter()
-            .any(|alarm| alarm.kind == AlarmKind::NoSpace)
+/// Waits until then; for ever if there is no such time.
+async fn wait_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,6 +11,7 @@ mod http;
 mod id_generator;
 mod metrics;
 mod serve;
+mod space_alarm;
 mod v3rpc;
 
 pub use etcd_server::{Config, EtcdServer, RequestError};

@@ -4,23 +4,31 @@
 //! are read off the member when somebody asks for the metrics. What this is not: a global; the
 //! registry is passed in.
 
+mod certificates;
+mod network;
 mod process;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use api::rpctypes::ErrorCode;
 use api::version::{API_VERSION, ETCD_VERSION, KVORUM_VERSION};
 use apply::{OpReply, Quota, Reply, TxnReply};
 use mvcc::Range;
+use parking_lot::RwLock;
 use prometheus::{
     Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
-use raft::{ProposeError, ReadIndexError};
+use raft::{PeerStatus, ProposeError, ReadIndexError};
 use tonic::Code;
+use transport::TlsServer;
 use types::{KeyRange, MemberId};
 
 use crate::EtcdServer;
 use crate::v3rpc::METHODS;
+use certificates::CertificateMetrics;
+use network::NetworkMetrics;
 use process::ProcessMetrics;
 
 /// The codes of gRPC, by number, as grpc-go's metrics call them.
@@ -44,6 +52,9 @@ const CODES: [&str; 17] = [
     "Unauthenticated",
 ];
 
+/// Client versions that are counted each by itself: a client may claim what it likes.
+const CLIENT_VERSIONS_MAX: usize = 64;
+
 /// A member's metrics. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -57,6 +68,9 @@ struct All {
     store: StoreMetrics,
     health: HealthMetrics,
     process: ProcessMetrics,
+    network: NetworkMetrics,
+    certificates: CertificateMetrics,
+    clients: ClientMetrics,
     client_received_bytes: IntCounter,
     client_sent_bytes: IntCounter,
 }
@@ -84,6 +98,8 @@ struct ServerMetrics {
     read_indexes_failed: IntCounter,
     quota_backend_bytes: IntGauge,
     wal_write_bytes: IntGauge,
+    learner_promote_successes: IntCounter,
+    learner_promote_failures: IntCounterVec,
 }
 
 struct StoreMetrics {
@@ -156,6 +172,9 @@ impl Metrics {
                 store: StoreMetrics::register(&registrar)?,
                 health: HealthMetrics::register(&registrar)?,
                 process: ProcessMetrics::register(registry)?,
+                network: NetworkMetrics::register(registry, member)?,
+                certificates: CertificateMetrics::register(registry)?,
+                clients: ClientMetrics::register(&registrar)?,
                 client_received_bytes: registrar.counter(
                     "etcd_network_client_grpc_received_bytes_total",
                     "Bytes received from gRPC clients.",
@@ -181,12 +200,14 @@ impl Metrics {
             server: of_server,
             store: of_store,
             process,
+            network,
+            certificates,
             ..
         } = &*self.all;
         let status = server.node().status();
         of_server.has_leader.set(status.leader.is_some().into());
         of_server.is_leader.set(server.is_leader().into());
-        of_server.is_learner.set(status.is_learner.into());
+        of_server.is_learner.set(server.is_learner().into());
         of_server
             .proposals_committed
             .set(gauge_value(status.committed_index));
@@ -229,6 +250,35 @@ impl Metrics {
             .wal_write_bytes
             .set(gauge_value(server.node().metrics().log_bytes));
         process.read();
+        network.read(&[]);
+        certificates.read();
+    }
+
+    /// Shows these certificates' expiry from now on.
+    pub fn follow_certificates(&self, tls: TlsServer) {
+        self.all.certificates.follow(tls);
+    }
+
+    /// Looks at the peers; to be called about once a second.
+    pub(crate) fn look_at_peers(&self, peers: &[PeerStatus]) {
+        self.all.network.look(peers);
+    }
+
+    /// Counts a request that passed the first checks, by the version that its client claims.
+    pub(crate) fn client_request(&self, kind: &str, version: &str) {
+        self.all.clients.count(kind, version);
+    }
+
+    /// Counts a promotion that this member was asked for.
+    pub(crate) fn learner_promoted(&self, outcome: Result<(), ErrorCode>) {
+        let server = &self.all.server;
+        match outcome {
+            Ok(()) => server.learner_promote_successes.inc(),
+            Err(error) => server
+                .learner_promote_failures
+                .with_label_values(&[error.text()])
+                .inc(),
+        }
     }
 
     /// The metrics of a call of this method of the table; counts it as started.
@@ -321,6 +371,47 @@ impl Metrics {
     }
 }
 
+/// Requests by what their clients say they are.
+struct ClientMetrics {
+    requests: IntCounterVec,
+    /// The versions seen so far.
+    versions: RwLock<BTreeSet<String>>,
+}
+
+impl ClientMetrics {
+    fn register(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            requests: registrar.counters(
+                "etcd_server_client_requests_total",
+                "Requests by kind and client version.",
+                &["type", "client_api_version"],
+            )?,
+            versions: RwLock::default(),
+        })
+    }
+
+    fn count(&self, kind: &str, version: &str) {
+        let version = if self.knows(version) {
+            version
+        } else {
+            "other"
+        };
+        self.requests.with_label_values(&[kind, version]).inc();
+    }
+
+    fn knows(&self, version: &str) -> bool {
+        if self.versions.read().contains(version) {
+            return true;
+        }
+        let mut versions = self.versions.write();
+        let is_room = versions.len() < CLIENT_VERSIONS_MAX;
+        if is_room {
+            versions.insert(version.to_owned());
+        }
+        is_room
+    }
+}
+
 impl ServerMetrics {
     fn register(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
         Ok(Self {
@@ -362,6 +453,15 @@ impl ServerMetrics {
             wal_write_bytes: registrar.gauge(
                 "etcd_disk_wal_write_bytes_total",
                 "Bytes of commands in the log.",
+            )?,
+            learner_promote_successes: registrar.counter(
+                "etcd_server_learner_promote_successes",
+                "Learners promoted.",
+            )?,
+            learner_promote_failures: registrar.counters(
+                "etcd_server_learner_promote_failures",
+                "Promotions that were refused.",
+                &["Reason"],
             )?,
         })
     }

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
+use transport::PeerInfo;
 
 use crate::EtcdServer;
 use crate::http::Endpoints;
@@ -113,15 +114,15 @@ pub async fn serve(
             () = stopping.cancelled() => break Ok(()),
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _peer)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, Arc::new(peer)),
             Err(error) => break Err(error),
         };
         let (builder, service) = (builder.clone(), service.clone());
         let (stopping, abandon) = (stopping.clone(), abandon.clone());
         connections.spawn(async move {
             tokio::select! {
-                () = serve_connection(&builder, stream, service, stopping) => {}
+                () = serve_connection(&builder, (stream, peer), service, stopping) => {}
                 () = abandon.cancelled() => {}
             }
         });
@@ -165,10 +166,10 @@ fn connection_builder() -> auto::Builder<TokioExecutor> {
 }
 
 /// Serves one connection until it ends, its client never begins to speak, or the member stops and
-/// its requests are answered.
+/// its requests are answered. Requests carry who asks in their extensions.
 async fn serve_connection(
     builder: &auto::Builder<TokioExecutor>,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    (stream, peer): (transport::Stream, Arc<PeerInfo>),
     service: ClientService,
     stopping: CancellationToken,
 ) {
@@ -177,7 +178,8 @@ async fn serve_connection(
         stream,
         heard: heard.clone(),
     };
-    let answer = service_fn(move |request| {
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&peer));
         let service = service.clone();
         async move { Ok::<_, Infallible>(service.answer(request).await) }
     });

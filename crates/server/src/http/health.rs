@@ -84,9 +84,7 @@ impl Check {
             }
             Self::SerializableRead => read(server, Consistency::Serializable).await,
             Self::LinearizableRead => read(server, Consistency::Linearizable).await,
-            Self::NonLearner if server.node().status().is_learner => {
-                Err("not supported for learner".to_owned())
-            }
+            Self::NonLearner if server.is_learner() => Err("not supported for learner".to_owned()),
             Self::NonLearner => Ok(()),
         }
     }

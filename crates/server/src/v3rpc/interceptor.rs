@@ -143,15 +143,19 @@ impl GrpcServices {
 
 /// Refuses what this member cannot answer now.
 fn admit(server: &EtcdServer, method: &Method, metadata: &HeaderMap) -> Result<(), ErrorCode> {
-    let status = server.node().status();
-    if status.is_learner && method.learner == Learner::Refuses {
+    if server.is_learner() && method.learner == Learner::Refuses {
         return Err(ErrorCode::NotSupportedForLearner);
     }
     let version = metadata.get("client-api-version");
-    if version.is_some_and(|version| std::str::from_utf8(version.as_bytes()).is_err()) {
-        return Err(ErrorCode::InvalidClientAPIVersion);
-    }
-    if requires_leader(metadata) && status.leader.is_none() {
+    let version = version.map_or(Ok("unknown"), |version| {
+        std::str::from_utf8(version.as_bytes()).map_err(|_| ErrorCode::InvalidClientAPIVersion)
+    })?;
+    let kind = match method.kind {
+        MethodKind::Unary => "unary",
+        MethodKind::ServerStream | MethodKind::BidiStream => "stream",
+    };
+    server.metrics().client_request(kind, version);
+    if requires_leader(metadata) && server.node().status().leader.is_none() {
         return Err(ErrorCode::NoLeader);
     }
     Ok(())

@@ -46,7 +46,7 @@ impl Kv for KvService {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         // A learner gives what it has, and nothing that others would have to agree on.
-        if !request.get_ref().serializable && self.server.node().status().is_learner {
+        if !request.get_ref().serializable && self.server.is_learner() {
             return Err(ErrorCode::NotSupportedForLearner.into());
         }
         let (range, consistency) = validate::range(request.into_inner())?;

@@ -4,13 +4,14 @@ use api::encoded::etcdserverpb::maintenance_server::Maintenance;
 use api::etcdserverpb::alarm_request::AlarmAction as WireAction;
 use api::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
-    DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, StatusRequest,
-    StatusResponse,
+    DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
+    MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 use api::rpctypes::ErrorCode;
 use api::version::{ETCD_VERSION, STORAGE_VERSION};
 use apply::{Alarm, AlarmAction, AlarmKind, AlarmReply, Command, Quota, Reply};
 use mvcc::HashKv;
+use raft::MoveLeaderError;
 use tonic::{Request, Response, Status, async_trait};
 use types::MemberId;
 
@@ -67,6 +68,17 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(DefragmentResponse { header: None }))
     }
 
+    async fn move_leader(
+        &self,
+        request: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
+        self.server
+            .move_leader(MemberId(request.get_ref().target_id))
+            .await?;
+        // etcd's has no header.
+        Ok(Response::new(MoveLeaderResponse { header: None }))
+    }
+
     async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let hash = self.server.hash_kv(None).await?;
         let header = Some(self.server.header_at(hash.current_revision));
@@ -109,7 +121,7 @@ impl EtcdServer {
             raft_applied_index: status.applied_index,
             errors,
             db_size_in_use: wire_size(self.db_size_in_use()),
-            is_learner: status.is_learner,
+            is_learner: self.is_learner(),
             storage_version: STORAGE_VERSION.to_owned(),
             db_size_quota: match self.config().quota {
                 Quota::Bytes(bytes) => wire_size(bytes),
@@ -117,6 +129,22 @@ impl EtcdServer {
             },
             downgrade_info: Some(DowngradeInfo::default()),
         }
+    }
+
+    /// Lets another voter lead, if this member leads.
+    async fn move_leader(&self, to: MemberId) -> Result<(), RequestError> {
+        if !self.is_leader() {
+            return Err(MoveLeaderError::NotLeader.into());
+        }
+        let target = self.views().cluster.member(to);
+        if target.is_none_or(|target| target.is_learner) {
+            return Err(MoveLeaderError::BadTransferee.into());
+        }
+        // Who leads already has nothing to do.
+        if to != self.config().member {
+            self.node().move_leader(to).await?;
+        }
+        Ok(())
     }
 
     /// Lists alarms here; raises and clears them through the log.

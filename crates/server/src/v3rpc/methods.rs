@@ -81,6 +81,26 @@ pub(crate) const METHODS: &[Method] = &[
         Learner::Refuses,
     ),
     method(
+        "/etcdserverpb.Cluster/MemberAdd",
+        MethodKind::Unary,
+        Learner::Refuses,
+    ),
+    method(
+        "/etcdserverpb.Cluster/MemberRemove",
+        MethodKind::Unary,
+        Learner::Refuses,
+    ),
+    method(
+        "/etcdserverpb.Cluster/MemberUpdate",
+        MethodKind::Unary,
+        Learner::Refuses,
+    ),
+    method(
+        "/etcdserverpb.Cluster/MemberPromote",
+        MethodKind::Unary,
+        Learner::Refuses,
+    ),
+    method(
         "/etcdserverpb.Cluster/MemberList",
         MethodKind::Unary,
         Learner::Refuses,
@@ -94,6 +114,11 @@ pub(crate) const METHODS: &[Method] = &[
         "/etcdserverpb.Maintenance/Status",
         MethodKind::Unary,
         Learner::Answers,
+    ),
+    method(
+        "/etcdserverpb.Maintenance/MoveLeader",
+        MethodKind::Unary,
+        Learner::Refuses,
     ),
     method(
         "/etcdserverpb.Maintenance/Defragment",

@@ -3,7 +3,7 @@
 use api::rpctypes::ErrorCode;
 use apply::Rejection;
 use mvcc::RangeError;
-use raft::{ProposeError, ReadIndexError};
+use raft::{MemberChangeError, MoveLeaderError, ProposeError, ReadIndexError};
 use tonic::Status;
 
 use crate::RequestError;
@@ -19,6 +19,8 @@ impl RequestError {
             Self::ReadIndex(error) => of_read_index(*error),
             Self::Range(error) => of_range(error),
             Self::Fatal(_) => ErrorCode::Stopped,
+            Self::Members(error) => of_member_change(*error),
+            Self::MoveLeader(error) => of_move_leader(*error),
         }
     }
 }
@@ -43,7 +45,7 @@ fn of_rejection(rejection: &Rejection) -> ErrorCode {
 
 fn of_propose(error: ProposeError) -> ErrorCode {
     match error {
-        ProposeError::NoLeader => ErrorCode::NoLeader,
+        ProposeError::NoLeader => ErrorCode::NotProposed,
         ProposeError::TooManyRequests => ErrorCode::RequestTooManyRequests,
         ProposeError::TooLarge => ErrorCode::RequestTooLarge,
         ProposeError::Stopped => ErrorCode::Stopped,
@@ -56,7 +58,8 @@ fn of_propose(error: ProposeError) -> ErrorCode {
 
 fn of_read_index(error: ReadIndexError) -> ErrorCode {
     match error {
-        ReadIndexError::NoLeader => ErrorCode::NoLeader,
+        // Whether there is no leader or none that answers: etcd calls it the same for a read.
+        ReadIndexError::NoLeader => ErrorCode::Timeout,
         ReadIndexError::Stopped => ErrorCode::Stopped,
         ReadIndexError::LeaderChanged => ErrorCode::LeaderChanged,
         ReadIndexError::Timeout => ErrorCode::Timeout,
@@ -69,6 +72,30 @@ fn of_range(error: &RangeError) -> ErrorCode {
         RangeError::FutureRevision => ErrorCode::FutureRev,
         // The member stops over this; the client has to go elsewhere.
         RangeError::Store(_) => ErrorCode::Stopped,
+    }
+}
+
+fn of_member_change(error: MemberChangeError) -> ErrorCode {
+    match error {
+        MemberChangeError::IdExists => ErrorCode::MemberExist,
+        // etcd does not tell the two apart on the wire.
+        MemberChangeError::IdRemoved | MemberChangeError::NotFound => ErrorCode::MemberNotFound,
+        MemberChangeError::PeerUrlExists => ErrorCode::PeerURLExist,
+        MemberChangeError::NotLearner => ErrorCode::MemberNotLearner,
+        MemberChangeError::LearnerNotReady => ErrorCode::LearnerNotReady,
+        MemberChangeError::TooManyLearners => ErrorCode::TooManyLearners,
+        MemberChangeError::NotEnoughStarted => ErrorCode::MemberNotEnoughStarted,
+        MemberChangeError::Unhealthy => ErrorCode::Unhealthy,
+        MemberChangeError::Stopped => ErrorCode::Stopped,
+        MemberChangeError::Timeout => ErrorCode::Timeout,
+    }
+}
+
+fn of_move_leader(error: MoveLeaderError) -> ErrorCode {
+    match error {
+        MoveLeaderError::NotLeader => ErrorCode::NotLeader,
+        MoveLeaderError::BadTransferee => ErrorCode::BadLeaderTransferee,
+        MoveLeaderError::Timeout => ErrorCode::TimeoutLeaderTransfer,
     }
 }
 
@@ -131,8 +158,8 @@ mod tests {
         for (error, code, text) in [
             (
                 ProposeError::NoLeader,
-                Code::Unavailable,
-                "etcdserver: no leader",
+                Code::DeadlineExceeded,
+                "context deadline exceeded",
             ),
             (
                 ProposeError::TooManyRequests,
@@ -169,5 +196,91 @@ mod tests {
                 "etcdserver: request timed out".to_owned()
             )
         );
+    }
+
+    #[test]
+    fn refused_changes_of_the_members_are_etcds_errors() {
+        for (error, code, text) in [
+            (
+                MemberChangeError::IdExists,
+                Code::FailedPrecondition,
+                "etcdserver: member ID already exist",
+            ),
+            (
+                MemberChangeError::IdRemoved,
+                Code::NotFound,
+                "etcdserver: member not found",
+            ),
+            (
+                MemberChangeError::PeerUrlExists,
+                Code::FailedPrecondition,
+                "etcdserver: Peer URLs already exists",
+            ),
+            (
+                MemberChangeError::NotFound,
+                Code::NotFound,
+                "etcdserver: member not found",
+            ),
+            (
+                MemberChangeError::NotLearner,
+                Code::FailedPrecondition,
+                "etcdserver: can only promote a learner member",
+            ),
+            (
+                MemberChangeError::LearnerNotReady,
+                Code::FailedPrecondition,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            (
+                MemberChangeError::TooManyLearners,
+                Code::FailedPrecondition,
+                "etcdserver: too many learner members in cluster",
+            ),
+            (
+                MemberChangeError::NotEnoughStarted,
+                Code::Unknown,
+                "etcdserver: re-configuration failed due to not enough started members",
+            ),
+            (
+                MemberChangeError::Unhealthy,
+                Code::Unavailable,
+                "etcdserver: unhealthy cluster",
+            ),
+            (
+                MemberChangeError::Stopped,
+                Code::Unavailable,
+                "etcdserver: server stopped",
+            ),
+            (
+                MemberChangeError::Timeout,
+                Code::Unavailable,
+                "etcdserver: request timed out",
+            ),
+        ] {
+            assert_eq!(seen(error), (code, text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_leadership_that_was_not_moved_is_etcds_error() {
+        for (error, code, text) in [
+            (
+                MoveLeaderError::NotLeader,
+                Code::FailedPrecondition,
+                "etcdserver: not leader",
+            ),
+            (
+                MoveLeaderError::BadTransferee,
+                Code::FailedPrecondition,
+                "etcdserver: bad leader transferee",
+            ),
+            (
+                MoveLeaderError::Timeout,
+                Code::Unknown,
+                "etcdserver: request timed out, leader transfer took too long",
+            ),
+        ] {
+            assert_eq!(seen(error), (code, text.to_owned()));
+        }
     }
 }

@@ -1,0 +1,79 @@
+//! The NOSPACE alarm of this member: raised in its name when its quota leaves no room for a write
+//! (`server/etcdserver/api/v3rpc/quota.go`).
+//!
+//! What this is not: the refusal of writes that are in the log; the alarm is that, once it is in the
+//! log itself, on all members alike.
+
+use std::time::Duration;
+
+use apply::{Alarm, AlarmAction, AlarmKind, Command, Rejection};
+
+use crate::{EtcdServer, RequestError};
+
+/// How often the member looks whether something was applied that does not fit its quota. Other
+/// members propose such a thing when their quotas are larger, or when much was on its way at once.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Raises the alarm. One request at a time does, however many find that there is no room.
+#[derive(Debug, Default)]
+pub(crate) struct SpaceAlarm {
+    raising: tokio::sync::Mutex<()>,
+}
+
+impl SpaceAlarm {
+    /// Refuses a command that does not fit the quota, after the alarm was raised; and one that the
+    /// alarm forbids. Applying would refuse that as well; asking here keeps a full member's log from
+    /// filling up with what it refuses.
+    pub(crate) async fn check(
+        &self,
+        server: &EtcdServer,
+        command: &Command,
+    ) -> Result<(), RequestError> {
+        if !server.views().room.is_for(command) {
+            if let Err(error) = self.raise(server).await {
+                // As in etcd the client hears of its own request only.
+                tracing::warn!(%error, "failed to raise the alarm NOSPACE");
+            }
+            return Err(Rejection::NoSpace.into());
+        }
+        let alarms = server.views().alarms.list();
+        if alarms.iter().any(|alarm| alarm.kind == AlarmKind::NoSpace) {
+            return Err(Rejection::NoSpace.into());
+        }
+        Ok(())
+    }
+
+    /// Raises the alarm over what was applied and does not fit. Goes on for ever.
+    pub(crate) async fn watch(&self, server: &EtcdServer) {
+        let mut is_due = false;
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            is_due |= server.views().room.take_exceeded();
+            if is_due {
+                is_due = self.raise(server).await.is_err();
+            }
+        }
+    }
+
+    /// Raises the alarm in this member's name, if it does not stand.
+    async fn raise(&self, server: &EtcdServer) -> Result<(), RequestError> {
+        let _one_at_a_time = self.raising.lock().await;
+        let alarm = Alarm {
+            member: server.config().member,
+            kind: AlarmKind::NoSpace,
+        };
+        if server.views().alarms.list().contains(&alarm) {
+            return Ok(());
+        }
+        tracing::warn!(
+            quota = ?server.config().quota,
+            "message exceeded backend quota; raising alarm"
+        );
+        let raise = Command::Alarm {
+            action: AlarmAction::Activate,
+            member: alarm.member,
+            alarm: Some(alarm.kind),
+        };
+        server.propose_unchecked(raise).await.map(|_raised| ())
+    }
+}
