@@ -45,6 +45,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use flusher::FlushError;
 pub use group::CorruptGroup;
+pub(crate) use group::{pack, unpack_all};
 
 use crate::codec::DecodeError;
 use crate::error::FatalCell;
@@ -57,6 +58,10 @@ use index::Index;
 /// Writes that wait for the flusher. openraft waits when it is full, and with it the proposer,
 /// whose own queue then refuses.
 const WRITE_QUEUE_LEN_MAX: usize = 4096;
+
+/// Bytes of commands read at a time for a peer, a single larger entry aside: as much as etcd sends in
+/// one message.
+const READ_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -330,6 +335,12 @@ impl RaftLogReader<TypeConfig> for LogReader {
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         self.shared.index.read().range(&range)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let index = self.shared.index.read();
+        let end = index.limit(start, end, READ_BYTES_MAX);
+        index.range(&(start..end))
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

@@ -1,39 +1,122 @@
-//! The way to the peers: a cluster of one member has none, so every call fails as unreachable.
+//! The way to the peers, as openraft asks for it.
+//!
+//! Entries go ahead of their answers on one stream; heartbeats, votes and a transfer of the
+//! leadership go one by one on a connection of their own. A peer that cannot be reached is tried
+//! again after a short pause.
+
+mod append;
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::{Stream, StreamExt, stream};
+use openraft::OptionalSend;
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use tonic::{Response, Status};
+use types::MemberId;
 
+use crate::peer::channels::{Connections, Peers, Purpose};
+use crate::peer::wire::{self, Appended, WireError};
 use crate::state_machine::DurableState;
 use crate::type_config::{PeerNode, Snapshot, TypeConfig, Vote};
 
-/// Makes the ways to the peers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Network;
+/// The pause before a peer that cannot be reached is tried again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// The way to one peer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer {
-    id: u64,
+/// Makes the ways to the peers.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    peers: Arc<Peers>,
 }
 
-impl Peer {
-    fn unreachable(&self) -> Unreachable<TypeConfig> {
-        Unreachable::from_string(format!("there is no connection to member {:x}", self.id))
+/// The way to one peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    connections: Arc<Connections>,
+    purpose: Purpose,
+}
+
+impl Network {
+    pub(crate) const fn new(peers: Arc<Peers>) -> Self {
+        Self { peers }
+    }
+
+    fn peer(&self, target: u64, node: &PeerNode, purpose: Purpose) -> Peer {
+        Peer {
+            connections: self.peers.at(MemberId(target), &node.peer_urls),
+            purpose,
+        }
     }
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: u64, _node: &PeerNode) -> Peer {
-        Peer { id: target }
+    async fn new_client(&mut self, target: u64, node: &PeerNode) -> Peer {
+        self.peer(target, node, Purpose::Entries)
     }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &PeerNode) -> Peer {
+        self.peer(target, node, Purpose::Heartbeats)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &PeerNode) -> Peer {
+        self.peer(target, node, Purpose::Snapshots)
+    }
+}
+
+type Failure = RPCError<TypeConfig>;
+
+impl Peer {
+    /// Waits for an answer, at most as long as openraft does.
+    async fn answer<M, T>(
+        &self,
+        call: impl Future<Output = Result<Response<M>, Status>>,
+        option: &RPCOption,
+        read: impl FnOnce(M) -> Result<T, WireError>,
+    ) -> Result<T, Failure> {
+        let answer = tokio::time::timeout(option.hard_ttl(), call).await;
+        let answer = answer.unwrap_or_else(|_elapsed| Err(Status::deadline_exceeded("no answer")));
+        let message = answer.map_err(|status| self.failed(&status))?.into_inner();
+        read(message).map_err(|error| self.unreadable(&error))
+    }
+
+    fn failed(&self, status: &Status) -> Failure {
+        failed(&self.connections, status)
+    }
+
+    fn unreadable(&self, error: &WireError) -> Failure {
+        unreachable(&self.connections, error)
+    }
+
+    async fn heartbeat(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: &RPCOption,
+    ) -> Result<Appended, Failure> {
+        let mut client = self.connections.raft(Purpose::Heartbeats);
+        let call = client.heartbeat(wire::append_to(&request));
+        self.answer(call, option, wire::appended_from).await
+    }
+}
+
+fn failed(connections: &Connections, status: &Status) -> Failure {
+    connections.failed(status);
+    unreachable(connections, status)
+}
+
+fn unreachable(connections: &Connections, error: &dyn std::error::Error) -> Failure {
+    let error = crate::error::Chain(error);
+    let text = format!("no answer from member {}: {error}", connections.id);
+    Unreachable::from_string(text).into()
 }
 
 impl RaftNetworkV2<TypeConfig> for Peer {
@@ -41,27 +124,54 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(self.unreachable().into())
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, Failure> {
+        Ok(match self.heartbeat(rpc, &option).await? {
+            Ok(_matching) => AppendEntriesResponse::Success,
+            Err(StreamAppendError::Conflict(_at)) => AppendEntriesResponse::Conflict,
+            Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
+        })
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<Appended, Failure>>, Failure>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            if self.purpose != Purpose::Heartbeats {
+                return append::stream(&self.connections, input).await;
+            }
+            let Some(request) = input.next().await else {
+                return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
+            };
+            let appended = self.heartbeat(request, &option).await?;
+            Ok(Box::pin(stream::iter([Ok(appended)])) as BoxStream<'s, _>)
+        })
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(self.unreachable().into())
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, Failure> {
+        let mut client = self.connections.raft(Purpose::Heartbeats);
+        let call = client.vote(wire::vote_request_to(&rpc));
+        self.answer(call, &option, wire::vote_response_from).await
     }
 
-    // The default would grant: a member that is cut off would then elect itself.
     async fn pre_vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(self.unreachable().into())
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, Failure> {
+        let mut client = self.connections.raft(Purpose::Heartbeats);
+        let call = client.pre_vote(wire::vote_request_to(&rpc));
+        self.answer(call, &option, wire::vote_response_from).await
     }
 
     async fn full_snapshot(
@@ -71,14 +181,24 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         _cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(self.unreachable().into())
+        let text = format!("no way to send a state to member {}", self.connections.id);
+        Err(Unreachable::from_string(text).into())
     }
 
     async fn transfer_leader(
         &mut self,
-        _req: TransferLeaderRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(self.unreachable().into())
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, Failure> {
+        let mut client = self.connections.raft(Purpose::Heartbeats);
+        let call = client.transfer_leader(wire::transfer_to(&req));
+        self.answer(call, &option, wire::transferred_from).await
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let pauses = std::iter::successors(Some(FIRST_PAUSE), |pause| {
+            Some(pause.saturating_mul(2).min(PAUSE_MAX))
+        });
+        Some(Backoff::new(pauses))
     }
 }

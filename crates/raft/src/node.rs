@@ -1,6 +1,8 @@
 //! The handle on this member's part of the group.
 
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
@@ -21,6 +23,11 @@ use crate::leader_duties::LeaderDuties;
 use crate::log_cutter::LogCutter;
 use crate::log_store::{self, LogHandle};
 use crate::network::Network;
+use crate::peer::channels::Peers;
+use crate::peer::handshake::Identity;
+use crate::peer::pinger::Pinger;
+use crate::peer::service::{PingService, RaftService};
+use crate::peer::{PeerService, PeerStatus};
 use crate::progress::Progress;
 use crate::proposer::{self, Applied, ProposeQueue};
 use crate::read_index::ReadIndex;
@@ -94,6 +101,8 @@ pub struct Node {
 struct Running {
     config: Config,
     raft: Raft,
+    peers: Arc<Peers>,
+    peer_service: PeerService,
     queue: ProposeQueue,
     reads: Arc<ReadIndex>,
     progress: Arc<Progress>,
@@ -138,8 +147,6 @@ impl Node {
         views: Views,
         dial: SharedDial,
     ) -> Result<Self, StartError> {
-        // The peers are not dialled yet.
-        drop(dial);
         let progress = Arc::new(Progress::default());
         let fatal = FatalCell::default();
         let (store, log) =
@@ -154,12 +161,20 @@ impl Node {
         .map_err(StartError::Membership)?;
         let is_pristine = log.is_pristine() && progress.applied() == 0;
         let settings = Arc::new(settings(&config).validate().map_err(StartError::Config)?);
-        let raft = Raft::new(config.member.0, settings, Network, store, adapter)
+        let me = Identity {
+            member: config.member,
+            cluster: config.cluster,
+        };
+        let peers = Peers::new(me, dial, config.election_timeout, fatal.clone());
+        let peers = Arc::new(peers);
+        let network = Network::new(Arc::clone(&peers));
+        let raft = Raft::new(config.member.0, settings, network, store, adapter)
             .await
             .map_err(|fatal| StartError::Raft(Arc::new(fatal)))?;
         bootstrap::bootstrap(&raft, &config, is_pristine).await?;
         let parts = Parts {
             raft,
+            peers,
             log: Arc::new(log),
             machine: Arc::new(machine),
             progress,
@@ -260,6 +275,18 @@ impl Node {
         }
     }
 
+    /// What peers ask of this member; to be served on the peer port.
+    #[must_use]
+    pub fn peer_service(&self) -> PeerService {
+        self.running.peer_service.clone()
+    }
+
+    /// The peers as this member sees them, without itself.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.running.peers.status()
+    }
+
     /// Waits until the member cannot go on (a broken disk, a broken log), and says why.
     pub async fn fatal(&self) -> Fatal {
         self.running.fatal.wait().await
@@ -299,6 +326,7 @@ impl Running {
 /// What a member is made of, before its tasks run.
 struct Parts {
     raft: Raft,
+    peers: Arc<Peers>,
     log: Arc<LogHandle>,
     machine: Arc<MachineHandle>,
     progress: Arc<Progress>,
@@ -310,6 +338,7 @@ impl Parts {
     fn run(self, config: Config, persister: Persister, views: Views) -> Running {
         let Self {
             raft,
+            peers,
             log,
             machine,
             progress,
@@ -325,6 +354,17 @@ impl Parts {
         let reads = Arc::new(ReadIndex::default());
         let rounds = Arc::clone(&reads).run(raft.clone(), Arc::clone(&progress), stop.clone());
         tasks.spawn(vital("the read index", fatal.clone(), rounds));
+        let peer_service = PeerService::new(
+            peers.me(),
+            views.cluster.clone(),
+            RaftService {
+                raft: raft.clone(),
+                stop: stop.clone(),
+            },
+            PingService {
+                progress: Arc::clone(&progress),
+            },
+        );
         let (promoted, promoted_now) = watch::channel(false);
         let duties = LeaderDuties {
             raft: raft.clone(),
@@ -352,12 +392,20 @@ impl Parts {
         tasks.spawn(watchdog::persister(persister, fatal.clone(), stop.clone()));
         let clockwork = Arc::clone(&machine).run_clockwork(stop.clone());
         tasks.spawn(vital("the state's clockwork", fatal.clone(), clockwork));
+        let pinger = Pinger {
+            peers: Arc::clone(&peers),
+            raft: raft.clone(),
+            election_timeout: config.election_timeout,
+        };
+        tasks.spawn(vital("the pinger", fatal.clone(), pinger.run(stop.clone())));
         let server = raft.server_metrics();
         let promoted = promoted_now;
         let stopped = OnceCell::new();
         Running {
             config,
             raft,
+            peers,
+            peer_service,
             queue,
             reads,
             progress,

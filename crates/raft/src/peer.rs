@@ -1,22 +1,41 @@
 //! The members' protocol on the peer port: `proto/peerpb.proto` over gRPC.
 //!
-//! * [`service`](self): what peers ask of this member.
-//! * `channels`: connections to the peers: one for appends and questions, one for heartbeats and
+//! * [`service`]: what peers ask of this member's Raft.
+//! * [`channels`]: connections to the peers: one for appends and questions, one for heartbeats and
 //!   votes, one for snapshots, so that none waits for another.
-//! * `handshake`: who asks whom, and whether they belong to one cluster.
+//! * [`handshake`]: who asks whom, and whether they belong to one cluster.
+//! * [`pinger`]: who is there.
+
+pub(crate) mod channels;
+pub(crate) mod handshake;
+pub(crate) mod pinger;
+pub(crate) mod service;
+pub(crate) mod wire;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use api::encoded::peerpb::peer_server::PeerServer;
+use api::encoded::peerpb::raft_server::RaftServer;
 use bytes::Bytes;
 use http::{Request, Response};
 use tonic::body::Body;
+use tonic::codegen::Service;
 use types::MemberId;
+
+use channels::MESSAGE_BYTES_MAX;
+use handshake::Identity;
+use service::{PingService, RaftService};
 
 /// Answers peers. Cheap to clone.
 #[derive(Clone)]
-pub struct PeerService {}
+pub struct PeerService {
+    me: Identity,
+    cluster: apply::Cluster,
+    raft: RaftServer<RaftService>,
+    ping: PeerServer<PingService>,
+}
 
 impl fmt::Debug for PeerService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,6 +44,20 @@ impl fmt::Debug for PeerService {
 }
 
 impl PeerService {
+    pub(crate) fn new(
+        me: Identity,
+        cluster: apply::Cluster,
+        raft: RaftService,
+        ping: PingService,
+    ) -> Self {
+        Self {
+            me,
+            cluster,
+            raft: RaftServer::new(raft).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            ping: PeerServer::new(ping),
+        }
+    }
+
     /// Whether a request for this path is the peer protocol's.
     #[must_use]
     pub fn answers(path: &str) -> bool {
@@ -32,13 +65,30 @@ impl PeerService {
     }
 
     /// Answers one call.
-    pub async fn call<B>(&self, request: Request<B>) -> Result<Response<Body>, Infallible>
+    pub async fn call<B>(&self, mut request: Request<B>) -> Result<Response<Body>, Infallible>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<tonic::codegen::StdError> + Send,
     {
-        drop(request);
-        todo!()
+        let known = handshake::check(request.headers(), self.me, |id| self.is_removed(id));
+        match known {
+            Ok(from) => request.extensions_mut().insert(from),
+            Err(refusal) => {
+                tracing::warn!(reason = refusal.message(), "refused a call of a peer");
+                return Ok(refusal.into_http());
+            }
+        };
+        let path = request.uri().path();
+        if path.starts_with("/peerpb.Raft/") {
+            self.raft.clone().call(request).await
+        } else {
+            self.ping.clone().call(request).await
+        }
+    }
+
+    fn is_removed(&self, id: MemberId) -> bool {
+        let _ = (&self.cluster, id);
+        false
     }
 }
 
@@ -59,18 +109,4 @@ pub struct PeerStatus {
     pub received_bytes: u64,
     /// Calls that failed (`etcd_network_peer_sent_failures_total`).
     pub failures: u64,
-}
-
-impl crate::Node {
-    /// What peers ask of this member; to be served on the peer port.
-    #[must_use]
-    pub fn peer_service(&self) -> PeerService {
-        todo!()
-    }
-
-    /// The peers as this member sees them, without itself.
-    #[must_use]
-    pub fn peers(&self) -> Vec<PeerStatus> {
-        todo!()
-    }
 }

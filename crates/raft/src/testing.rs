@@ -1,4 +1,7 @@
-//! What the tests of this crate share: members on disks that can be told to fail.
+//! What the tests of this crate share: members on disks that can be told to fail, and groups of them.
+
+pub(crate) mod group;
+pub(crate) mod net;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -153,10 +156,22 @@ impl Member {
     }
 
     pub(crate) async fn on(log: Backend, state: Backend, config: Config) -> Self {
+        Self::among(log, state, config, nobody()).await
+    }
+
+    pub(crate) async fn among(
+        log: Backend,
+        state: Backend,
+        config: Config,
+        dial: transport::SharedDial,
+    ) -> Self {
         let clock = Arc::new(StandingClock::default());
-        let (state, views, persister) =
-            apply::open(state, &state_config(Arc::clone(&clock) as Arc<dyn Clock>)).unwrap();
-        let node = Node::start(config, log, state, persister, views.clone(), nobody())
+        let state_config = apply::Config {
+            member: config.member,
+            ..state_config(Arc::clone(&clock) as Arc<dyn Clock>)
+        };
+        let (state, views, persister) = apply::open(state, &state_config).unwrap();
+        let node = Node::start(config, log, state, persister, views.clone(), dial)
             .await
             .unwrap();
         Self { node, views, clock }

@@ -130,6 +130,31 @@ impl Group {
     }
 }
 
+/// The record of neighbouring entries, however large; empty if there are none.
+pub(crate) fn pack(entries: &[Entry]) -> Bytes {
+    let Some((first, rest)) = entries.split_first() else {
+        return Bytes::new();
+    };
+    let mut group = Group::begin(first, None);
+    for entry in rest {
+        group.write(entry);
+    }
+    group.out.finish()
+}
+
+/// The entries that [`pack`] has packed, the first of them at `first`.
+pub(crate) fn unpack_all(first: u64, record: &Bytes) -> Result<Vec<Entry>, CorruptGroup> {
+    if record.is_empty() {
+        return Ok(Vec::new());
+    }
+    let decoded = decode(first, record)?;
+    Ok(decoded
+        .entries
+        .into_iter()
+        .map(|(entry, _)| entry)
+        .collect())
+}
+
 /// Bytes of an entry's commands in the log; those of other entries do not count.
 pub(super) fn payload_len(entry: &Entry) -> usize {
     match &entry.payload {

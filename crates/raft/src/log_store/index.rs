@@ -133,6 +133,22 @@ impl Index {
         self.slots.iter().skip(skip).take(take).map(entry).collect()
     }
 
+    /// The end of the longest part of `start..end` from `start` on whose commands have at most so
+    /// many bytes; at least one entry.
+    pub(super) fn limit(&self, start: u64, end: u64, bytes: u64) -> u64 {
+        let Some(skip) = self.first().and_then(|first| start.checked_sub(first)) else {
+            return end;
+        };
+        let Some(first) = self.slots.get(position(skip)) else {
+            return end;
+        };
+        let fits = self
+            .slots
+            .partition_point(|slot| slot.end.saturating_sub(first.start) <= bytes);
+        let last = self.first().unwrap_or_default() + fits as u64;
+        end.min(last.max(start + 1))
+    }
+
     /// Removes every entry after `last`.
     pub(super) fn truncate_after(&mut self, last: Option<LogId>) {
         let keep = last.map_or(0, |last| last.index + 1);

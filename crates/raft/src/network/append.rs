@@ -1,0 +1,82 @@
+//! Entries on their way to a peer: requests go out ahead of their answers, within bounds.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use api::peerpb;
+use futures_util::{Stream, StreamExt};
+use openraft::base::BoxStream;
+use openraft::raft::AppendEntriesRequest;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Failure, failed, unreachable};
+use crate::peer::channels::{Connections, Purpose};
+use crate::peer::wire::{self, Appended};
+use crate::type_config::TypeConfig;
+
+/// Appends on their way to one peer, counted in pieces of [`PIECE_BYTES`], a part of one being
+/// one. When so much is unanswered the next append waits.
+const PIECES_IN_FLIGHT_MAX: u32 = 256;
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// What is on its way, and may go on it.
+#[derive(Debug)]
+struct Window {
+    room: Arc<Semaphore>,
+    taken: Mutex<VecDeque<OwnedSemaphorePermit>>,
+}
+
+impl Window {
+    fn new() -> Self {
+        let pieces = usize::try_from(PIECES_IN_FLIGHT_MAX).expect("a small number");
+        Self {
+            room: Arc::new(Semaphore::new(pieces)),
+            taken: Mutex::default(),
+        }
+    }
+
+    async fn enter(&self, bytes: usize) {
+        let pieces = u32::try_from(bytes / PIECE_BYTES + 1).unwrap_or(u32::MAX);
+        let pieces = pieces.min(PIECES_IN_FLIGHT_MAX);
+        let taken = Arc::clone(&self.room).acquire_many_owned(pieces).await;
+        let taken = taken.expect("the window is never closed");
+        self.taken.lock().push_back(taken);
+    }
+
+    /// Answers come in order.
+    fn leave(&self) {
+        self.taken.lock().pop_front();
+    }
+}
+
+/// Sends what `input` brings. The answers end when `input` has ended, or with a failure.
+pub(super) async fn stream<'s, S>(
+    connections: &'s Connections,
+    input: S,
+) -> Result<BoxStream<'s, Result<Appended, Failure>>, Failure>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+{
+    let window = Arc::new(Window::new());
+    let entering = Arc::clone(&window);
+    let requests = input.then(move |request| {
+        let window = Arc::clone(&entering);
+        let request: peerpb::AppendRequest = wire::append_to(&request);
+        async move {
+            window.enter(request.entries.len()).await;
+            request
+        }
+    });
+    let answers = connections
+        .raft(Purpose::Entries)
+        .append(requests)
+        .await
+        .map_err(|status| failed(connections, &status))?;
+    let answers = answers.into_inner().map(move |answer| {
+        window.leave();
+        let answer = answer.map_err(|status| failed(connections, &status))?;
+        wire::appended_from(answer).map_err(|error| unreachable(connections, &error))
+    });
+    Ok(Box::pin(answers))
+}

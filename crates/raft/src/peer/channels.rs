@@ -1,0 +1,323 @@
+//! Connections to the peers: three to each, so that none waits for another.
+//!
+//! They are made when they are first needed and again after they broke; a call meanwhile waits for
+//! one attempt and fails with it. All urls of a peer are tried in turn. What this is not: it knows
+//! no message, and never tries a call again.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use api::peerpb::leader_client::LeaderClient;
+use api::peerpb::peer_client::PeerClient;
+use api::peerpb::raft_client::RaftClient;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use parking_lot::{Mutex, RwLock};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tonic::Status;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use transport::{Dialed, SharedDial};
+use types::{MemberId, Url};
+
+use super::PeerStatus;
+use super::handshake::{Identity, Introduction, says_removed};
+use super::pinger::Observed;
+use crate::error::{Fatal, FatalCell};
+
+/// The largest message that a peer is believed, as in etcd (`rafthttp/message.go`).
+pub(crate) const MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Calls that wait for a connection. When it is full the next caller waits too; callers are the
+/// fixed number of tasks that speak to a peer.
+const CALLS_MAX: usize = 128;
+
+/// What a connection may take besides an election timeout, as in etcd (`DialTimeout`).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// After this long without a sign of life a connection that carries data is given up, as in etcd
+/// (`ConnReadTimeout`): data ahead of the sign may take long on a slow link.
+const BULK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes that a peer may send ahead on one stream, and on one connection.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Entries and forwarded requests.
+    Entries,
+    /// Heartbeats, votes and pings: small, and never behind anything large.
+    Heartbeats,
+    /// States.
+    Snapshots,
+}
+
+/// A connection with this member's introduction on every call.
+pub(crate) type Introduced = InterceptedService<Channel, Introduction>;
+
+/// All peers that were ever spoken to. Shared by everybody who speaks to them.
+pub(crate) struct Peers {
+    me: Identity,
+    dial: SharedDial,
+    election_timeout: Duration,
+    fatal: FatalCell,
+    known: Mutex<HashMap<MemberId, Arc<Connections>>>,
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Peers {
+    pub(crate) fn new(
+        me: Identity,
+        dial: SharedDial,
+        election_timeout: Duration,
+        fatal: FatalCell,
+    ) -> Self {
+        Self {
+            me,
+            dial,
+            election_timeout,
+            fatal,
+            known: Mutex::default(),
+        }
+    }
+
+    pub(crate) const fn me(&self) -> Identity {
+        self.me
+    }
+
+    /// The connections to a member that is reached at these urls from now on.
+    pub(crate) fn at(&self, id: MemberId, urls: &[String]) -> Arc<Connections> {
+        let mut known = self.known.lock();
+        let connections = known
+            .entry(id)
+            .or_insert_with(|| Arc::new(Connections::new(self, id)));
+        connections.move_to(urls);
+        Arc::clone(connections)
+    }
+
+    /// The connections to a member that was spoken to before.
+    pub(crate) fn known(&self, id: MemberId) -> Option<Arc<Connections>> {
+        self.known.lock().get(&id).cloned()
+    }
+
+    /// All of them, as they were seen last.
+    pub(crate) fn status(&self) -> Vec<PeerStatus> {
+        let known: Vec<_> = self.known.lock().values().cloned().collect();
+        let mut all: Vec<PeerStatus> = known.iter().map(|peer| peer.status()).collect();
+        all.sort_unstable_by_key(|peer| peer.id);
+        all
+    }
+
+    /// Forgets all but these.
+    pub(crate) fn retain(&self, ids: &[MemberId]) {
+        self.known.lock().retain(|id, _| ids.contains(id));
+    }
+}
+
+/// The connections to one peer.
+pub(crate) struct Connections {
+    pub(crate) id: MemberId,
+    route: Arc<Route>,
+    introduction: Introduction,
+    entries: Channel,
+    heartbeats: Channel,
+    snapshots: Channel,
+    failures: AtomicU64,
+    pub(crate) observed: Mutex<Observed>,
+    fatal: FatalCell,
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connections {
+    fn new(peers: &Peers, id: MemberId) -> Self {
+        let route = Arc::new(Route {
+            dial: Arc::clone(&peers.dial),
+            urls: RwLock::default(),
+            timeout: CONNECT_TIMEOUT + peers.election_timeout,
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+        });
+        let bulk = || channel(&route, peers.election_timeout / 2, BULK_TIMEOUT);
+        Self {
+            id,
+            introduction: Introduction::new(peers.me, id),
+            entries: bulk(),
+            heartbeats: channel(&route, peers.election_timeout / 2, peers.election_timeout),
+            snapshots: bulk(),
+            failures: AtomicU64::new(0),
+            observed: Mutex::default(),
+            fatal: peers.fatal.clone(),
+            route,
+        }
+    }
+
+    fn move_to(&self, urls: &[String]) {
+        let known = self.route.urls.read().clone();
+        if !known
+            .iter()
+            .map(Url::as_str)
+            .eq(urls.iter().map(String::as_str))
+        {
+            let urls = urls.iter().filter_map(|url| Url::parse(url).ok()).collect();
+            *self.route.urls.write() = urls;
+        }
+    }
+
+    pub(crate) fn raft(&self, purpose: Purpose) -> RaftClient<Introduced> {
+        RaftClient::new(self.introduced(purpose))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn leader(&self) -> LeaderClient<Introduced> {
+        LeaderClient::new(self.introduced(Purpose::Entries))
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn peer(&self) -> PeerClient<Introduced> {
+        PeerClient::new(self.introduced(Purpose::Heartbeats))
+    }
+
+    fn introduced(&self, purpose: Purpose) -> Introduced {
+        let channel = match purpose {
+            Purpose::Entries => &self.entries,
+            Purpose::Heartbeats => &self.heartbeats,
+            Purpose::Snapshots => &self.snapshots,
+        };
+        InterceptedService::new(channel.clone(), self.introduction.clone())
+    }
+
+    /// Notes that a call failed, and what that says about this member.
+    pub(crate) fn failed(&self, status: &Status) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        if says_removed(status) {
+            self.fatal.set(Fatal::Removed);
+        }
+    }
+
+    fn status(&self) -> PeerStatus {
+        let observed = self.observed.lock().clone();
+        PeerStatus {
+            id: self.id,
+            active_since: observed.active_since,
+            round_trip: observed.round_trip,
+            version: observed.version,
+            sent_bytes: self.route.sent.load(Ordering::Relaxed),
+            received_bytes: self.route.received.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn channel(route: &Arc<Route>, ping_interval: Duration, ping_timeout: Duration) -> Channel {
+    // The connector knows where the peer is; the uri only names it in HTTP/2's headers.
+    let endpoint = Endpoint::from_static("http://peer")
+        .buffer_size(CALLS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(ping_interval)
+        .keep_alive_timeout(ping_timeout)
+        .keep_alive_while_idle(true);
+    let route = Arc::clone(route);
+    endpoint.connect_with_connector_lazy(tower::service_fn(move |_named: Uri| {
+        Arc::clone(&route).connect()
+    }))
+}
+
+/// Where a peer is, and how much went there and back.
+struct Route {
+    dial: SharedDial,
+    urls: RwLock<Arc<[Url]>>,
+    timeout: Duration,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Route {
+    async fn connect(self: Arc<Self>) -> io::Result<TokioIo<Counted>> {
+        let urls = Arc::clone(&self.urls.read());
+        let mut failure = io::Error::other("the peer has no url");
+        for url in urls.iter() {
+            let dialled = tokio::time::timeout(self.timeout, self.dial.dial(url)).await;
+            match dialled.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(connection) => {
+                    return Ok(TokioIo::new(Counted {
+                        connection,
+                        route: self,
+                    }));
+                }
+                Err(error) => {
+                    tracing::debug!(%url, %error, "cannot connect to a peer");
+                    failure = error;
+                }
+            }
+        }
+        Err(failure)
+    }
+}
+
+/// A connection whose bytes are counted.
+struct Counted {
+    connection: Dialed,
+    route: Arc<Route>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.connection).poll_read(context, buffer);
+        let read = buffer.filled().len() - before;
+        self.route
+            .received
+            .fetch_add(read as u64, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.connection).poll_write(context, bytes);
+        if let Poll::Ready(Ok(written)) = polled {
+            self.route.sent.fetch_add(written as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,173 @@
+//! What peers ask of this member's Raft, and whether it is there.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use api::encoded::peerpb::peer_server::Peer;
+use api::encoded::peerpb::raft_server::Raft as RaftApi;
+use api::peerpb;
+use api::version::ETCD_VERSION;
+use futures_util::{Stream, StreamExt, stream};
+use openraft::errors::RaftError;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::wire::{self, Appended, WireError};
+use crate::error::Chain;
+use crate::node::Raft;
+use crate::progress::Progress;
+use crate::type_config::TypeConfig;
+
+/// Answers for Raft. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct RaftService {
+    pub(crate) raft: Raft,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Answers pings. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct PingService {
+    pub(crate) progress: Arc<Progress>,
+}
+
+pub(super) fn unreadable(error: &WireError) -> Status {
+    Status::invalid_argument(Chain(error).to_string())
+}
+
+pub(super) fn stopped(error: &impl std::error::Error) -> Status {
+    Status::unavailable(Chain(error).to_string())
+}
+
+#[tonic::async_trait]
+impl RaftApi for RaftService {
+    async fn append(
+        &self,
+        request: Request<Streaming<peerpb::AppendRequest>>,
+    ) -> Result<Response<BoxStream<peerpb::AppendResponse>>, Status> {
+        // Why the requests ended, if not by the peer's wish.
+        let failure = Arc::new(Mutex::new(None));
+        let appended = self
+            .raft
+            .stream_append(readable(request.into_inner(), Arc::clone(&failure)))
+            .map(|appended| match appended {
+                Ok(appended) => Ok(wire::appended_to(appended)),
+                Err(fatal) => Err(stopped(&fatal)),
+            });
+        let last = stream::once(async move { failure.lock().take() })
+            .filter_map(|failure| async move { failure.map(Err) });
+        let stop = self.stop.clone().cancelled_owned();
+        Ok(Response::new(Box::pin(
+            appended.chain(last).take_until(stop),
+        )))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<peerpb::AppendRequest>,
+    ) -> Result<Response<peerpb::AppendResponse>, Status> {
+        let request = wire::append_from(request.into_inner());
+        let request = request.map_err(|error| unreadable(&error))?;
+        let answer = self.hear(request).await?;
+        Ok(Response::new(wire::appended_to(answer)))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<peerpb::VoteRequest>,
+    ) -> Result<Response<peerpb::VoteResponse>, Status> {
+        let request = wire::vote_request_from(request.into_inner());
+        let request = request.map_err(|error| unreadable(&error))?;
+        let response = self.raft.vote(request).await;
+        let response = response.map_err(|error| stopped(&error))?;
+        Ok(Response::new(wire::vote_response_to(&response)))
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<peerpb::VoteRequest>,
+    ) -> Result<Response<peerpb::VoteResponse>, Status> {
+        let request = wire::vote_request_from(request.into_inner());
+        let request = request.map_err(|error| unreadable(&error))?;
+        let response = self.raft.pre_vote(request).await;
+        let response = response.map_err(|error| stopped(&error))?;
+        Ok(Response::new(wire::vote_response_to(&response)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<peerpb::TransferLeaderRequest>,
+    ) -> Result<Response<peerpb::TransferLeaderResponse>, Status> {
+        let request = wire::transfer_from(request.into_inner());
+        let request = request.map_err(|error| unreadable(&error))?;
+        let response = self.raft.handle_transfer_leader(request).await;
+        let response = response.map_err(|error| stopped(&error))?;
+        Ok(Response::new(wire::transferred_to(response)))
+    }
+}
+
+impl RaftService {
+    /// Takes a heartbeat. openraft answers when everything before it is durable; whoever leads
+    /// wants to know whether it is believed, and that does not wait for the disk: it is known as
+    /// soon as openraft has looked at the heartbeat, in the order in which it was asked.
+    async fn hear(&self, request: AppendEntriesRequest<TypeConfig>) -> Result<Appended, Status> {
+        let (vote, matching) = (request.vote, request.prev_log_id);
+        let mut answer = pin!(self.raft.append_entries(request));
+        let believes = self
+            .raft
+            .with_raft_state(move |state| *state.vote_ref() == vote);
+        let believed = tokio::select! {
+            biased;
+            answered = &mut answer => return appended(answered, matching),
+            believed = believes => believed.map_err(|fatal| stopped(&fatal))?,
+        };
+        if believed {
+            return Ok(Ok(matching));
+        }
+        appended(answer.await, matching)
+    }
+}
+
+fn appended(
+    answered: Result<AppendEntriesResponse<TypeConfig>, RaftError<TypeConfig>>,
+    matching: Option<crate::type_config::LogId>,
+) -> Result<Appended, Status> {
+    Ok(match answered.map_err(|error| stopped(&error))? {
+        AppendEntriesResponse::Success => Ok(matching),
+        AppendEntriesResponse::PartialSuccess(matching) => Ok(matching),
+        AppendEntriesResponse::Conflict => match matching {
+            Some(at) => Err(StreamAppendError::Conflict(at)),
+            None => return Err(Status::internal("the beginning of the log conflicts")),
+        },
+        AppendEntriesResponse::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote)),
+    })
+}
+
+/// The requests of a stream up to the first that cannot be read.
+fn readable(
+    requests: Streaming<peerpb::AppendRequest>,
+    failure: Arc<Mutex<Option<Status>>>,
+) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send {
+    requests
+        .map(|request| wire::append_from(request?).map_err(|error| unreadable(&error)))
+        .scan(failure, |failure, request: Result<_, Status>| {
+            let read = request.map_err(|status| *failure.lock() = Some(status));
+            std::future::ready(read.ok())
+        })
+}
+
+#[tonic::async_trait]
+impl Peer for PingService {
+    async fn ping(
+        &self,
+        _request: Request<peerpb::PingRequest>,
+    ) -> Result<Response<peerpb::PingResponse>, Status> {
+        Ok(Response::new(peerpb::PingResponse {
+            version: ETCD_VERSION.to_owned(),
+            applied_index: self.progress.applied(),
+        }))
+    }
+}
