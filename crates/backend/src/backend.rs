@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use crate::engine::{Change, Engine, MemoryEngine, SledEngine};
 use crate::record::{self, Record};
 use crate::schema::FORMAT_VERSION;
+use crate::site::{Directories, MemorySite, Site};
 use crate::{Batch, Bucket, OpenError, ReadError, Scan, WriteError};
 
 /// How to open a store.
@@ -32,6 +33,8 @@ pub struct Backend {
     pub reader: Reader,
     /// Writes; there is one for each open store.
     pub writer: Writer,
+    /// Where it is, and where a store that is to take its place goes.
+    pub site: Arc<dyn Site>,
 }
 
 /// Reads what has been committed. Cheap to clone.
@@ -74,23 +77,30 @@ impl Backend {
             },
             error => error,
         };
-        Self::from_engine(Arc::new(engine)).map_err(in_path)
+        let site = Arc::new(Directories::around(config));
+        Self::from_engine(Arc::new(engine), site).map_err(in_path)
     }
 
     /// An empty store in memory, for tests.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self::from_engine(Arc::new(MemoryEngine::new()))
+        Self::from_engine(Arc::new(MemoryEngine::new()), Arc::new(MemorySite))
             .expect("an empty engine in memory has no format to disagree with and cannot fail")
     }
 
     /// A store on `engine`, which nothing else may write to.
     #[cfg(any(test, feature = "test-util"))]
     pub fn with_engine(engine: Arc<dyn Engine>) -> Result<Self, OpenError> {
-        Self::from_engine(engine)
+        Self::from_engine(engine, Arc::new(MemorySite))
     }
 
-    fn from_engine(engine: Arc<dyn Engine>) -> Result<Self, OpenError> {
+    /// A store on `engine` at `site`.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn with_site(engine: Arc<dyn Engine>, site: Arc<dyn Site>) -> Result<Self, OpenError> {
+        Self::from_engine(engine, site)
+    }
+
+    fn from_engine(engine: Arc<dyn Engine>, site: Arc<dyn Site>) -> Result<Self, OpenError> {
         check_format(&*engine)?;
         let (from, to) = record::piece_range();
         let has_pieces = match engine.scan(from, to).next() {
@@ -111,6 +121,7 @@ impl Backend {
                 has_pieces,
                 poison: None,
             },
+            site,
         })
     }
 }
@@ -171,6 +182,17 @@ impl Reader {
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn engine(&self) -> &dyn Engine {
         &*self.shared.engine
+    }
+
+    /// The store is not needed any more: its files go when it closes.
+    pub fn retire(&self) {
+        self.shared.engine.retire();
+    }
+
+    /// Whether nothing else keeps the store open.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
     }
 
     /// Bytes the store's files take on the disk.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
+use crate::site;
+
 /// The version of the layout of the data directory. The stores inside carry one of their own.
 const LAYOUT_VERSION: u32 = 1;
 /// What the format file begins with; the version follows.
@@ -27,6 +29,8 @@ const FILE_MODE: u32 = 0o600;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// The state's store.
+    state: PathBuf,
     /// Holds the lock; the system gives it up with the descriptor, also when the process is killed.
     _lock: File,
 }
@@ -99,8 +103,11 @@ impl DataDir {
         make_private(&member)?;
         let lock = take_lock(path, &member)?;
         check_format(path, &member)?;
+        let state = member.join(STATE);
+        let state = site::in_use(&state).map_err(failed("find the store in use at", &state))?;
         Ok(Self {
             path: path.to_owned(),
+            state,
             _lock: lock,
         })
     }
@@ -117,10 +124,10 @@ impl DataDir {
         self.path.join(MEMBER).join(LOG)
     }
 
-    /// Where the state's store goes.
+    /// Where the state's store is, or goes: as of [`DataDir::lock`], see [`crate::Site`].
     #[must_use]
     pub fn state_path(&self) -> PathBuf {
-        self.path.join(MEMBER).join(STATE)
+        self.state.clone()
     }
 }
 

@@ -9,11 +9,15 @@ use bytes::Bytes;
 
 #[cfg(any(test, feature = "test-util"))]
 mod faulty;
+#[cfg(any(test, feature = "test-util"))]
+mod faulty_disk;
 mod memory;
 mod sled;
 
 #[cfg(any(test, feature = "test-util"))]
 pub use faulty::{FaultyEngine, Loss};
+#[cfg(any(test, feature = "test-util"))]
+pub use faulty_disk::FaultyDisk;
 pub use memory::MemoryEngine;
 pub(crate) use sled::SledEngine;
 
@@ -69,6 +73,9 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// Returns when everything applied so far survives a loss of power.
     fn flush_durable(&self) -> Result<(), EngineError>;
+
+    /// What it holds is not needed any more: its files go when it is dropped.
+    fn retire(&self) {}
 
     /// Bytes of the engine's files.
     fn size_on_disk(&self) -> Result<u64, EngineError>;

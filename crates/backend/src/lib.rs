@@ -15,6 +15,7 @@ mod error;
 mod record;
 mod scan;
 pub mod schema;
+mod site;
 #[cfg(any(test, feature = "test-util"))]
 pub mod suite;
 
@@ -25,3 +26,4 @@ pub use error::{OpenError, ReadError, RecordProblem, WriteError};
 pub use record::PIECE_BYTES;
 pub use scan::Scan;
 pub use schema::Bucket;
+pub use site::Site;

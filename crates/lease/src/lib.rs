@@ -46,12 +46,22 @@ pub struct Lease {
     pub keys: Vec<Bytes>,
 }
 
+/// Leases that were loaded and are not in use yet.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    table: Table,
+}
+
+impl Loaded {
+    /// Attaches a key, and says whether there is such a lease to attach it to.
+    pub fn attach(&mut self, id: LeaseId, key: Bytes) -> Result<(), NotFound> {
+        self.table.attach(id, key)
+    }
+}
+
 /// Loads the leases. Attachments are not stored: `apply` gives them back with
-/// [`Writer::attach`] from the live keys.
-pub fn open(
-    reader: &backend::Reader,
-    clock: Arc<dyn Clock>,
-) -> Result<(Leases, Writer, Renewer), OpenError> {
+/// [`Loaded::attach`] from the live keys.
+pub fn load(reader: &backend::Reader) -> Result<Loaded, OpenError> {
     let mut table = Table::default();
     for record in reader.scan(Bucket::Lease, &[], None) {
         let (key, value) = record?;
@@ -66,10 +76,24 @@ pub fn open(
         }
         table.insert(id, message.ttl, None);
     }
-    let table = Arc::new(RwLock::new(table));
+    Ok(Loaded { table })
+}
+
+/// Loads the leases; see [`load`].
+pub fn open(
+    reader: &backend::Reader,
+    clock: Arc<dyn Clock>,
+) -> Result<(Leases, Writer, Renewer), OpenError> {
+    Ok(open_loaded(load(reader)?, clock))
+}
+
+/// The leases that were loaded.
+#[must_use]
+pub fn open_loaded(loaded: Loaded, clock: Arc<dyn Clock>) -> (Leases, Writer, Renewer) {
+    let table = Arc::new(RwLock::new(loaded.table));
     let writer = Writer::new(Arc::clone(&table), Arc::clone(&clock));
     let renewer = Renewer::new(Arc::clone(&table), clock);
-    Ok((Leases { table }, writer, renewer))
+    (Leases { table }, writer, renewer)
 }
 
 impl Leases {

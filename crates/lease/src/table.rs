@@ -8,6 +8,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use types::LeaseId;
 
+use crate::NotFound;
+
 /// One lease.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -64,6 +66,13 @@ impl Table {
         if let Some(expiry) = expiry {
             self.expire_at(id, expiry);
         }
+    }
+
+    /// Attaches a key.
+    pub(crate) fn attach(&mut self, id: LeaseId, key: Bytes) -> Result<(), NotFound> {
+        let entry = self.leases.get_mut(&id).ok_or(NotFound)?;
+        entry.keys.insert(key);
+        Ok(())
     }
 
     pub(crate) fn remove(&mut self, id: LeaseId) -> Option<Entry> {

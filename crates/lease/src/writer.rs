@@ -12,7 +12,7 @@ use types::{Clock, LeaseId};
 
 use crate::renewer::{self, Extend};
 use crate::table::Table;
-use crate::{GrantError, NotFound};
+use crate::{GrantError, Loaded, NotFound};
 
 /// Changes leases. There is one; `apply` holds it. Changes show in [`crate::Leases`] at once.
 pub struct Writer {
@@ -69,10 +69,24 @@ impl Writer {
 
     /// Attaches a key, and says whether there is such a lease to attach it to.
     pub fn attach(&mut self, id: LeaseId, key: Bytes) -> Result<(), NotFound> {
-        let mut table = self.table.write();
-        let entry = table.get_mut(id).ok_or(NotFound)?;
-        entry.keys.insert(key);
-        Ok(())
+        self.table.write().attach(id, key)
+    }
+
+    /// Puts other leases in the place of these, with readers and all. No lease runs then: only a member
+    /// that does not lead gets another's state.
+    pub fn install(&mut self, loaded: Loaded) {
+        *self.table.write() = loaded.table;
+        self.unstaged.clear();
+    }
+
+    /// All leases, as [`Writer::stage`] stores them.
+    #[must_use]
+    pub fn records(&self) -> Vec<(Bytes, Bytes)> {
+        let table = self.table.read();
+        table
+            .iter()
+            .map(|(id, entry)| record(id, entry.ttl_s))
+            .collect()
     }
 
     /// Detaches a key. Nothing happens if it is not attached: the lease may have been revoked.
@@ -91,18 +105,26 @@ impl Writer {
     /// Adds to `batch` all that has changed since the last call.
     pub fn stage(&mut self, batch: &mut Batch) {
         for (id, ttl_s) in std::mem::take(&mut self.unstaged) {
-            let key = Bytes::copy_from_slice(&schema::lease::encode(id));
             match ttl_s {
-                Some(ttl) => {
-                    let message = api::leasepb::Lease {
-                        id: id.0,
-                        ttl,
-                        remaining_ttl: 0,
-                    };
-                    batch.put(Bucket::Lease, key, message.encode_to_vec());
+                Some(ttl_s) => {
+                    let (key, value) = record(id, ttl_s);
+                    batch.put(Bucket::Lease, key, value);
                 }
-                None => batch.delete(Bucket::Lease, key),
+                None => batch.delete(Bucket::Lease, key_of(id)),
             }
         }
     }
+}
+
+fn key_of(id: LeaseId) -> Bytes {
+    Bytes::copy_from_slice(&schema::lease::encode(id))
+}
+
+fn record(id: LeaseId, ttl: i64) -> (Bytes, Bytes) {
+    let message = api::leasepb::Lease {
+        id: id.0,
+        ttl,
+        remaining_ttl: 0,
+    };
+    (key_of(id), message.encode_to_vec().into())
 }

@@ -23,7 +23,7 @@
 //! 3. *Scrub.* In the order of history: a segment with no live version is removed unread; one with
 //!    some dead ones is read, and written again without them, under the same key; a clean one is not
 //!    touched. Nor is one whose own batch is not committed yet, nor the last one, which is still
-//!    being filled.
+//!    being filled. While the state is sent to another member (`install`), scrubbing waits.
 //!
 //! The order matters. Say that a key was written at 2 and deleted at 7, and everything up to 9 is
 //! compacted: neither version counts any more. But whoever finds 2 on the disk without 7 takes the key
@@ -112,6 +112,11 @@ impl Compaction {
         self.mark_unstaged || !matches!(self.phase, Phase::Idle)
     }
 
+    /// Whether all that is left to do is to be done on the disk.
+    pub(crate) fn is_at_the_disk(&self) -> bool {
+        !self.mark_unstaged && matches!(self.phase, Phase::Scrub(_))
+    }
+
     /// The compacted revision as far as the disk is concerned; for the handle that waits for it.
     pub(crate) fn finished(&self) -> i64 {
         if self.is_running() { -1 } else { self.revision }
@@ -146,6 +151,7 @@ impl Writer {
                 self.forget(&from);
                 Ok(true)
             }
+            Phase::Scrub(_) if self.hold.is_held() => Ok(false),
             Phase::Scrub(queue) => {
                 let queue = std::mem::take(queue);
                 self.scrub(queue, batch)?;
@@ -174,7 +180,7 @@ impl Writer {
         mut queue: VecDeque<Revision>,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
-        let persisted = self.shared.log.read().persisted();
+        let persisted = self.past.log.read().persisted();
         let mut bytes_left = SCRUB_BYTES_PER_STEP;
         for _ in 0..SCRUB_SEGMENTS_PER_STEP {
             let Some((first, info)) = queue
@@ -212,7 +218,7 @@ impl Writer {
     /// Writes a segment again without its dead versions.
     fn rewrite(&mut self, first: Revision, batch: &mut Batch) -> Result<(), StoreError> {
         let stored_at = key::encode(first);
-        let Some(value) = self.shared.reader.get(Bucket::Key, &stored_at)? else {
+        let Some(value) = self.past.reader.get(Bucket::Key, &stored_at)? else {
             return Err(StoreError::Missing { revision: first });
         };
         let segment = Segment::decode(&stored_at, &value)?;

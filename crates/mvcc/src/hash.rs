@@ -89,10 +89,10 @@ struct Hasher<'a> {
 
 impl Hasher<'_> {
     fn add_all(&mut self, until: i64) -> Result<(), StoreError> {
-        let shared = &self.view.shared;
+        let past = &self.view.snapshot.past;
         // First what only the log has: the scan of the backend comes later, and must not miss it.
         let (persisted, logged) = {
-            let log = shared.log.read();
+            let log = past.log.read();
             let from = (log.persisted() + 1).max(log.first().unwrap_or(0));
             let logged = log
                 .since(from)
@@ -103,7 +103,7 @@ impl Hasher<'_> {
             )
         };
         let end = key::encode(Revision::new(persisted.max(0) + 1, 0));
-        for record in shared.reader.scan(Bucket::Key, &[], Some(&end)) {
+        for record in past.reader.scan(Bucket::Key, &[], Some(&end)) {
             let (key, value) = record?;
             let segment = Segment::decode(&key, &value)?;
             for record in &segment.records {

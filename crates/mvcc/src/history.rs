@@ -37,7 +37,7 @@ pub(crate) fn read(
         return Ok(history);
     }
     let logged_from = {
-        let log = store.shared.log.read();
+        let log = view.snapshot.past.log.read();
         let first = log.first().unwrap_or(i64::MAX);
         if from >= first {
             let mut budget = Budget { left: budget_bytes };
@@ -91,15 +91,15 @@ struct Disk<'a> {
 impl Disk<'_> {
     /// Continues `history` at its `next` revision, up to `to`.
     fn read(&self, history: &mut History, to: i64, mut budget: Budget) -> Result<(), RangeError> {
-        let shared = &self.view.shared;
+        let past = &self.view.snapshot.past;
         let from = history.next;
-        let start = match shared.read_segment(Revision::new(from, 0))? {
+        let start = match past.read_segment(Revision::new(from, 0))? {
             Some(segment) => segment.first,
             None => Revision::new(from, 0),
         };
         let mut current: Option<RevisionEvents> = None;
         let end = key::encode(Revision::new(to.saturating_add(1), 0));
-        for record in shared
+        for record in past
             .reader
             .scan(Bucket::Key, &key::encode(start), Some(&end))
         {

@@ -11,6 +11,7 @@ mod event_log;
 mod fixture;
 mod hash;
 mod history;
+mod install;
 mod key_index;
 mod kv;
 mod meta;
@@ -30,9 +31,10 @@ pub use config::Config;
 pub use error::{CompactError, HashError, OpenError, RangeError, SegmentProblem, StoreError};
 pub use event::{Event, EventKind, PrevKv, RevisionEvents};
 pub use hash::HashKv;
+pub use install::{Hold, Loaded, Pinned};
 pub use kv::{KvParts, ParseKvError, StoredKv};
 pub use read_view::{Range, RangeResult, ReadView};
-pub use restore::open;
+pub use restore::{load, open, open_loaded};
 pub use store::{Store, Writer};
 pub use watchable_store::{
     CreateWatchError, EventFilter, WatchBatch, WatchCounts, WatchEvents, WatchRequest, WatchStream,

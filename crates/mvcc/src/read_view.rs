@@ -6,7 +6,7 @@ use types::KeyRange;
 
 use crate::event_log::version_in;
 use crate::key_index::{At, KeyIndex, Version};
-use crate::shared::{Shared, Snapshot};
+use crate::shared::{Past, Shared, Snapshot};
 use crate::tree_index::TreeIndex;
 use crate::{RangeError, RevisionEvents, StoreError, StoredKv};
 
@@ -79,6 +79,7 @@ impl ReadView {
             revision: self.snapshot.revision,
             compact_revision: self.snapshot.compact_revision,
             shared: &self.shared,
+            past: &self.snapshot.past,
             unpublished: &[],
         }
     }
@@ -100,6 +101,7 @@ pub(crate) struct Source<'a> {
     pub(crate) revision: i64,
     pub(crate) compact_revision: i64,
     pub(crate) shared: &'a Shared,
+    pub(crate) past: &'a Past,
     /// Revisions that the event log has not got yet.
     pub(crate) unpublished: &'a [Arc<RevisionEvents>],
 }
@@ -174,7 +176,7 @@ impl Source<'_> {
         if let Some(kv) = unpublished {
             return Ok(kv);
         }
-        if let Some(kv) = self.shared.version(revision)? {
+        if let Some(kv) = self.past.version(revision)? {
             return Ok(kv);
         }
         let compact_revision = self.shared.compact_revision();

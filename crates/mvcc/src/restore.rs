@@ -8,6 +8,7 @@ use types::Revision;
 
 use crate::compaction::Compaction;
 use crate::error::SegmentProblem;
+use crate::install::Loaded;
 use crate::key_index::Newest;
 use crate::segment::{Record, Segment, Segments};
 use crate::shared::{Shared, Snapshot};
@@ -16,6 +17,30 @@ use crate::{Config, EventKind, OpenError, Store, StoreError, StoredKv, Writer, m
 
 /// Loads the store from its backend: everything up to the last batch that was committed.
 pub fn open(reader: Reader, config: &Config) -> Result<(Store, Writer), OpenError> {
+    Ok(open_loaded(load(reader)?, config))
+}
+
+/// The store that was loaded.
+#[must_use]
+pub fn open_loaded(loaded: Loaded, config: &Config) -> (Store, Writer) {
+    let snapshot = Snapshot {
+        past: Arc::new(loaded.past(config)),
+        index: loaded.index,
+        revision: loaded.revision,
+        compact_revision: loaded.compaction.revision(),
+    };
+    let shared = Arc::new(Shared::new(snapshot.clone(), config));
+    shared.hub.compacted(loaded.compaction.revision());
+    shared.scrubbed.send_replace(loaded.compaction.finished());
+    let store = Store {
+        shared: shared.clone(),
+    };
+    let writer = Writer::new(shared, snapshot, loaded.segments, loaded.compaction);
+    (store, writer)
+}
+
+/// Reads everything that a store needs in memory; nobody sees it yet.
+pub fn load(reader: Reader) -> Result<Loaded, OpenError> {
     let (mut index, mut segments) = (TreeIndex::default(), Segments::default());
     let last = load_segments(&reader, &mut index, &mut segments)?;
     let scheduled = meta::get(&reader, meta::SCHEDULED_COMPACT)?;
@@ -33,18 +58,13 @@ pub fn open(reader: Reader, config: &Config) -> Result<(Store, Writer), OpenErro
         keys = index.live_len(),
         "the store is loaded"
     );
-    let snapshot = Snapshot {
+    Ok(Loaded {
+        reader,
         index,
         revision,
-        compact_revision: compaction.revision(),
-    };
-    let shared = Arc::new(Shared::new(reader, snapshot.clone(), config));
-    shared.hub.compacted(compaction.revision());
-    shared.scrubbed.send_replace(compaction.finished());
-    let store = Store {
-        shared: shared.clone(),
-    };
-    Ok((store, Writer::new(shared, snapshot, segments, compaction)))
+        segments,
+        compaction,
+    })
 }
 
 /// Adds all segments to the index; returns the last version's revision.

@@ -209,7 +209,7 @@ impl SegmentBuilder {
         self.versions += 1;
     }
 
-    fn has_room_for(&self, stored: &[u8]) -> bool {
+    pub(crate) fn has_room_for(&self, stored: &[u8]) -> bool {
         self.versions == 0
             || (self.versions < SEGMENT_VERSIONS_MAX
                 && self.bytes.len() + RECORD_HEAD_BYTES_MAX + stored.len() <= SEGMENT_BYTES_MAX)
@@ -357,6 +357,16 @@ impl Segments {
         dirty
             .map(|(first, _)| *first)
             .filter(move |first| Some(*first) != open)
+    }
+
+    /// The segment that may still be written again with more versions than it has.
+    pub(crate) fn open(&self) -> Option<Revision> {
+        self.open.as_ref().map(|(first, _)| *first)
+    }
+
+    /// Bytes of all versions that may be on the disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.by_first.values().map(|info| info.bytes).sum()
     }
 
     pub(crate) fn get(&self, first: Revision) -> Option<&SegmentInfo> {

@@ -24,34 +24,40 @@ pub(crate) struct Snapshot {
     pub(crate) index: TreeIndex,
     pub(crate) revision: i64,
     pub(crate) compact_revision: i64,
+    /// Where the older versions are. Another one as soon as another member's state is installed;
+    /// whoever still reads this moment reads from here.
+    pub(crate) past: Arc<Past>,
 }
 
 pub(crate) struct Shared {
     /// What readers see.
     pub(crate) published: ArcSwap<Snapshot>,
-    pub(crate) log: RwLock<EventLog>,
-    pub(crate) reader: Reader,
     pub(crate) hub: Hub,
+    pub(crate) config: Config,
     /// The published compacted revision, for those whose own view is older.
     compact_revision: AtomicI64,
     size_in_use: AtomicU64,
     /// Compactions up to this revision have nothing left to remove from the disk.
     pub(crate) scrubbed: watch::Sender<i64>,
+}
+
+/// The versions of the past: the last ones in memory, all that are committed on the disk.
+pub(crate) struct Past {
+    pub(crate) log: RwLock<EventLog>,
+    pub(crate) reader: Reader,
     cache: Mutex<SegmentCache>,
 }
 
 impl Shared {
-    pub(crate) fn new(reader: Reader, snapshot: Snapshot, config: &Config) -> Self {
+    pub(crate) fn new(snapshot: Snapshot, config: &Config) -> Self {
         let (revision, compact_revision) = (snapshot.revision, snapshot.compact_revision);
         Self {
             published: ArcSwap::from_pointee(snapshot),
-            log: RwLock::new(EventLog::new(config.event_log_bytes_max, revision)),
-            reader,
             hub: Hub::new(revision),
+            config: config.clone(),
             compact_revision: AtomicI64::new(compact_revision),
             size_in_use: AtomicU64::new(0),
             scrubbed: watch::Sender::new(compact_revision),
-            cache: Mutex::default(),
         }
     }
 
@@ -74,6 +80,17 @@ impl Shared {
 
     pub(crate) fn set_size_in_use(&self, bytes: u64) {
         self.size_in_use.store(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Past {
+    /// What `reader` holds, everything up to `revision`.
+    pub(crate) fn new(reader: Reader, revision: i64, config: &Config) -> Self {
+        Self {
+            log: RwLock::new(EventLog::new(config.event_log_bytes_max, revision)),
+            reader,
+            cache: Mutex::default(),
+        }
     }
 
     /// The version written at `revision`, wherever it is; `None` when it is nowhere, which means

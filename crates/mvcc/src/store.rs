@@ -5,10 +5,11 @@ use std::sync::Arc;
 use backend::Batch;
 
 use crate::compaction::Compaction;
+use crate::install::{Hold, Loaded};
 use crate::history::{self, History};
 use crate::read_view::Source;
 use crate::segment::Segments;
-use crate::shared::{Shared, Snapshot};
+use crate::shared::{Past, Shared, Snapshot};
 use crate::tree_index::TreeIndex;
 use crate::{
     CompactError, HashError, HashKv, PrevKv, RangeError, ReadView, RevisionEvents, StoreError,
@@ -24,6 +25,7 @@ pub struct Store {
 /// Writes. There is one; `apply` holds it.
 pub struct Writer {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) past: Arc<Past>,
     pub(crate) index: TreeIndex,
     pub(crate) revision: i64,
     pub(crate) segments: Segments,
@@ -33,6 +35,8 @@ pub struct Writer {
     /// Finished transactions that no [`Writer::stage`] has taken yet.
     unstaged: Vec<Arc<RevisionEvents>>,
     unstaged_bytes: usize,
+    /// While there is another clone, nothing is removed from the disk.
+    pub(crate) hold: Hold,
 }
 
 impl Store {
@@ -101,7 +105,8 @@ impl Store {
     /// backend: from now on the event log may forget it. Callable from any thread.
     pub fn note_persisted(&self, revision: i64) {
         // What is evicted is dropped after the lock.
-        let evicted = self.shared.log.write().note_persisted(revision);
+        let past = Arc::clone(&self.shared.published.load().past);
+        let evicted = past.log.write().note_persisted(revision);
         drop(evicted);
     }
 
@@ -125,6 +130,7 @@ impl Writer {
     ) -> Self {
         let writer = Self {
             shared,
+            past: snapshot.past,
             index: snapshot.index,
             revision: snapshot.revision,
             segments,
@@ -132,9 +138,33 @@ impl Writer {
             unpublished: Vec::new(),
             unstaged: Vec::new(),
             unstaged_bytes: 0,
+            hold: Hold::default(),
         };
         writer.note_size();
         writer
+    }
+
+    /// Puts another member's store, which is ahead of this one, in the place of this one, for
+    /// readers and watchers too. What is not staged yet is dropped: the other one has it.
+    pub fn install(&mut self, loaded: Loaded) {
+        debug_assert!(loaded.revision >= self.revision, "history does not go back");
+        self.past = Arc::new(loaded.past(&self.shared.config));
+        (self.index, self.revision) = (loaded.index, loaded.revision);
+        (self.segments, self.compaction) = (loaded.segments, loaded.compaction);
+        self.unpublished.clear();
+        self.unstaged.clear();
+        self.unstaged_bytes = 0;
+        // In the order of a publication: watchers first.
+        self.shared.hub.jump(self.revision);
+        self.shared.publish(self.snapshot());
+        self.shared.hub.compacted(self.compaction.revision());
+        let finished = self.compaction.finished();
+        self.shared.scrubbed.send_if_modified(|scrubbed| {
+            let is_news = finished > *scrubbed;
+            *scrubbed = finished.max(*scrubbed);
+            is_news
+        });
+        self.note_size();
     }
 
     /// Begins a transaction: everything in it gets one main revision.
@@ -173,6 +203,7 @@ impl Writer {
             revision: self.revision,
             compact_revision: self.compaction.revision(),
             shared: &self.shared,
+            past: &self.past,
             unpublished: &self.unpublished,
         }
     }
@@ -195,7 +226,7 @@ impl Writer {
     pub fn publish(&mut self) {
         let compacted = self.compaction.revision() > self.shared.compact_revision();
         if !self.unpublished.is_empty() {
-            let evicted = self.shared.log.write().extend(&self.unpublished);
+            let evicted = self.past.log.write().extend(&self.unpublished);
             drop(evicted);
             self.shared.hub.dispatch(&self.unpublished);
             self.unpublished.clear();
@@ -212,6 +243,7 @@ impl Writer {
             index: self.index.clone(),
             revision: self.revision,
             compact_revision: self.compaction.revision(),
+            past: Arc::clone(&self.past),
         }
     }
 
@@ -250,11 +282,17 @@ impl Writer {
         Ok(self.revision)
     }
 
-    /// Whether a compaction still has physical work to do: call [`Writer::stage`] again, after the
-    /// batch of the last call is committed and noted as persisted.
+    /// Whether a compaction still has physical work to do, and may: call [`Writer::stage`] again, after
+    /// the batch of the last call is committed and noted as persisted.
     #[must_use]
     pub fn is_scrubbing(&self) -> bool {
-        self.compaction.is_running()
+        self.compaction.is_running() && !(self.compaction.is_at_the_disk() && self.hold.is_held())
+    }
+
+    /// The compaction whose physical work was finished last, if none is going on; else -1.
+    #[must_use]
+    pub fn finished_compaction(&self) -> i64 {
+        self.compaction.finished()
     }
 }
 

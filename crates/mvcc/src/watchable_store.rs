@@ -211,6 +211,14 @@ impl Hub {
         self.revision.store(last.revision, Ordering::Release);
     }
 
+    /// The store is at `revision` now, and the events up to there were not dispatched: another
+    /// member's state was installed. Whoever wants them reads history.
+    pub(crate) fn jump(&self, revision: i64) {
+        let mut state = self.state.lock();
+        state.jump(revision);
+        self.revision.store(revision, Ordering::Release);
+    }
+
     /// History up to `revision` is gone: unsynced watchers that still need it are to be cancelled.
     pub(crate) fn compacted(&self, revision: i64) {
         let mut state = self.state.lock();
@@ -290,6 +298,22 @@ impl Synced {
             self.watchers[moved].place = place;
         }
         debug_assert_eq!(self.watchers.is_empty(), self.index.is_empty());
+    }
+
+    fn jump(&mut self, revision: i64) {
+        let behind: Vec<usize> = self
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| watcher.first <= revision)
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in behind {
+            let watcher = &self.watchers[slot];
+            let cursor = watcher.first.max(self.revision + 1);
+            watcher.queue.push_left_behind(watcher.key, cursor);
+            self.remove_slot(slot);
+        }
+        self.revision = revision;
     }
 
     fn dispatch(&mut self, revision: &Arc<RevisionEvents>) {

@@ -20,6 +20,7 @@ use tracing::warn;
 
 use self::witness::Witness;
 use crate::engine::{Change, Engine, EngineError, EngineScan, PACKED_FROM};
+use crate::site::remove_directory;
 use crate::{Config, OpenError};
 
 mod witness;
@@ -66,6 +67,8 @@ pub(crate) struct SledEngine {
     path: PathBuf,
     flushes: Mutex<Flushes>,
     failed: AtomicBool,
+    /// The files are to go.
+    retired: AtomicBool,
 }
 
 /// How far the store is durable.
@@ -99,7 +102,7 @@ impl SledEngine {
             .and_then(|conf| conf.sync_all())
             .map_err(io_error)?;
         sync_names(&path).map_err(io_error)?;
-        let failed = AtomicBool::new(false);
+        let (failed, retired) = (AtomicBool::new(false), AtomicBool::new(false));
         Ok(Self {
             db: Some(db),
             small,
@@ -108,6 +111,7 @@ impl SledEngine {
             path,
             flushes: Mutex::new(flushes),
             failed,
+            retired,
         })
     }
 
@@ -271,6 +275,10 @@ impl Engine for SledEngine {
         Ok(())
     }
 
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
     fn size_on_disk(&self) -> Result<u64, EngineError> {
         bytes_under(&self.path).map_err(|source| EngineError::new("measure its files", source))
     }
@@ -284,6 +292,14 @@ impl Drop for SledEngine {
         let db = self.db.take();
         if self.failed.load(Ordering::Relaxed) {
             std::mem::forget(db);
+            return;
+        }
+        drop(db);
+        if self.retired.load(Ordering::Relaxed)
+            && let Err(error) = remove_directory(&self.path)
+        {
+            // What is left goes when the member starts the next time.
+            warn!(path = %self.path.display(), %error, "cannot remove a store that is not needed");
         }
     }
 }

@@ -23,16 +23,23 @@ pub enum MetaKey {
     /// The current revision: that of the last transaction that changed something, of which
     /// compaction may have left no version. Owner: `mvcc`; 8 bytes, big endian.
     CurrentRevision,
+    /// The log entry as of which this store was received from another member, in the form of
+    /// `Applied`. Owner: `apply`.
+    Installed,
+    /// How far the store has been received; gone when it is complete. Owner: `apply/snapshot`.
+    Incoming,
 }
 
 impl MetaKey {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Applied,
         Self::Membership,
         Self::ScheduledCompact,
         Self::FinishedCompact,
         Self::CurrentRevision,
+        Self::Installed,
+        Self::Incoming,
     ];
 
     /// The name, which is on the disk: never change one.
@@ -44,6 +51,8 @@ impl MetaKey {
             Self::ScheduledCompact => "scheduledCompactRev",
             Self::FinishedCompact => "finishedCompactRev",
             Self::CurrentRevision => "currentRev",
+            Self::Installed => "installed",
+            Self::Incoming => "incoming",
         }
     }
 }
@@ -84,6 +93,8 @@ mod tests {
                 "scheduledCompactRev",
                 "finishedCompactRev",
                 "currentRev",
+                "installed",
+                "incoming",
             ]
         );
     }

@@ -99,6 +99,12 @@ impl StreamQueue {
         self.arrived.notified().await;
     }
 
+    /// Adds the mark that the watcher was left behind.
+    pub(crate) fn push_left_behind(&self, watcher: WatcherKey, cursor: i64) {
+        let entry = Entry::LeftBehind { watcher, cursor };
+        self.push(self.waiting.lock(), Weighed { entry, charge: 0 });
+    }
+
     /// Adds events of one revision, or, when they do not fit, the mark that the watcher was left
     /// behind: then the caller removes it from the hub.
     #[must_use]
