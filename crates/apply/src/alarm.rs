@@ -155,6 +155,19 @@ impl AlarmStore {
         }
     }
 
+    /// Other alarms take the place of these.
+    pub(crate) fn install(&mut self, other: Self) {
+        self.standing = other.standing;
+        self.unstaged.clear();
+        self.is_published = false;
+        self.publish();
+    }
+
+    /// Everything is to be staged, not only what has changed.
+    pub(crate) fn restage(&mut self) {
+        self.unstaged = self.standing.iter().map(|alarm| (*alarm, true)).collect();
+    }
+
     /// Adds to `batch` all that has changed since the last call.
     pub(crate) fn stage(&mut self, batch: &mut Batch) {
         for (alarm, stands) in std::mem::take(&mut self.unstaged) {

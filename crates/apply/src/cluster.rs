@@ -170,6 +170,20 @@ impl MemberStore {
         }
     }
 
+    /// Other members take the place of these.
+    pub(crate) fn install(&mut self, other: Self) {
+        self.members = other.members;
+        self.unstaged.clear();
+        self.is_published = false;
+        self.publish();
+    }
+
+    /// Everything is to be staged, not only what has changed.
+    pub(crate) fn restage(&mut self) {
+        let Members { present, removed } = &self.members;
+        self.unstaged = present.keys().chain(removed).copied().collect();
+    }
+
     /// Adds to `batch` all that has changed since the last call.
     pub(crate) fn stage(&mut self, batch: &mut Batch) {
         for id in std::mem::take(&mut self.unstaged) {

@@ -86,6 +86,9 @@ pub enum OpenError {
         /// Its number.
         kind: u8,
     },
+    /// The store was being received from another member when it was left.
+    #[error("the store is not complete: it was being received from another member")]
+    Unfinished,
     /// The persister's thread could not be started.
     #[error("cannot start the persister")]
     Thread(#[source] std::io::Error),

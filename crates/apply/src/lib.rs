@@ -28,7 +28,7 @@ pub use error::{Fatal, OpenError, Rejection};
 pub use persister::Persister;
 pub use quota::{Quota, Room};
 pub use reply::{AlarmReply, DeleteRangeReply, OpReply, PutReply, RangeReply, Reply, TxnReply};
-pub use snapshot::{Incoming, Pinned, Received, Record};
+pub use snapshot::{Chunk, Incoming, Pinned, Place, ReceiveError, Received, Record};
 pub use state_machine::{Config, LogPosition, StateMachine, Views, open};
 pub use txn::execute_read_only_txn;
 pub use txn::range::{RangeSource, execute_range};

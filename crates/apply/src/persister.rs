@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use backend::{Batch, Reader, WriteError, Writer};
+use backend::{Backend, Batch, Reader, Site, WriteError, Writer};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, watch};
 
@@ -39,7 +39,6 @@ pub(crate) struct Staged {
 #[derive(Clone)]
 pub struct Persister {
     shared: Arc<Shared>,
-    reader: Reader,
 }
 
 /// The state machine's end of the thread. Dropping it lets the thread commit what is staged, and
@@ -60,14 +59,29 @@ struct Shared {
     room: Condvar,
     progress: watch::Sender<Progress>,
     is_stage_due: AtomicBool,
+    /// The store that is written, as others see it.
+    store: Mutex<InUse>,
     /// The length of the queue, to be asked without its lock: [`Persister::room`] asks under the
     /// lock of `progress`, which is taken under the queue's.
     queued: AtomicUsize,
 }
 
+struct InUse {
+    reader: Reader,
+    site: Arc<dyn Site>,
+}
+
+/// What is to be done with the store.
+enum Item {
+    Commit(Staged),
+    /// Another store takes its place.
+    TakeOver(Backend),
+}
+
 #[derive(Default)]
 struct Queue {
-    batches: VecDeque<Staged>,
+    /// Each with its number.
+    batches: VecDeque<(u64, Item)>,
     /// Batches staged so far, counted from 1: what the store held when it was opened was batch 0,
     /// and is not known to be durable either.
     staged: u64,
@@ -78,6 +92,8 @@ struct Queue {
 
 #[derive(Clone, Default)]
 struct Progress {
+    /// Batches that are in the store.
+    committed: u64,
     /// Batches that survive a loss of power.
     durable: u64,
     failure: Option<WriteError>,
@@ -98,11 +114,15 @@ impl fmt::Debug for Shared {
 
 /// Starts the thread. `store` is told what has been committed.
 pub(crate) fn start(
-    backend: backend::Backend,
+    backend: Backend,
     store: mvcc::Store,
     workers: &Workers,
 ) -> std::io::Result<(Stager, Persister)> {
-    let backend::Backend { reader, writer } = backend;
+    let Backend {
+        reader,
+        writer,
+        site,
+    } = backend;
     let shared = Arc::new(Shared {
         queue: Mutex::new(Queue {
             staged: 1,
@@ -111,8 +131,12 @@ pub(crate) fn start(
         work: Condvar::new(),
         task_work: Notify::new(),
         room: Condvar::new(),
-        progress: watch::Sender::new(Progress::default()),
+        progress: watch::Sender::new(Progress {
+            committed: 1,
+            ..Progress::default()
+        }),
         is_stage_due: AtomicBool::new(false),
+        store: Mutex::new(InUse { reader, site }),
         queued: AtomicUsize::new(0),
     });
     let run = Run {
@@ -122,6 +146,7 @@ pub(crate) fn start(
         // The batch that was there at the start is committed.
         committed: 1,
         durable: 0,
+        retired: None,
     };
     let thread = match workers {
         Workers::Threads => Some(
@@ -138,30 +163,19 @@ pub(crate) fn start(
         shared: Arc::clone(&shared),
         thread,
     };
-    Ok((stager, Persister { shared, reader }))
+    Ok((stager, Persister { shared }))
 }
 
 impl Persister {
     /// Waits until everything staged so far survives a loss of power. Safe to drop at any await.
     pub async fn durable(&self) -> Result<(), Fatal> {
-        let mut progress = self.shared.progress.subscribe();
         let wanted = {
             let mut queue = self.shared.queue.lock();
             queue.flush_wanted = queue.staged;
             self.shared.wake();
             queue.staged
         };
-        let is_settled = |progress: &Progress| {
-            progress.durable >= wanted || progress.failure.is_some() || progress.has_ended
-        };
-        let Ok(progress) = progress.wait_for(is_settled).await else {
-            return Err(Fatal::PersisterEnded);
-        };
-        match &progress.failure {
-            Some(failure) => Err(Fatal::Write(failure.clone())),
-            None if progress.durable < wanted => Err(Fatal::PersisterEnded),
-            None => Ok(()),
-        }
+        self.settled(|progress| progress.durable >= wanted).await
     }
 
     /// Waits until the persister has failed or ended, and says how. The member has to stop then.
@@ -188,9 +202,37 @@ impl Persister {
         }
     }
 
+    /// Waits until everything staged so far is in the store. Safe to drop at any await.
+    pub async fn written(&self) -> Result<(), Fatal> {
+        let wanted = self.shared.queue.lock().staged;
+        self.settled(|progress| progress.committed >= wanted).await
+    }
+
+    /// Waits until that is so, or cannot be any more.
+    async fn settled(&self, is_so: impl Fn(&Progress) -> bool) -> Result<(), Fatal> {
+        let mut progress = self.shared.progress.subscribe();
+        let is_settled = |progress: &Progress| {
+            is_so(progress) || progress.failure.is_some() || progress.has_ended
+        };
+        let Ok(progress) = progress.wait_for(is_settled).await else {
+            return Err(Fatal::PersisterEnded);
+        };
+        match &progress.failure {
+            Some(failure) => Err(Fatal::Write(failure.clone())),
+            None if !is_so(&progress) => Err(Fatal::PersisterEnded),
+            None => Ok(()),
+        }
+    }
+
     /// Bytes of the state's files.
     pub fn size_on_disk(&self) -> Result<u64, Fatal> {
-        Ok(self.reader.size_on_disk()?)
+        let reader = self.shared.store.lock().reader.clone();
+        Ok(reader.size_on_disk()?)
+    }
+
+    /// Where the state's store is, and where another one goes.
+    pub(crate) fn site(&self) -> Arc<dyn Site> {
+        Arc::clone(&self.shared.store.lock().site)
     }
 }
 
@@ -225,14 +267,30 @@ impl Stager {
             }
             self.shared.room.wait(&mut queue);
         }
-        queue.batches.push_back(staged);
+        self.push(&mut queue, Item::Commit(staged));
+        Ok(())
+    }
+
+    /// Another store takes the place of this one, and what waits for this one is dropped. Never
+    /// waits.
+    pub(crate) fn take_over(&self, backend: Backend) -> Result<(), Fatal> {
+        self.check()?;
+        let mut queue = self.shared.queue.lock();
+        queue.batches.clear();
+        self.push(&mut queue, Item::TakeOver(backend));
+        self.shared.room.notify_all();
+        Ok(())
+    }
+
+    fn push(&self, queue: &mut Queue, item: Item) {
+        queue.staged += 1;
+        let number = queue.staged;
+        queue.batches.push_back((number, item));
         self.shared
             .queued
             .store(queue.batches.len(), Ordering::Relaxed);
-        queue.staged += 1;
         self.shared.is_stage_due.store(false, Ordering::Relaxed);
         self.shared.wake();
-        Ok(())
     }
 }
 
@@ -251,7 +309,8 @@ impl Drop for Stager {
 
 /// What the thread does next.
 enum Work {
-    Commit(Staged),
+    /// The number it has when it is done.
+    Do(u64, Item),
     /// Flush; so many batches are durable then.
     Flush(u64),
     End,
@@ -288,10 +347,10 @@ impl Shared {
         if queue.flush_wanted > durable && queue.flush_wanted <= committed {
             return Some(Work::Flush(committed));
         }
-        if let Some(staged) = queue.batches.pop_front() {
+        if let Some((number, item)) = queue.batches.pop_front() {
             self.queued.store(queue.batches.len(), Ordering::Relaxed);
             self.room.notify_one();
-            return Some(Work::Commit(staged));
+            return Some(Work::Do(number, item));
         }
         queue.is_closed.then_some(Work::End)
     }
@@ -305,6 +364,8 @@ struct Run {
     /// Batches committed, and of those, flushed.
     committed: u64,
     durable: u64,
+    /// A store that is not written any more, but may still be read.
+    retired: Option<Reader>,
 }
 
 impl Run {
@@ -355,13 +416,28 @@ impl Run {
 
     /// Does one thing; `false` after the last.
     fn step(&mut self, work: Work) -> bool {
-        let progress = &self.shared.progress;
+        // Closing it takes time, which this thread has.
+        self.retired.take_if(|reader| reader.is_last());
+        let shared = Arc::clone(&self.shared);
+        let progress = &shared.progress;
         let done = match work {
-            Work::Commit(staged) => {
-                self.committed += 1;
+            Work::Do(number, item) => {
                 // For those who wait for room: the queue got shorter.
                 progress.send_modify(|_progress| {});
-                commit(&mut self.writer, &self.store, staged)
+                self.committed = number;
+                let done = match item {
+                    Item::Commit(staged) => commit(&mut self.writer, &self.store, staged),
+                    Item::TakeOver(backend) => {
+                        self.durable = number;
+                        self.take_over(backend)
+                    }
+                };
+                done.inspect(|()| {
+                    progress.send_modify(|progress| {
+                        progress.committed = number;
+                        progress.durable = self.durable;
+                    });
+                })
             }
             Work::Flush(batches) => {
                 self.durable = batches;
@@ -378,6 +454,21 @@ impl Run {
             return false;
         }
         true
+    }
+
+    /// Goes on with `backend`, which holds everything staged, and is durable.
+    fn take_over(&mut self, backend: Backend) -> Result<(), WriteError> {
+        let taken = backend.site.take_over();
+        taken.map_err(|error| WriteError::TakeOver(Arc::new(error)))?;
+        self.writer = backend.writer;
+        let in_use = InUse {
+            reader: backend.reader,
+            site: backend.site,
+        };
+        let before = std::mem::replace(&mut *self.shared.store.lock(), in_use);
+        before.reader.retire();
+        self.retired = Some(before.reader);
+        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use backend::Batch;
+use backend::{Backend, Batch, Reader};
 use bytes::Bytes;
 use types::Clock;
 
@@ -104,6 +104,8 @@ pub struct StateMachine {
     applied: Option<LogPosition>,
     membership: Option<Bytes>,
     unstaged_membership: Option<Bytes>,
+    /// The entry as of which the state was received from another member.
+    installed: Option<LogPosition>,
     /// Commands and other entries since the last staging.
     unstaged: usize,
     /// A compaction's physical work was going on when the last batch was staged.
@@ -116,26 +118,26 @@ pub struct StateMachine {
 /// Loads the state as of its last persisted batch. The log has to be replayed from the entry after
 /// [`StateMachine::applied`].
 pub fn open(
-    state: backend::Backend,
+    state: Backend,
     config: &Config,
 ) -> Result<(StateMachine, Views, Persister), OpenError> {
-    let reader = &state.reader;
-    let Meta {
-        applied,
-        membership,
-        usage,
-    } = storage::open(reader)?;
-    let (store, store_writer) = mvcc::open(reader.clone(), &config.mvcc)?;
-    let (leases, lease_writer, renewer) = lease::open(reader, Arc::clone(&config.clock))?;
-    let mut applier = Applier {
+    let loaded = Loaded::load(&state.reader)?;
+    debug_assert_eq!(
+        loaded.check_usage(),
+        Ok(()),
+        "the usage was stored with these keys"
+    );
+    let (store, store_writer) = mvcc::open_loaded(loaded.store, &config.mvcc);
+    let clock = Arc::clone(&config.clock);
+    let (leases, lease_writer, renewer) = lease::open_loaded(loaded.leases, clock);
+    let applier = Applier {
         store: store_writer,
         leases: lease_writer,
-        alarms: AlarmStore::open(reader)?,
-        members: MemberStore::open(reader)?,
-        room: Room::new(config.quota, &usage),
-        usage,
+        alarms: loaded.alarms,
+        members: loaded.members,
+        room: Room::new(config.quota, &loaded.meta.usage),
+        usage: loaded.meta.usage,
     };
-    reattach(&store.view(), &mut applier);
     let views = Views {
         store: store.clone(),
         leases,
@@ -149,8 +151,9 @@ pub fn open(
     let machine = StateMachine {
         is_scrubbing: applier.store.is_scrubbing(),
         applier,
-        applied,
-        membership,
+        applied: loaded.meta.applied,
+        membership: loaded.meta.membership,
+        installed: loaded.meta.installed,
         unstaged_membership: None,
         unstaged: 0,
         is_halted: false,
@@ -159,22 +162,61 @@ pub fn open(
     Ok((machine, views, persister))
 }
 
-/// Gives the leases their keys back, from the live keys.
-fn reattach(view: &mvcc::ReadView, applier: &mut Applier) {
+/// A state that was loaded and is not in use yet.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    meta: Meta,
+    store: mvcc::Loaded,
+    leases: lease::Loaded,
+    alarms: AlarmStore,
+    members: MemberStore,
+    /// Bytes of the live keys.
+    live: u64,
+}
+
+impl Loaded {
+    pub(crate) fn load(reader: &Reader) -> Result<Self, OpenError> {
+        let meta = storage::open(reader)?;
+        let store = mvcc::load(reader.clone())?;
+        let mut leases = lease::load(reader)?;
+        let live = reattach(&store, &mut leases);
+        Ok(Self {
+            meta,
+            store,
+            leases,
+            alarms: AlarmStore::open(reader)?,
+            members: MemberStore::open(reader)?,
+            live,
+        })
+    }
+
+    pub(crate) fn applied(&self) -> Option<LogPosition> {
+        self.meta.applied
+    }
+
+    /// Whether the live keys are those that were counted; else how many bytes were, and are.
+    pub(crate) fn check_usage(&self) -> Result<(), (u64, u64)> {
+        let counted = self.meta.usage.live();
+        if counted == self.live {
+            Ok(())
+        } else {
+            Err((counted, self.live))
+        }
+    }
+}
+
+/// Gives the leases their keys back, from the live keys. Returns how many bytes those are.
+fn reattach(store: &mvcc::Loaded, leases: &mut lease::Loaded) -> u64 {
     let mut live = 0;
-    view.for_each(|kv| {
+    store.for_each(|kv| {
         live += version_bytes(kv.key(), kv.value());
         let Some(id) = kv.lease() else { return };
         let key = Bytes::copy_from_slice(kv.key());
-        if let Err(lease::NotFound) = applier.leases.attach(id, key) {
+        if let Err(lease::NotFound) = leases.attach(id, key) {
             tracing::error!(lease = %id, "a key has a lease that is not there");
         }
     });
-    debug_assert_eq!(
-        applier.usage.live(),
-        live,
-        "the usage was stored with these keys"
-    );
+    live
 }
 
 impl StateMachine {
@@ -183,6 +225,13 @@ impl StateMachine {
     #[must_use]
     pub fn applied(&self) -> (Option<LogPosition>, Option<Bytes>) {
         (self.applied, self.membership.clone())
+    }
+
+    /// The entry as of which the state was received from another member, if it was: the log may end
+    /// before it, when the member was stopped between the two.
+    #[must_use]
+    pub fn installed(&self) -> Option<LogPosition> {
+        self.installed
     }
 
     /// Carries out one command. Its effects show in [`Views`] only after
@@ -293,6 +342,55 @@ impl StateMachine {
         Ok(self.applied)
     }
 
+    /// Adds everything but the store to `batch`, as of now, and says what Raft wants back with it.
+    pub(crate) fn stage_small(&mut self, batch: &mut Batch) -> Bytes {
+        debug_assert_eq!(self.unstaged, 0, "else a change would be staged only here");
+        let Applier {
+            leases,
+            alarms,
+            members,
+            usage,
+            ..
+        } = &mut self.applier;
+        leases.restage();
+        leases.stage(batch);
+        alarms.restage();
+        alarms.stage(batch);
+        members.restage();
+        members.stage(batch);
+        storage::stage(batch, self.applied, usage);
+        if let Some(raw) = self.membership.clone() {
+            storage::stage_membership(batch, raw);
+        }
+        self.membership.clone().unwrap_or_default()
+    }
+
+    pub(crate) fn pin_store(&self) -> mvcc::Pinned {
+        self.applier.store.pin()
+    }
+
+    /// Goes on with a state that was loaded from `backend`, here at once and on the disk when the
+    /// persister has come to it.
+    pub(crate) fn replace(&mut self, backend: Backend, loaded: Loaded) -> Result<(), Fatal> {
+        self.check()?;
+        debug_assert!(self.applied <= loaded.applied(), "the log does not go back");
+        self.stager.take_over(backend)?;
+        let applier = &mut self.applier;
+        applier.usage = loaded.meta.usage;
+        applier.room.publish(&applier.usage);
+        applier.members.install(loaded.members);
+        applier.alarms.install(loaded.alarms);
+        applier.leases.install(loaded.leases);
+        applier.store.install(loaded.store);
+        self.applied = loaded.meta.applied;
+        self.installed = loaded.meta.installed;
+        self.membership = loaded.meta.membership;
+        self.unstaged_membership = None;
+        self.unstaged = 0;
+        self.is_scrubbing = self.applier.store.is_scrubbing();
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), Fatal> {
         if self.is_halted {
             return Err(Fatal::Halted);
@@ -315,7 +413,7 @@ impl StateMachine {
 
     fn stage(&mut self) -> Result<(), Fatal> {
         let mut batch = Batch::new();
-        let was_scrubbing = self.is_scrubbing || self.applier.store.is_scrubbing();
+        let finished_before = self.applier.store.finished_compaction();
         let revision = self.applier.store.stage(&mut batch).inspect_err(|_| {
             self.is_halted = true;
         })?;
@@ -328,8 +426,8 @@ impl StateMachine {
             storage::stage_membership(&mut batch, raw);
         }
         self.unstaged = 0;
-        let has_finished = was_scrubbing && !self.is_scrubbing;
-        let finished_compaction = has_finished.then(|| self.applier.store.compact_revision());
+        let finished = self.applier.store.finished_compaction();
+        let finished_compaction = (finished > finished_before).then_some(finished);
         self.stager.stage(Staged {
             batch,
             revision,

@@ -27,6 +27,12 @@ impl Batch {
         self.changes.push((bucket, key.into(), None));
     }
 
+    /// What is set, in the order in which it was.
+    pub fn into_puts(self) -> impl Iterator<Item = (Bucket, Bytes, Bytes)> {
+        let changes = self.changes.into_iter();
+        changes.filter_map(|(bucket, key, value)| Some((bucket, key, value?)))
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -166,6 +166,9 @@ pub enum WriteError {
     /// The engine could not make it durable.
     #[error("cannot make the store durable")]
     Flush(#[source] Arc<EngineError>),
+    /// It could not take the place of another one.
+    #[error("cannot put the store in the place of another one")]
+    TakeOver(#[source] Arc<io::Error>),
     /// A panic left an earlier write unfinished.
     #[error("a write was cut short by a panic")]
     Interrupted,

@@ -330,7 +330,9 @@ fn while_writing(
     mut write: impl FnMut(u64, &mut Batch),
     read: impl Fn(&Reader) + Send + 'static,
 ) {
-    let Backend { reader, mut writer, .. } = backend;
+    let Backend {
+        reader, mut writer, ..
+    } = backend;
     let done = std::sync::Arc::new(AtomicBool::new(false));
     let reading = thread::spawn({
         let done = std::sync::Arc::clone(&done);

@@ -79,14 +79,11 @@ impl Writer {
         self.unstaged.clear();
     }
 
-    /// All leases, as [`Writer::stage`] stores them.
-    #[must_use]
-    pub fn records(&self) -> Vec<(Bytes, Bytes)> {
+    /// Everything is to be staged, not only what has changed.
+    pub fn restage(&mut self) {
         let table = self.table.read();
-        table
-            .iter()
-            .map(|(id, entry)| record(id, entry.ttl_s))
-            .collect()
+        let leases = table.iter().map(|(id, entry)| (id, Some(entry.ttl_s)));
+        self.unstaged = leases.collect();
     }
 
     /// Detaches a key. Nothing happens if it is not attached: the lease may have been revoked.
@@ -105,26 +102,18 @@ impl Writer {
     /// Adds to `batch` all that has changed since the last call.
     pub fn stage(&mut self, batch: &mut Batch) {
         for (id, ttl_s) in std::mem::take(&mut self.unstaged) {
+            let key = Bytes::copy_from_slice(&schema::lease::encode(id));
             match ttl_s {
-                Some(ttl_s) => {
-                    let (key, value) = record(id, ttl_s);
-                    batch.put(Bucket::Lease, key, value);
+                Some(ttl) => {
+                    let message = api::leasepb::Lease {
+                        id: id.0,
+                        ttl,
+                        remaining_ttl: 0,
+                    };
+                    batch.put(Bucket::Lease, key, message.encode_to_vec());
                 }
-                None => batch.delete(Bucket::Lease, key_of(id)),
+                None => batch.delete(Bucket::Lease, key),
             }
         }
     }
-}
-
-fn key_of(id: LeaseId) -> Bytes {
-    Bytes::copy_from_slice(&schema::lease::encode(id))
-}
-
-fn record(id: LeaseId, ttl: i64) -> (Bytes, Bytes) {
-    let message = api::leasepb::Lease {
-        id: id.0,
-        ttl,
-        remaining_ttl: 0,
-    };
-    (key_of(id), message.encode_to_vec().into())
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use backend::Batch;
 
 use crate::compaction::Compaction;
-use crate::install::{Hold, Loaded};
 use crate::history::{self, History};
+use crate::install::{Hold, Loaded};
 use crate::read_view::Source;
 use crate::segment::Segments;
 use crate::shared::{Past, Shared, Snapshot};
