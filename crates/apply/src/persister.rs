@@ -313,6 +313,8 @@ enum Work {
     Do(u64, Item),
     /// Flush; so many batches are durable then.
     Flush(u64),
+    /// Some time has passed.
+    Nothing,
     End,
 }
 
@@ -410,6 +412,9 @@ impl Run {
             }
             if shared.work.wait_for(&mut queue, STAGE_INTERVAL).timed_out() {
                 shared.is_stage_due.store(true, Ordering::Relaxed);
+                if self.retired.is_some() {
+                    return Work::Nothing;
+                }
             }
         }
     }
@@ -445,6 +450,7 @@ impl Run {
                     progress.send_modify(|progress| progress.durable = batches);
                 })
             }
+            Work::Nothing => Ok(()),
             Work::End => return false,
         };
         if let Err(failure) = done {
