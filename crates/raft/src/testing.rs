@@ -167,7 +167,6 @@ impl Member {
     ) -> Self {
         let clock = Arc::new(StandingClock::default());
         let state_config = apply::Config {
-            member: config.member,
             ..state_config(Arc::clone(&clock) as Arc<dyn Clock>)
         };
         let (state, views, persister) = apply::open(state, &state_config).unwrap();
