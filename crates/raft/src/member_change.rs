@@ -3,9 +3,28 @@
 //! Any member takes a change; the leader checks and carries it out (`peerpb.Leader/ChangeMembers`). What
 //! clients see is etcd's: who adds a voter sees a voter. Inside, it is a learner until it has
 //! caught up, so that adding it never costs the quorum; then the leader promotes it by itself.
+//!
+//! * [`rules`]: etcd's rules, as questions.
+//! * [`changer`]: checks and carries out, at the leader.
+//! * [`catch_up`]: promotes.
+//! * [`wire`]: between the member that was asked and the leader.
+
+pub(crate) mod catch_up;
+pub(crate) mod changer;
+mod rules;
+#[cfg(test)]
+mod tests;
+pub(crate) mod wire;
+
+use std::time::Duration;
 
 use apply::Member;
 use types::MemberId;
+
+use crate::peer::channels::Peers;
+
+/// Pause before a leader is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A change of the members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,26 +109,127 @@ pub enum MoveLeaderError {
     Timeout,
 }
 
+/// What the leader said instead of making a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It does not lead; nothing was changed.
+    NotLeader,
+    /// Nobody knows whether it was made.
+    Unknown,
+    /// It may not be made.
+    Refused(MemberChangeError),
+}
+
+impl MemberChange {
+    /// Whether a refusal only says that the change has been made, when it was asked for before and
+    /// the answer got lost.
+    const fn is_made_if(&self, error: MemberChangeError) -> bool {
+        matches!(
+            (self, error),
+            (Self::Add { .. }, MemberChangeError::IdExists)
+                | (Self::Promote { .. }, MemberChangeError::NotLearner)
+                | (Self::Remove { .. }, MemberChangeError::IdRemoved)
+        )
+    }
+}
+
 impl crate::Node {
     /// Changes the members, wherever the leader is; on return the change is seen here.
     pub async fn change_members(&self, change: MemberChange) -> Result<(), MemberChangeError> {
-        todo!("{change:?}")
+        let running = self.running();
+        let made = tokio::time::timeout(running.request_timeout(), self.ask_for(&change));
+        tokio::select! {
+            biased;
+            () = running.stop.cancelled() => Err(MemberChangeError::Stopped),
+            made = made => made.unwrap_or(Err(MemberChangeError::Timeout)),
+        }
+    }
+
+    async fn ask_for(&self, change: &MemberChange) -> Result<(), MemberChangeError> {
+        let running = self.running();
+        let mut may_be_made = false;
+        loop {
+            match self.ask_leader(change).await {
+                Ok(index) => {
+                    // Who has removed itself gets no more entries.
+                    let goes = matches!(change, MemberChange::Remove { id } if *id == running.config.member);
+                    if !goes {
+                        running.progress.wait_applied(index).await;
+                    }
+                    return Ok(());
+                }
+                Err(Refusal::NotLeader) => {}
+                Err(Refusal::Unknown) => may_be_made = true,
+                Err(Refusal::Refused(error)) if may_be_made && change.is_made_if(error) => {
+                    return self.read_index().await.map_err(|error| {
+                        tracing::debug!(%error, "cannot see a change of the members");
+                        MemberChangeError::Timeout
+                    });
+                }
+                Err(Refusal::Refused(error)) => return Err(error),
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn ask_leader(&self, change: &MemberChange) -> Result<u64, Refusal> {
+        let running = self.running();
+        match self.status().leader {
+            Some(leader) if leader == running.config.member => running.changer.change(change).await,
+            Some(leader) => {
+                let mut status = self.watch_status();
+                let gone = status.wait_for(|status| status.leader != Some(leader));
+                tokio::select! {
+                    biased;
+                    answer = ask_peer(&running.peers, leader, change) => answer,
+                    _gone = gone => Err(Refusal::Unknown),
+                }
+            }
+            None => Err(Refusal::NotLeader),
+        }
     }
 
     /// The members now, as [`apply::Cluster`] shows them on this member.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
-        todo!()
+        self.running().changer.cluster.members()
     }
 
     /// Lets another voter lead. Only the leader can; returns when the other one leads.
     pub async fn move_leader(&self, to: MemberId) -> Result<(), MoveLeaderError> {
-        todo!("{to}")
+        let running = self.running();
+        let is_voter = |member: Member| !member.is_learner;
+        if !running.changer.cluster.member(to).is_some_and(is_voter) {
+            return Err(MoveLeaderError::BadTransferee);
+        }
+        let timeout = running.request_timeout();
+        running.changer.leadership.move_to(to, timeout).await
     }
 
     /// Before a stop: lets the voter lead that is closest behind, if this member leads and there is
     /// one. Whatever comes of it, the member may stop then.
     pub async fn hand_over_leadership(&self) {
-        todo!()
+        let leadership = &self.running().changer.leadership;
+        if !leadership.has_heir() {
+            return;
+        }
+        if !leadership.hand_over(leadership.election_timeout).await {
+            tracing::warn!(member = %leadership.member, "could not hand the leadership over");
+        }
+    }
+}
+
+async fn ask_peer(peers: &Peers, leader: MemberId, change: &MemberChange) -> Result<u64, Refusal> {
+    let Some(connections) = peers.known(leader) else {
+        return Err(Refusal::NotLeader);
+    };
+    let mut client = connections.leader();
+    match client.change_members(wire::request(change)).await {
+        Ok(response) => wire::outcome(response.get_ref()),
+        Err(status) => {
+            connections.failed(&status);
+            tracing::debug!(%leader, %status, "no answer to a change of the members");
+            Err(Refusal::Unknown)
+        }
     }
 }

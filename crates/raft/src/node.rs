@@ -20,8 +20,11 @@ use types::{ClusterId, MemberId};
 
 use crate::error::{Fatal, FatalCell, ProposeError, ReadIndexError, StartError, vital};
 use crate::leader_duties::LeaderDuties;
+use crate::leadership::Leadership;
 use crate::log_cutter::LogCutter;
 use crate::log_store::{self, LogHandle};
+use crate::member_change::catch_up::CatchUp;
+use crate::member_change::changer::Changer;
 use crate::network::Network;
 use crate::peer::channels::Peers;
 use crate::peer::handshake::Identity;
@@ -32,9 +35,9 @@ use crate::progress::Progress;
 use crate::proposer::{self, Applied, ProposeQueue};
 use crate::read_index::ReadIndex;
 use crate::state_machine::{self, Adapter, MachineHandle};
-use crate::status::{Metrics, Status, StatusTask, status};
+use crate::status::{Metrics, Removal, Status, StatusTask, status};
 use crate::type_config::TypeConfig;
-use crate::{bootstrap, watchdog};
+use crate::{bootstrap, recovery, watchdog};
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, Adapter>;
 
@@ -98,14 +101,15 @@ pub struct Node {
     running: Arc<Running>,
 }
 
-struct Running {
-    config: Config,
+pub(crate) struct Running {
+    pub(crate) config: Config,
     raft: Raft,
-    peers: Arc<Peers>,
+    pub(crate) peers: Arc<Peers>,
     peer_service: PeerService,
     queue: ProposeQueue,
     reads: Arc<ReadIndex>,
-    progress: Arc<Progress>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) changer: Arc<Changer>,
     status: watch::Receiver<Status>,
     promoted: watch::Receiver<bool>,
     server: openraft::type_config::alias::WatchReceiverOf<
@@ -116,7 +120,7 @@ struct Running {
     machine: Arc<MachineHandle>,
     fatal: FatalCell,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     stopped: OnceCell<()>,
 }
 
@@ -135,6 +139,10 @@ impl fmt::Debug for Node {
 }
 
 impl Node {
+    pub(crate) fn running(&self) -> &Running {
+        &self.running
+    }
+
     /// Opens the log in `log`, replays it into `state`, and takes part in elections. Returns as
     /// soon as requests can be made; [`Node::wait_ready`] waits for a leader. `views` is where the
     /// leader looks for expired leases; `dial` reaches the peers, which reach this member through
@@ -149,9 +157,12 @@ impl Node {
     ) -> Result<Self, StartError> {
         let progress = Arc::new(Progress::default());
         let fatal = FatalCell::default();
-        let (store, log) =
+        let (mut store, log) =
             log_store::open(log, Arc::clone(&progress), fatal.clone(), &config.workers)?;
         check_that_they_belong_together(&log, &state)?;
+        if config.force_new_cluster {
+            recovery::force_new_cluster(&mut store, &state, &config).await?;
+        }
         let (adapter, machine) = state_machine::adapt(
             state,
             persister.clone(),
@@ -303,8 +314,8 @@ impl Node {
 }
 
 impl Running {
-    fn request_timeout(&self) -> Duration {
-        REQUEST_TIMEOUT + 2 * self.config.election_timeout
+    pub(crate) fn request_timeout(&self) -> Duration {
+        request_timeout(&self.config)
     }
 
     async fn stop(&self) {
@@ -354,6 +365,25 @@ impl Parts {
         let reads = Arc::new(ReadIndex::default());
         let rounds = Arc::clone(&reads).run(raft.clone(), Arc::clone(&progress), stop.clone());
         tasks.spawn(vital("the read index", fatal.clone(), rounds));
+        let changer = Arc::new(changer(
+            &config,
+            &peers,
+            &raft,
+            &progress,
+            views.cluster.clone(),
+        ));
+        let catch_up = CatchUp {
+            changer: Arc::clone(&changer),
+        };
+        tasks.spawn(vital(
+            "the members' catching up",
+            fatal.clone(),
+            catch_up.run(stop.clone()),
+        ));
+        let removal = Removal {
+            cluster: views.cluster.clone(),
+            fatal: fatal.clone(),
+        };
         let peer_service = PeerService::new(
             peers.me(),
             views.cluster.clone(),
@@ -385,7 +415,7 @@ impl Parts {
             fatal.clone(),
             cutter.run(stop.clone()),
         ));
-        let follow = StatusTask::new(config.member, raft.clone(), Arc::clone(&progress));
+        let follow = StatusTask::new(config.member, raft.clone(), Arc::clone(&progress), removal);
         let status = follow.subscribe();
         tasks.spawn(vital("the status", fatal.clone(), follow.run(stop.clone())));
         tasks.spawn(watchdog::raft(raft.clone(), fatal.clone(), stop.clone()));
@@ -409,6 +439,7 @@ impl Parts {
             queue,
             reads,
             progress,
+            changer,
             status,
             promoted,
             server,
@@ -420,6 +451,44 @@ impl Parts {
             stopped,
         }
     }
+}
+
+/// The leader's part of changing the members.
+fn changer(
+    config: &Config,
+    peers: &Arc<Peers>,
+    raft: &Raft,
+    progress: &Arc<Progress>,
+    cluster: apply::Cluster,
+) -> Changer {
+    let peers = Arc::clone(peers);
+    let connected_for = move |id| {
+        let connections = peers.known(id)?;
+        let since = connections.observed.lock().active_since?;
+        Some(
+            tokio::time::Instant::now()
+                .into_std()
+                .saturating_duration_since(since),
+        )
+    };
+    Changer {
+        leadership: Leadership {
+            member: config.member,
+            raft: raft.clone(),
+            election_timeout: config.election_timeout,
+        },
+        progress: Arc::clone(progress),
+        cluster,
+        connected_for: Arc::new(connected_for),
+        is_strict: config.strict_reconfig_check,
+        learners_max: config.learners_max,
+        timeout: request_timeout(config),
+        turn: tokio::sync::Mutex::default(),
+    }
+}
+
+fn request_timeout(config: &Config) -> Duration {
+    REQUEST_TIMEOUT + 2 * config.election_timeout
 }
 
 /// What etcd's header of a replicated request adds to its length: a tag, a length and the request's

@@ -10,12 +10,16 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use types::MemberId;
 
+use crate::error::{Fatal, FatalCell};
 use crate::node::Raft;
 use crate::progress::Progress;
-use crate::type_config::TypeConfig;
+use crate::type_config::{Membership, TypeConfig};
 
 /// How often the indexes are looked at for those who follow the status.
 const INDEX_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long a member that was removed goes on, as in etcd (`server.go`, `stopWithDelay`).
+const REMOVED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where Raft stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,21 +66,46 @@ pub(crate) fn status(
     }
 }
 
-/// Follows the status.
+/// Notices that this member was removed.
+pub(crate) struct Removal {
+    pub(crate) cluster: apply::Cluster,
+    pub(crate) fatal: FatalCell,
+}
+
+impl Removal {
+    /// A member that has applied its own removal stops, a moment later as in etcd: whoever asked it
+    /// for the removal gets an answer.
+    async fn of(&self, member: MemberId, membership: &Membership) {
+        // One that is in a membership to come was made the only member by force.
+        if self.cluster.is_removed(member) && membership.get_node(&member.0).is_none() {
+            tokio::time::sleep(REMOVED_PAUSE).await;
+            self.fatal.set(Fatal::Removed);
+        }
+    }
+}
+
+/// Follows the status, and whether this member still is one.
 pub(crate) struct StatusTask {
     member: MemberId,
     raft: Raft,
     progress: Arc<Progress>,
+    removal: Removal,
     status: watch::Sender<Status>,
 }
 
 impl StatusTask {
-    pub(crate) fn new(member: MemberId, raft: Raft, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(
+        member: MemberId,
+        raft: Raft,
+        progress: Arc<Progress>,
+        removal: Removal,
+    ) -> Self {
         let now = status(member, &raft.server_metrics().borrow_watched(), &progress);
         Self {
             member,
             raft,
             progress,
+            removal,
             status: watch::Sender::new(now),
         }
     }
@@ -97,6 +126,12 @@ impl StatusTask {
                 *last = now;
                 news
             });
+            let membership = Arc::clone(&server.borrow_watched().membership_config);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.removal.of(self.member, membership.membership()) => {}
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
