@@ -273,7 +273,7 @@ impl EtcdServer {
     async fn watch_peers(&self) {
         loop {
             tokio::time::sleep(PEER_LOOK_INTERVAL).await;
-            self.metrics().look_at_peers(&[]);
+            self.metrics().look_at_peers(&self.node().peers());
         }
     }
 

@@ -250,7 +250,7 @@ impl Metrics {
             .wal_write_bytes
             .set(gauge_value(server.node().metrics().log_bytes));
         process.read();
-        network.read(&[]);
+        network.read(&server.node().peers());
         certificates.read();
     }
 

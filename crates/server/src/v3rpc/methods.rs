@@ -143,12 +143,12 @@ pub(crate) const METHODS: &[Method] = &[
     method(
         "/grpc.health.v1.Health/Check",
         MethodKind::Unary,
-        Learner::Answers,
+        Learner::Refuses,
     ),
     method(
         "/grpc.health.v1.Health/Watch",
         MethodKind::ServerStream,
-        Learner::Answers,
+        Learner::Refuses,
     ),
 ];
 
