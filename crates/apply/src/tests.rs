@@ -32,7 +32,7 @@ pub(super) fn config(quota: Quota) -> Config {
         quota,
         clock: Arc::new(SystemClock),
         mvcc,
-        workers: crate::Workers::Threads,
+        workers: Workers::Threads,
     }
 }
 
