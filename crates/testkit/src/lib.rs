@@ -11,9 +11,12 @@
 
 pub mod binaries;
 pub mod certs;
+pub mod check;
 pub mod client;
 pub mod cluster;
+pub mod history;
 pub mod http;
+pub mod model;
 pub mod network;
 pub mod patience;
 pub mod process;
