@@ -6,17 +6,25 @@
 
 mod duration;
 pub mod env;
+pub mod features;
 pub mod flags;
 mod initial_cluster;
+mod tls;
 mod validate;
+mod warning;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use types::Url;
 
+pub use features::{FeatureGates, Gate};
 pub use initial_cluster::{ClusterState, InitialCluster, InitialMember};
+pub use tls::{AutoCertificates, ClientTls, PeerFiles, PeerTls, TlsOptions};
 pub use validate::{ConfigError, Problem};
+pub use warning::Warning;
 
 /// What was asked for, unchecked. `None` and the values of [`Options::default`] are etcd's defaults;
 /// the table in [`flags`] says what each is.
@@ -29,10 +37,12 @@ pub struct Options {
     pub name: String,
     pub data_dir: String,
     pub snapshot_count: u64,
+    pub snapshot_catchup_entries: u64,
     pub heartbeat_interval_ms: u64,
     pub election_timeout_ms: u64,
     pub listen_peer_urls: Option<Vec<Url>>,
     pub listen_client_urls: Option<Vec<Url>>,
+    pub listen_client_http_urls: Vec<Url>,
     pub quota_backend_bytes: i64,
     pub max_txn_ops: u64,
     pub max_request_bytes: u64,
@@ -41,17 +51,27 @@ pub struct Options {
     pub initial_cluster_state: ClusterState,
     pub initial_cluster_token: String,
     pub advertise_client_urls: Option<Vec<Url>>,
+    pub strict_reconfig_check: bool,
+    pub pre_vote: bool,
+    pub max_learners: u64,
+    pub force_new_cluster: bool,
     pub auto_compaction_mode: String,
     pub auto_compaction_retention: String,
-    pub cert_file: String,
-    pub key_file: String,
-    pub client_cert_auth: bool,
-    pub trusted_ca_file: String,
+    pub client_tls: TlsOptions,
+    pub peer_tls: TlsOptions,
+    pub self_signed_cert_validity_years: u64,
+    pub cipher_suites: Vec<String>,
+    pub tls_min_version: String,
+    pub tls_max_version: String,
     pub listen_metrics_urls: Vec<Url>,
+    pub logger: String,
     pub log_level: String,
     pub log_format: String,
     pub log_outputs: String,
     pub watch_progress_notify_interval: Duration,
+    pub feature_gates: FeatureGates,
+    /// The flags that were given, by name; for warnings only.
+    pub given: BTreeSet<&'static str>,
 }
 
 impl Default for Options {
@@ -60,10 +80,12 @@ impl Default for Options {
             name: "default".to_owned(),
             data_dir: String::new(),
             snapshot_count: 10_000,
+            snapshot_catchup_entries: 5000,
             heartbeat_interval_ms: 100,
             election_timeout_ms: 1000,
             listen_peer_urls: None,
             listen_client_urls: None,
+            listen_client_http_urls: Vec::new(),
             quota_backend_bytes: 0,
             max_txn_ops: 128,
             max_request_bytes: 1_572_864,
@@ -72,17 +94,26 @@ impl Default for Options {
             initial_cluster_state: ClusterState::New,
             initial_cluster_token: "etcd-cluster".to_owned(),
             advertise_client_urls: None,
+            strict_reconfig_check: true,
+            pre_vote: true,
+            max_learners: 1,
+            force_new_cluster: false,
             auto_compaction_mode: "periodic".to_owned(),
             auto_compaction_retention: "0".to_owned(),
-            cert_file: String::new(),
-            key_file: String::new(),
-            client_cert_auth: false,
-            trusted_ca_file: String::new(),
+            client_tls: TlsOptions::default(),
+            peer_tls: TlsOptions::default(),
+            self_signed_cert_validity_years: 1,
+            cipher_suites: Vec::new(),
+            tls_min_version: "TLS1.2".to_owned(),
+            tls_max_version: String::new(),
             listen_metrics_urls: Vec::new(),
+            logger: "zap".to_owned(),
             log_level: "info".to_owned(),
             log_format: "json".to_owned(),
             log_outputs: "default".to_owned(),
             watch_progress_notify_interval: Duration::from_secs(600),
+            feature_gates: FeatureGates::default(),
+            given: BTreeSet::new(),
         }
     }
 }
@@ -96,6 +127,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where it listens for clients.
     pub listen_client_urls: Vec<Url>,
+    /// Where it listens for clients' HTTP; if there are any, the others are for gRPC only.
+    pub listen_client_http_urls: Vec<Url>,
     /// Where clients are told to find it.
     pub advertise_client_urls: Vec<Url>,
     /// Where it listens for its peers.
@@ -107,9 +140,23 @@ pub struct Config {
     /// The cluster it begins or joins; of no effect once it has data.
     pub initial_cluster: InitialCluster,
     /// The identity it shows to clients on `https` urls.
-    pub client_tls: Option<transport::TlsConfig>,
+    pub client_tls: Option<ClientTls>,
+    /// The identity it shows to peers, and dials them with.
+    pub peer_tls: Option<PeerTls>,
+    /// The address from which it dials its peers.
+    pub local_address: Option<IpAddr>,
+    /// Whether it becomes the only member of its cluster.
+    pub force_new_cluster: bool,
+    /// Whether changes of the members that could cost the quorum are refused.
+    pub strict_reconfig_check: bool,
+    /// Whether it asks first if it could be elected.
+    pub pre_vote: bool,
+    /// Learners that its cluster may have at a time.
+    pub learners_max: usize,
     /// Log entries after which the log is cut.
     pub snapshot_count: u64,
+    /// Log entries that stay when it is cut.
+    pub snapshot_catchup_entries: u64,
     /// How often a leader says that it is there.
     pub heartbeat_interval: Duration,
     /// How long its peers wait without hearing of it.
@@ -124,6 +171,10 @@ pub struct Config {
     pub auto_compaction: AutoCompaction,
     /// How often an idle watch that asked for it hears how far it is.
     pub watch_progress_notify_interval: Duration,
+    /// Which features are on.
+    pub features: FeatureGates,
+    /// What whoever wrote the flags should know; logged when the member starts.
+    pub warnings: Vec<Warning>,
     /// How to log. Only the binary acts on it: a program that embeds kvorum logs as it likes.
     pub log: LogConfig,
 }

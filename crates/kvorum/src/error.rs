@@ -79,13 +79,16 @@ pub enum BootstrapError {
     },
     /// Its urls are not those that this member advertises.
     #[error(
-        "--initial-cluster has {has} but missing from --initial-advertise-peer-urls={advertised}"
+        "--initial-cluster has {has} but missing from \
+         --initial-advertise-peer-urls={advertised} ({reason})"
     )]
     NotAdvertised {
         /// What `--initial-cluster` says.
         has: String,
         /// What this member says.
         advertised: String,
+        /// What is the difference.
+        reason: String,
     },
     /// This member advertises urls that it has not got there.
     #[error("--initial-advertise-peer-urls has {has} but missing from --initial-cluster={cluster}")]
@@ -95,29 +98,58 @@ pub enum BootstrapError {
         /// What `--initial-cluster` says.
         cluster: String,
     },
+    /// A name of the two could not be resolved.
+    #[error("failed to resolve {advertised} to match --initial-cluster={cluster} ({reason})")]
+    Unresolved {
+        /// What this member says.
+        advertised: String,
+        /// The same as `--initial-cluster` would have it.
+        cluster: String,
+        /// What did not work.
+        reason: String,
+    },
     /// Two of its members share a url.
     #[error("initial cluster {cluster} has duplicate url")]
     DuplicateUrl {
         /// What `--initial-cluster` says.
         cluster: String,
     },
-    /// More than one member.
+    /// A peer knows this member and has seen it run: its data is lost, or is elsewhere.
     #[error(
-        "--initial-cluster names {count} members ({cluster}): this version of kvorum only runs \
-         clusters of one member"
+        "member {member} has already been bootstrapped: its cluster knows it, and this data \
+         directory is not the one it had. Remove the member from the cluster, add it again, and \
+         start it with --initial-cluster-state=existing"
     )]
-    SeveralMembers {
-        /// How many.
-        count: usize,
-        /// What `--initial-cluster` says.
-        cluster: String,
+    Bootstrapped {
+        /// This member.
+        member: types::MemberId,
     },
-    /// A cluster that runs already.
+    /// No member of the cluster to be joined answers.
     #[error(
-        "--initial-cluster-state is \"existing\", but there is no data yet: this version of kvorum \
-         cannot join a cluster"
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from \
+         the given URLs"
     )]
-    Joining,
+    NobodyAnswers,
+    /// The cluster to be joined has other members than `--initial-cluster`.
+    #[error("error validating peerURLs {existing}: {reason}")]
+    Members {
+        /// The cluster as it is.
+        existing: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The cluster to be joined is of another version, or nobody says of which.
+    #[error("incompatible with current running cluster")]
+    Incompatible,
+    /// The cluster to be joined is one of real etcds.
+    #[error(
+        "the member at {url} is an etcd: kvorum speaks etcd's protocol with clients, and one of \
+         its own between members, so it cannot join"
+    )]
+    Etcd {
+        /// Where it was asked.
+        url: types::Url,
+    },
 }
 
 /// A member had to stop: its data could not be read or written any more, or a listener broke.
@@ -130,4 +162,13 @@ pub enum Fatal {
     /// A listener.
     #[error("listener failed")]
     Listener(#[source] std::io::Error),
+}
+
+impl Fatal {
+    /// Whether the cluster has removed this member: it has done all that it can do, and its data is
+    /// of no use any more.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        matches!(self, Self::Raft(reason) if matches!(**reason, raft::Fatal::Removed))
+    }
 }

@@ -6,34 +6,33 @@
 //!
 //! What this is not: behaviour. Every part has its own crate.
 
+mod bootstrap;
+mod certificates;
 mod identity;
 mod listeners;
+mod opened;
 mod peer;
+mod peer_client;
 mod tasks;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apply::{Command, Member, Views};
-use backend::{Backend, DataDir};
+use apply::{Command, Member};
+use backend::DataDir;
 use server::{ClientService, EtcdServer, Metrics};
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use types::{Clock, SystemClock, Url};
 
 use crate::config::{AutoCompaction, Config};
 use crate::error::{Fatal, StartError};
+use certificates::Certificates;
 use identity::Identity;
 use listeners::Listeners;
+use opened::{Opened, Started, blocking};
 use tasks::Tasks;
 
-/// Bytes of recent events kept for watchers.
-const EVENT_LOG_BYTES_MAX: usize = 16 << 20;
-/// The engine's cache for the log; what is read of it is in memory already.
-const LOG_CACHE_BYTES: u64 = 4 << 20;
-/// The engine's cache for the state; only old versions are read from it.
-const STATE_CACHE_BYTES: u64 = 16 << 20;
 /// How long to wait before publishing the member again when it did not work.
 const PUBLISH_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -44,22 +43,14 @@ pub struct Kvorum {
     config: Arc<Config>,
     node: raft::Node,
     tasks: Tasks,
+    /// Those that serve peers: they end after all others, because requests need them.
+    peer_tasks: Tasks,
     ready: watch::Receiver<bool>,
     client_urls: Vec<Url>,
     peer_urls: Vec<Url>,
     metrics_urls: Vec<Url>,
     /// Given up last: until then nobody else may open the directory.
     data_dir: DataDir,
-}
-
-/// What is opened from the data directory.
-struct Opened {
-    data_dir: DataDir,
-    identity: Identity,
-    log: Backend,
-    machine: apply::StateMachine,
-    views: Views,
-    persister: apply::Persister,
 }
 
 impl fmt::Debug for Kvorum {
@@ -81,35 +72,34 @@ impl Kvorum {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let config = Arc::new(config);
-        let listeners = Listeners::bind(&config, &clock)?;
-        let opened = {
+        for warning in &config.warnings {
+            warning.log();
+        }
+        let certificates = {
             let (config, clock) = (Arc::clone(&config), Arc::clone(&clock));
-            spawn_blocking(move || Opened::open(&config, clock))
-                .await
-                .map_err(|_panic| StartError::Panicked)??
+            blocking(move || Certificates::load(&config, &clock)).await?
         };
-        let Opened {
+        let listeners = Listeners::bind(&config, &certificates)?;
+        let dial = certificates.dial(&config);
+        let opened = Opened::open(&config, &clock, &dial).await?;
+        opened.identity.log_start(&config);
+        let Started {
             data_dir,
             identity,
-            log,
-            machine,
+            node,
             views,
             persister,
-        } = opened;
-        identity.log_start(&config);
-        let node = raft::Node::start(
-            identity.raft_config(&config),
-            log,
-            machine,
-            persister.clone(),
-            views.clone(),
-            Arc::new(transport::Dialer::new(None, None)),
-        )
-        .await
-        .map_err(|source| StartError::Raft(Box::new(source)))?;
+        } = opened.start(&config, dial).await?;
         let tasks = Tasks::default();
+        let peer_tasks = tasks.beside();
         let metrics = Metrics::new(&prometheus::Registry::new(), identity.member)
             .expect("a new registry has no metric of these names");
+        for tls in [certificates.client, certificates.peer]
+            .into_iter()
+            .flatten()
+        {
+            metrics.follow_certificates(tls);
+        }
         let server = EtcdServer::new(
             server_config(&config, &identity, clock),
             node.clone(),
@@ -125,6 +115,7 @@ impl Kvorum {
             identity,
             server,
             tasks: tasks.clone(),
+            peer_tasks: peer_tasks.clone(),
             is_ready,
         };
         starting.run(listeners);
@@ -134,6 +125,7 @@ impl Kvorum {
             config,
             node,
             tasks,
+            peer_tasks,
             ready,
             client_urls,
             peer_urls,
@@ -200,6 +192,7 @@ impl Kvorum {
         tracing::info!(name, "data-dir" = %data_dir, "closing etcd server");
         self.tasks.stop().await;
         self.node.stop().await;
+        self.peer_tasks.stop().await;
         tracing::info!(name, "data-dir" = %data_dir, "closed etcd server");
     }
 }
@@ -207,46 +200,8 @@ impl Kvorum {
 impl Drop for Kvorum {
     fn drop(&mut self) {
         self.tasks.cancel();
+        self.peer_tasks.cancel();
     }
-}
-
-impl Opened {
-    /// Blocks on the disk.
-    fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        let data_dir = DataDir::lock(&config.data_dir)?;
-        let mut log = open_store("log", data_dir.log_path(), LOG_CACHE_BYTES)?;
-        let identity = identity::load_or_create(&mut log, config)?;
-        let state = open_store("state", data_dir.state_path(), STATE_CACHE_BYTES)?;
-        let apply_config = apply::Config {
-            quota: config.quota,
-            clock,
-            mvcc: mvcc::Config {
-                event_log_bytes_max: EVENT_LOG_BYTES_MAX,
-            },
-            workers: apply::Workers::Threads,
-        };
-        let (machine, views, persister) = apply::open(state, &apply_config)
-            .map_err(|source| StartError::State(Box::new(source)))?;
-        Ok(Self {
-            data_dir,
-            identity,
-            log,
-            machine,
-            views,
-            persister,
-        })
-    }
-}
-
-fn open_store(
-    name: &'static str,
-    path: std::path::PathBuf,
-    cache_bytes: u64,
-) -> Result<Backend, StartError> {
-    Backend::open(&backend::Config { path, cache_bytes }).map_err(|source| StartError::Backend {
-        name,
-        source: Box::new(source),
-    })
 }
 
 fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) -> server::Config {
@@ -269,6 +224,7 @@ struct Starting {
     identity: Identity,
     server: EtcdServer,
     tasks: Tasks,
+    peer_tasks: Tasks,
     is_ready: watch::Sender<bool>,
 }
 
@@ -276,10 +232,10 @@ impl Starting {
     /// Serves peers and probes at once, and clients when there is a leader.
     fn run(self, listeners: Listeners) {
         let cluster = self.server.views().cluster.clone();
-        let peers = peer::PeerService::new(self.identity.cluster, cluster);
+        let peers = peer::PeerService::new(self.identity.cluster, cluster, self.server.node());
         for listener in listeners.peer {
-            let serve = peer::serve(listener, peers.clone(), self.tasks.stopping());
-            self.tasks.serve(serve);
+            let serve = peer::serve(listener, peers.clone(), self.peer_tasks.stopping());
+            self.peer_tasks.serve(serve);
         }
         for listener in listeners.metrics {
             let service = ClientService::metrics_only(self.server.clone());
@@ -291,7 +247,7 @@ impl Starting {
         let (tasks, stopping) = (self.tasks.clone(), self.tasks.stopping());
         tasks.spawn(async move {
             tokio::select! {
-                () = self.welcome_clients(listeners.client) => {}
+                () = self.welcome_clients(listeners.client, listeners.client_http) => {}
                 () = stopping.cancelled() => {}
             }
         });
@@ -308,12 +264,26 @@ impl Starting {
             .spawn(server::compactor::run(server, retention, stopping));
     }
 
-    async fn welcome_clients(self, listeners: Vec<transport::Listener>) {
+    async fn welcome_clients(
+        self,
+        listeners: Vec<transport::Listener>,
+        http_listeners: Vec<transport::Listener>,
+    ) {
         self.server.node().wait_ready().await;
         self.publish().await;
+        let (service, traffic) = if http_listeners.is_empty() {
+            (ClientService::new(self.server.clone()), "grpc+http")
+        } else {
+            (ClientService::grpc_only(self.server.clone()), "grpc")
+        };
         for listener in listeners {
-            log_serving(&listener);
-            let service = ClientService::new(self.server.clone());
+            log_serving(&listener, traffic);
+            let serve = server::serve(listener, service.clone(), self.tasks.stopping());
+            self.tasks.serve(serve);
+        }
+        for listener in http_listeners {
+            log_serving(&listener, "http");
+            let service = ClientService::http_only(self.server.clone());
             self.tasks
                 .serve(server::serve(listener, service, self.tasks.stopping()));
         }
@@ -350,19 +320,15 @@ impl Starting {
     }
 }
 
-fn log_serving(listener: &transport::Listener) {
+fn log_serving(listener: &transport::Listener, traffic: &str) {
     for url in listener.urls() {
         let address = listener.local_addr().map(|address| address.to_string());
         let address = address.or_else(|| url.socket_path()).unwrap_or_default();
         if url.scheme().is_tls() {
-            tracing::info!(
-                traffic = "grpc+http",
-                address,
-                "serving client traffic securely"
-            );
+            tracing::info!(traffic, address, "serving client traffic securely");
         } else {
             tracing::info!(
-                traffic = "grpc+http",
+                traffic,
                 address,
                 "serving client traffic insecurely; this is strongly discouraged!",
             );

@@ -9,7 +9,7 @@ use kvorum::config::env::Notice;
 use kvorum::config::flags::{self, Action, FlagErrors};
 use kvorum::config::{Problem, env};
 use kvorum::error::chain;
-use kvorum::{Config, Kvorum, Options, logging};
+use kvorum::{Config, Fatal, Kvorum, Options, logging};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use types::{SystemClock, Url};
@@ -127,21 +127,32 @@ async fn serve(config: Config) -> ExitCode {
     }
     match failure {
         None => ExitCode::SUCCESS,
+        // As etcd does: whoever starts it again finds that it cannot take part.
+        Some(failure) if failure.is_removed() => ExitCode::SUCCESS,
         Some(failure) => {
-            tracing::error!(error = failure, "etcd had to stop");
+            tracing::error!(error = chain(&*failure), "etcd had to stop");
             ExitCode::FAILURE
         }
     }
 }
 
 /// Says when the member is ready, and waits until it cannot go on.
-async fn live(member: &Kvorum) -> String {
-    if let Err(reason) = member.wait_ready().await {
-        return chain(&*reason);
+async fn live(member: &Kvorum) -> Arc<Fatal> {
+    let reason = match member.wait_ready().await {
+        Err(reason) => reason,
+        Ok(()) => {
+            notify_systemd();
+            greet(member);
+            member.failed().await
+        }
+    };
+    if reason.is_removed() {
+        // etcd's lines; tools look for the first.
+        let error = "the member has been permanently removed from the cluster";
+        tracing::warn!(error, "server error");
+        tracing::warn!("data-dir used by this member must be removed");
     }
-    notify_systemd();
-    greet(member);
-    chain(&*member.failed().await)
+    reason
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {

@@ -31,6 +31,8 @@ pub(crate) enum Endpoints {
     Client,
     /// Metrics and health only (`--listen-metrics-urls`).
     Metrics,
+    /// None: the listener is for gRPC.
+    None,
 }
 
 /// What an endpoint is asked.
@@ -91,6 +93,7 @@ async fn route<B>(
 ) -> Response<Body> {
     let (path, query) = (request.uri().path(), Query::of(request));
     match path {
+        _ if endpoints == Endpoints::None => error(StatusCode::NOT_FOUND, "404 page not found"),
         "/metrics" => metrics::metrics(server).await,
         "/version" if endpoints == Endpoints::Client => {
             get_only(request, async || version::version()).await

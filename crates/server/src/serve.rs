@@ -71,6 +71,25 @@ impl ClientService {
         }
     }
 
+    /// gRPC only, for `--listen-client-urls` beside `--listen-client-http-urls`.
+    #[must_use]
+    pub fn grpc_only(server: EtcdServer) -> Self {
+        Self {
+            endpoints: Endpoints::None,
+            ..Self::new(server)
+        }
+    }
+
+    /// HTTP only, for `--listen-client-http-urls`.
+    #[must_use]
+    pub fn http_only(server: EtcdServer) -> Self {
+        Self {
+            server,
+            endpoints: Endpoints::Client,
+            grpc: None,
+        }
+    }
+
     /// Metrics and health only, for `--listen-metrics-urls`.
     #[must_use]
     pub fn metrics_only(server: EtcdServer) -> Self {

@@ -1,6 +1,6 @@
 //! The environment: every flag can be given as `ETCD_` and its name in capitals.
 
-use super::flags::{FLAGS, ValueError};
+use super::flags::{self, ValueError};
 use super::{Options, Problem};
 
 /// Variables that etcd or its tools look at and that are no flags.
@@ -55,10 +55,7 @@ pub fn fill(
         if NO_FLAGS.contains(&variable_name.as_str()) {
             continue;
         }
-        let Some(flag) = FLAGS
-            .iter()
-            .find(|flag| variable(flag.name) == variable_name)
-        else {
+        let Some(flag) = flags::all().find(|flag| variable(flag.name) == variable_name) else {
             notices.push(Notice::Unrecognized {
                 variable: variable_name,
                 value,

@@ -1,13 +1,18 @@
 //! The command line, in etcd's flags and with the syntax of Go's `flag` package: one dash or two,
 //! `--flag value` or `--flag=value`, and a flag that is on or off takes its value only behind `=`.
 //!
-//! [`FLAGS`] is the one table of flags: name, default, and what it does. A flag that is not in it is
+//! [`all`] is the one table of flags: name, default, and what it does. A flag that is not in it is
 //! refused by name.
 
-use std::fmt;
-use types::{Url, UrlError};
+mod table;
+mod value;
 
-use super::{ClusterState, Options, duration};
+use std::fmt;
+
+use super::Options;
+
+pub use value::ValueError;
+pub(super) use value::truth;
 
 /// A flag.
 #[derive(Debug)]
@@ -20,8 +25,15 @@ pub struct Flag {
     pub default: &'static str,
     /// What it does.
     pub effect: &'static str,
+    /// What etcd says to whoever still uses it.
+    pub(super) deprecated: Option<&'static str>,
     kind: Kind,
     set: fn(&mut Options, &str) -> Result<(), ValueError>,
+}
+
+/// Every flag there is, besides `--version` and `--help`.
+pub fn all() -> impl Iterator<Item = &'static Flag> {
+    table::TABLE.iter().copied().flatten()
 }
 
 /// The parts of `--help`.
@@ -34,29 +46,16 @@ pub enum Section {
     Monitoring,
     Logging,
     Features,
+    Unsafe,
+    NoEffect,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Value,
     Switch,
-}
-
-/// A value was refused, in the words of Go's `flag` package and of etcd.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ValueError {
-    /// Not a number, duration or truth value.
-    #[error("parse error")]
-    Parse,
-    /// A number that is too large.
-    #[error("value out of range")]
-    Range,
-    /// Not one of the values there are.
-    #[error("invalid value")]
-    Choice,
-    /// Not a list of urls.
-    #[error(transparent)]
-    Url(#[from] UrlError),
+    /// Of etcd's past: may be given, with a value or without, and is not worth a word.
+    Legacy,
 }
 
 /// The command line was refused, in the words of Go's `flag` package and of etcd.
@@ -249,7 +248,7 @@ impl Reading {
         };
         match name {
             "version" => {
-                self.wants_version = value.is_none_or(|value| switch(value).unwrap_or(true));
+                self.wants_version = value.is_none_or(|value| truth(value).unwrap_or(true));
                 return Ok(Next::Goes);
             }
             "h" | "help" => return Ok(Next::Help),
@@ -266,7 +265,7 @@ impl Reading {
         };
         if value.is_none() {
             value = match flag.kind {
-                Kind::Switch => Some("true"),
+                Kind::Switch | Kind::Legacy => Some("true"),
                 Kind::Value => rest.next(),
             };
         }
@@ -298,20 +297,24 @@ fn split(argument: &str) -> Result<Option<(&str, Option<&str>)>, FlagError> {
 }
 
 pub(super) fn find(name: &str) -> Option<&'static Flag> {
-    FLAGS.iter().find(|flag| flag.name == name)
+    all().find(|flag| flag.name == name)
 }
 
 impl Flag {
     /// Sets the option that the flag stands for.
     pub(super) fn set(&self, options: &mut Options, value: &str) -> Result<(), ValueError> {
-        (self.set)(options, value)
+        (self.set)(options, value)?;
+        if self.kind != Kind::Legacy {
+            options.given.insert(self.name);
+        }
+        Ok(())
     }
 
     fn apply(&self, options: &mut Options, value: &str) -> Result<(), FlagError> {
         self.set(options, value).map_err(|source| {
             let (value, name) = (value.to_owned(), self.name);
             match self.kind {
-                Kind::Value => FlagError::Value {
+                Kind::Value | Kind::Legacy => FlagError::Value {
                     value,
                     name,
                     source,
@@ -332,7 +335,7 @@ pub fn help() -> String {
     let mut text = USAGE.to_owned();
     for (section, title) in SECTIONS {
         text.push_str(&format!("\n{title}:\n"));
-        for flag in FLAGS.iter().filter(|flag| flag.section == section) {
+        for flag in all().filter(|flag| flag.section == section && flag.kind != Kind::Legacy) {
             text.push_str(&format!(
                 "  --{} '{}'\n    {}\n",
                 flag.name, flag.default, flag.effect
@@ -358,376 +361,17 @@ pub const USAGE: &str = "Usage:
     Show the flags.
 ";
 
-const SECTIONS: [(Section, &str); 6] = [
+const SECTIONS: [(Section, &str); 8] = [
     (Section::Member, "Member"),
     (Section::Clustering, "Clustering"),
     (Section::Security, "Security"),
     (Section::Monitoring, "Profiling and Monitoring"),
     (Section::Logging, "Logging"),
     (Section::Features, "Features"),
-];
-
-fn switch(value: &str) -> Result<bool, ValueError> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(ValueError::Parse),
-    }
-}
-
-/// A whole number as Go reads it: also hexadecimal, octal and binary.
-fn number<N: TryFrom<i128>>(value: &str) -> Result<N, ValueError> {
-    let (negative, digits) = match value.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, value.strip_prefix('+').unwrap_or(value)),
-    };
-    let (digits, radix) = match digits.get(..2) {
-        Some("0x" | "0X") => (&digits[2..], 16),
-        Some("0o" | "0O") => (&digits[2..], 8),
-        Some("0b" | "0B") => (&digits[2..], 2),
-        _ => (digits, 10),
-    };
-    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
-        return Err(ValueError::Parse);
-    }
-    let magnitude = i128::from_str_radix(digits, radix).or(Err(ValueError::Range))?;
-    N::try_from(if negative { -magnitude } else { magnitude }).or(Err(ValueError::Range))
-}
-
-fn unsigned(value: &str) -> Result<u64, ValueError> {
-    if value.starts_with(['-', '+']) {
-        return Err(ValueError::Parse);
-    }
-    number(value)
-}
-
-/// A list of urls; nothing at all leaves the default, as in etcd.
-fn urls(value: &str) -> Result<Option<Vec<Url>>, ValueError> {
-    if value.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Url::parse_list(value)?))
-}
-
-fn time(value: &str) -> Result<std::time::Duration, ValueError> {
-    duration::parse(value).or(Err(ValueError::Parse))
-}
-
-macro_rules! flag {
-    ($section:ident, $kind:ident, $name:literal, $default:literal, $effect:literal, $set:expr) => {
-        Flag {
-            name: $name,
-            section: Section::$section,
-            default: $default,
-            effect: $effect,
-            kind: Kind::$kind,
-            set: $set,
-        }
-    };
-}
-
-/// Every flag there is, besides `--version` and `--help`.
-pub static FLAGS: &[Flag] = &[
-    flag!(
-        Member,
-        Value,
-        "name",
-        "default",
-        "Human-readable name for this member.",
-        |options, value| {
-            options.name = value.to_owned();
-            Ok(())
-        }
-    ),
-    flag!(
-        Member,
-        Value,
-        "data-dir",
-        "${name}.etcd",
-        "Path to the data directory; made, for its owner only, when it is not there.",
-        |options, value| {
-            options.data_dir = value.to_owned();
-            Ok(())
-        }
-    ),
-    flag!(
-        Member,
-        Value,
-        "snapshot-count",
-        "10000",
-        "Number of log entries after which the log is cut.",
-        |options, value| {
-            options.snapshot_count = unsigned(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Member,
-        Value,
-        "heartbeat-interval",
-        "100",
-        "Time (in milliseconds) between a leader's heartbeats; about a round trip between members.",
-        |options, value| {
-            options.heartbeat_interval_ms = unsigned(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Member,
-        Value,
-        "election-timeout",
-        "1000",
-        "Time (in milliseconds) without a heartbeat after which members elect another leader; at least 5 heartbeats.",
-        |options, value| {
-            options.election_timeout_ms = unsigned(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Member,
-        Value,
-        "listen-peer-urls",
-        "http://localhost:2380",
-        "Comma-separated urls to listen on for peers. Hosts must be addresses.",
-        |options, value| {
-            options.listen_peer_urls = urls(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Member,
-        Value,
-        "listen-client-urls",
-        "http://localhost:2379",
-        "Comma-separated urls to listen on for clients' gRPC and HTTP. Hosts must be addresses.",
-        |options, value| {
-            options.listen_client_urls = urls(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Member,
-        Value,
-        "quota-backend-bytes",
-        "0",
-        "Bytes that may be stored before writes are refused and an alarm is raised. 0 means 2 GiB, a negative number no limit.",
-        |options, value| {
-            options.quota_backend_bytes = number(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Member,
-        Value,
-        "max-txn-ops",
-        "128",
-        "Number of operations a transaction may have.",
-        |options, value| {
-            options.max_txn_ops = unsigned(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Member,
-        Value,
-        "max-request-bytes",
-        "1572864",
-        "Bytes a client's request may have.",
-        |options, value| {
-            options.max_request_bytes = unsigned(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Clustering,
-        Value,
-        "initial-advertise-peer-urls",
-        "http://localhost:2380",
-        "Comma-separated urls at which peers reach this member.",
-        |options, value| {
-            options.initial_advertise_peer_urls = urls(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Clustering,
-        Value,
-        "initial-cluster",
-        "${name}=${initial-advertise-peer-urls}",
-        "The members that begin the cluster, as name=url,name=url. Of no effect once there is data.",
-        |options, value| {
-            options.initial_cluster = Some(value.to_owned());
-            Ok(())
-        }
-    ),
-    flag!(
-        Clustering,
-        Value,
-        "initial-cluster-state",
-        "new",
-        "'new' to begin a cluster, 'existing' to join one. Of no effect once there is data.",
-        |options, value| {
-            options.initial_cluster_state = match value {
-                "new" => ClusterState::New,
-                "existing" => ClusterState::Existing,
-                _ => return Err(ValueError::Choice),
-            };
-            Ok(())
-        }
-    ),
-    flag!(
-        Clustering,
-        Value,
-        "initial-cluster-token",
-        "etcd-cluster",
-        "Keeps clusters apart that begin with the same urls: their ids differ.",
-        |options, value| {
-            options.initial_cluster_token = value.to_owned();
-            Ok(())
-        }
-    ),
-    flag!(
-        Clustering,
-        Value,
-        "advertise-client-urls",
-        "http://localhost:2379",
-        "Comma-separated urls at which clients reach this member. Required when --listen-client-urls is given.",
-        |options, value| {
-            options.advertise_client_urls = urls(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Clustering,
-        Value,
-        "auto-compaction-mode",
-        "periodic",
-        "What --auto-compaction-retention counts: 'periodic' a time, 'revision' a number of revisions.",
-        |options, value| {
-            options.auto_compaction_mode = value.to_owned();
-            Ok(())
-        }
-    ),
-    flag!(
-        Clustering,
-        Value,
-        "auto-compaction-retention",
-        "0",
-        "How much history is kept; a time without a unit is in hours. 0 keeps all.",
-        |options, value| {
-            options.auto_compaction_retention = value.to_owned();
-            Ok(())
-        }
-    ),
-    flag!(
-        Security,
-        Value,
-        "cert-file",
-        "",
-        "Path to the certificate shown to clients on https urls (PEM). Followed when it changes.",
-        |options, value| {
-            options.cert_file = value.to_owned();
-            Ok(())
-        }
-    ),
-    flag!(
-        Security,
-        Value,
-        "key-file",
-        "",
-        "Path to its key (PEM). Followed when it changes.",
-        |options, value| {
-            options.key_file = value.to_owned();
-            Ok(())
-        }
-    ),
-    flag!(
-        Security,
-        Switch,
-        "client-cert-auth",
-        "false",
-        "Whether clients must show a certificate from --trusted-ca-file.",
-        |options, value| {
-            options.client_cert_auth = switch(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Security,
-        Value,
-        "trusted-ca-file",
-        "",
-        "Path to the authorities of clients' certificates (PEM). Given, clients must show one.",
-        |options, value| {
-            options.trusted_ca_file = value.to_owned();
-            Ok(())
-        }
-    ),
-    flag!(
-        Monitoring,
-        Value,
-        "listen-metrics-urls",
-        "",
-        "Comma-separated urls to listen on for /metrics and /health only. https uses the certificate for clients; http asks for none.",
-        |options, value| {
-            options.listen_metrics_urls = urls(value)?.unwrap_or_default();
-            Ok(())
-        }
-    ),
-    flag!(
-        Logging,
-        Value,
-        "log-level",
-        "info",
-        "Log from this level on: debug, info, warn, error, panic, or fatal.",
-        |options, value| {
-            options.log_level = value.to_owned();
-            Ok(())
-        }
-    ),
-    flag!(
-        Logging,
-        Value,
-        "log-format",
-        "json",
-        "'json' or 'console'.",
-        |options, value| {
-            options.log_format = value.to_owned();
-            Ok(())
-        }
-    ),
-    flag!(
-        Logging,
-        Value,
-        "log-outputs",
-        "default",
-        "Comma-separated: 'stdout', 'stderr' (the default), or paths of files.",
-        |options, value| {
-            options.log_outputs = value.to_owned();
-            Ok(())
-        }
-    ),
-    flag!(
-        Features,
-        Value,
-        "watch-progress-notify-interval",
-        "10m",
-        "How often an idle watch that asked for it hears how far it is.",
-        |options, value| {
-            options.watch_progress_notify_interval = time(value)?;
-            Ok(())
-        }
-    ),
-    flag!(
-        Features,
-        Value,
-        "experimental-watch-progress-notify-interval",
-        "10m",
-        "The name of --watch-progress-notify-interval before etcd 3.6.",
-        |options, value| {
-            options.watch_progress_notify_interval = time(value)?;
-            Ok(())
-        }
+    (Section::Unsafe, "Unsafe"),
+    (
+        Section::NoEffect,
+        "Accepted because etcd has them; they change nothing here",
     ),
 ];
 

@@ -2,17 +2,16 @@
 //! (`server/embed/config.go`). No file is opened here.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use transport::{
-    ClientAuth, ClientVerification, EndpointKind, TlsConfig, TlsParameters,
-};
 use types::{Url, UrlError};
 
+use super::flags::{self, Section};
 use super::{
-    AutoCompaction, Config, InitialCluster, InitialMember, LogConfig, LogFormat, LogLevel,
-    LogOutput, Options, duration, initial_cluster,
+    AutoCompaction, Config, Gate, InitialCluster, InitialMember, LogConfig, LogFormat, LogLevel,
+    LogOutput, Options, Warning, duration, initial_cluster,
 };
 
 /// What `--quota-backend-bytes=0` means.
@@ -22,6 +21,56 @@ const ELECTION_TIMEOUT_MAX_MS: u64 = 50_000;
 
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
+
+/// Flags that were renamed, which must not be given by both names.
+const RENAMED: [(&str, &str); 6] = [
+    (
+        "experimental-watch-progress-notify-interval",
+        "watch-progress-notify-interval",
+    ),
+    (
+        "experimental-snapshot-catchup-entries",
+        "snapshot-catchup-entries",
+    ),
+    ("experimental-max-learners", "max-learners"),
+    (
+        "experimental-peer-skip-client-san-verification",
+        "peer-skip-client-san-verification",
+    ),
+    ("experimental-memory-mlock", "memory-mlock"),
+    (
+        "experimental-bootstrap-defrag-threshold-megabytes",
+        "bootstrap-defrag-threshold-megabytes",
+    ),
+];
+
+/// Flags that became feature gates.
+const GATES_OF_FLAGS: [(&str, Gate); 6] = [
+    (
+        "experimental-initial-corrupt-check",
+        Gate::InitialCorruptCheck,
+    ),
+    (
+        "experimental-compact-hash-check-enabled",
+        Gate::CompactHashCheck,
+    ),
+    (
+        "experimental-txn-mode-write-with-shared-buffer",
+        Gate::TxnModeWriteWithSharedBuffer,
+    ),
+    (
+        "experimental-stop-grpc-service-on-defrag",
+        Gate::StopGRPCServiceOnDefrag,
+    ),
+    (
+        "experimental-enable-lease-checkpoint",
+        Gate::LeaseCheckpoint,
+    ),
+    (
+        "experimental-enable-lease-checkpoint-persist",
+        Gate::LeaseCheckpointPersist,
+    ),
+];
 
 /// One thing that is wrong with the options.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +116,10 @@ impl Options {
     ///
     /// Everything that is wrong with them, not only the first.
     pub fn validate(self) -> Result<Config, ConfigError> {
-        let mut check = Check {
-            problems: Vec::new(),
-        };
-        let config = check.config(self);
+        let mut check = Check::default();
+        let mut config = check.config(self);
         if check.problems.is_empty() {
+            config.warnings = check.warnings;
             Ok(config)
         } else {
             Err(ConfigError {
@@ -83,13 +131,19 @@ impl Options {
 
 /// Collects problems. Its methods return something usable even where they found one, so that the
 /// rest can be checked too.
-struct Check {
+#[derive(Default)]
+pub(super) struct Check {
     problems: Vec<Problem>,
+    warnings: Vec<Warning>,
 }
 
 impl Check {
-    fn problem(&mut self, text: impl Into<String>) {
+    pub(super) fn problem(&mut self, text: impl Into<String>) {
         self.problems.push(Problem::new(text));
+    }
+
+    pub(super) fn warn(&mut self, warning: Warning) {
+        self.warnings.push(warning);
     }
 
     fn config(&mut self, options: Options) -> Config {
@@ -97,6 +151,7 @@ impl Check {
         let listen_peer_urls = self.bound(or_default(&options.listen_peer_urls, DEFAULT_PEER_URL));
         let listen_client_urls =
             self.bound(or_default(&options.listen_client_urls, DEFAULT_CLIENT_URL));
+        let listen_client_http_urls = self.bound(options.listen_client_http_urls.clone());
         let listen_metrics_urls = self.bound(options.listen_metrics_urls.clone());
         let advertise_peer_urls =
             or_default(&options.initial_advertise_peer_urls, DEFAULT_PEER_URL);
@@ -108,20 +163,43 @@ impl Check {
                 "--advertise-client-urls is required when --listen-client-urls is set explicitly",
             );
         }
-        self.peer_tls(&listen_peer_urls);
+        for url in &listen_client_http_urls {
+            if listen_client_urls
+                .iter()
+                .any(|other| share_address(url, other))
+            {
+                self.problem(format!(
+                    "cannot bind both --listen-client-urls and --listen-client-http-urls on the \
+                     same url {url}"
+                ));
+            }
+        }
+        self.given(&options);
         self.intervals(&options);
+        let parameters = self.tls_parameters(&options);
+        let client_urls = [&listen_client_urls[..], &listen_client_http_urls].concat();
         Config {
-            client_tls: self.client_tls(&options, &listen_client_urls, &listen_metrics_urls),
+            peer_tls: self.peer_tls(&options, &parameters, &listen_peer_urls),
+            client_tls: self.client_tls(&options, &parameters, &client_urls),
+            local_address: self.local_address(&options, &advertise_peer_urls),
+            learners_max: usize::try_from(options.max_learners).unwrap_or(usize::MAX),
+            warnings: Vec::new(),
             initial_cluster: self.initial_cluster(&options, &advertise_peer_urls),
             auto_compaction: self.auto_compaction(&options),
             log: self.log(&options),
             data_dir: data_dir(&options),
             listen_client_urls,
+            listen_client_http_urls,
             advertise_client_urls,
             listen_peer_urls,
             advertise_peer_urls,
             listen_metrics_urls,
+            force_new_cluster: options.force_new_cluster,
+            strict_reconfig_check: options.strict_reconfig_check,
+            pre_vote: options.pre_vote,
+            features: options.feature_gates,
             snapshot_count: options.snapshot_count,
+            snapshot_catchup_entries: options.snapshot_catchup_entries,
             heartbeat_interval: Duration::from_millis(options.heartbeat_interval_ms),
             election_timeout: Duration::from_millis(options.election_timeout_ms),
             quota: quota(options.quota_backend_bytes),
@@ -149,57 +227,78 @@ impl Check {
         }
     }
 
-    fn peer_tls(&mut self, urls: &[Url]) {
-        for url in urls.iter().filter(|url| url.scheme().is_tls()) {
-            self.problem(format!(
-                "TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url \
-                 {url} with HTTPS scheme"
-            ));
+    /// Flags of which etcd or we have something to say.
+    fn given(&mut self, options: &Options) {
+        for (old, new) in RENAMED {
+            if options.given.contains(old) && options.given.contains(new) {
+                self.problem(format!(
+                    "cannot set --{old} and --{new} at the same time, please use --{new} only"
+                ));
+            }
+        }
+        for (flag, gate) in GATES_OF_FLAGS {
+            if options.given.contains(flag) && options.feature_gates.is_named(gate) {
+                let (on, name) = (options.feature_gates.enabled(gate), gate.name());
+                self.problem(format!(
+                    "cannot specify both flags: --{flag}={on} and --feature-gates={name}={on} at \
+                     the same time, please just use --feature-gates={name}={on}"
+                ));
+            }
+        }
+        for flag in flags::all().filter(|flag| options.given.contains(flag.name)) {
+            if let Some(text) = flag.deprecated {
+                self.warn(Warning::Deprecated { text });
+            }
+            let is_gate = GATES_OF_FLAGS.iter().any(|(name, _)| *name == flag.name);
+            if flag.section == Section::NoEffect && !is_gate {
+                self.warn(Warning::NoEffect { flag: flag.name });
+            }
+        }
+        self.features(options);
+        if options.logger != "zap" {
+            self.problem(format!("unknown logger option {:?}", options.logger));
+        }
+        if options.name == "default" {
+            self.warn(Warning::DefaultName);
         }
     }
 
-    fn client_tls(
-        &mut self,
-        options: &Options,
-        client_urls: &[Url],
-        metrics_urls: &[Url],
-    ) -> Option<TlsConfig> {
-        let mut secure = client_urls.iter().filter(|url| url.scheme().is_tls());
-        let secure_client = secure.next();
-        let secure_metrics = metrics_urls.iter().any(|url| url.scheme().is_tls());
-        if secure_client.is_none() && !secure_metrics {
+    fn features(&mut self, options: &Options) {
+        let gates = &options.feature_gates;
+        for (gate, on) in gates.given() {
+            // The shared buffer is how etcd makes a transaction see its own writes; here it does.
+            let is_here = [Gate::SetMemberLocalAddr, Gate::TxnModeWriteWithSharedBuffer];
+            if on && !is_here.contains(&gate) {
+                self.warn(Warning::NoFeature { gate });
+            }
+        }
+        let checkpoint = gates.enabled(Gate::LeaseCheckpoint);
+        let persist = gates.enabled(Gate::LeaseCheckpointPersist);
+        if checkpoint && !persist {
+            self.warn(Warning::CheckpointsNotPersisted);
+        }
+        if persist && !checkpoint {
+            self.problem(
+                "enabling feature gate LeaseCheckpointPersist requires enabling feature gate \
+                 LeaseCheckpoint",
+            );
+        }
+    }
+
+    /// The first advertised address that is one of this machine's own, if that feature is on.
+    fn local_address(&mut self, options: &Options, advertised: &[Url]) -> Option<IpAddr> {
+        if !options.feature_gates.enabled(Gate::SetMemberLocalAddr) {
             return None;
         }
-        if options.cert_file.is_empty() || options.key_file.is_empty() {
-            self.problem(match secure_client {
-                Some(url) => format!(
-                    "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} \
-                     with HTTPS scheme"
-                ),
-                None => "client TLS key/cert (--cert-file, --key-file) must be provided for \
-                         metrics secure url"
-                    .to_owned(),
-            });
+        let address = advertised
+            .iter()
+            .filter_map(|url| url.host().parse().ok())
+            .find(|address: &IpAddr| !address.is_loopback() && !address.is_unspecified());
+        if address.is_none() {
+            let urls = join(advertised);
+            self.warn(Warning::NoLocalAddress { urls });
         }
-        let client_auth = if !options.trusted_ca_file.is_empty() {
-            ClientAuth::Required(ClientVerification {
-                trusted_ca_file: PathBuf::from(&options.trusted_ca_file),
-                ..ClientVerification::default()
-            })
-        } else {
-            if options.client_cert_auth {
-                // Differs from etcd: it would believe every authority that the machine believes.
-                self.problem("--client-cert-auth needs --trusted-ca-file");
-            }
-            ClientAuth::None
-        };
-        Some(TlsConfig {
-            kind: EndpointKind::Client,
-            parameters: TlsParameters::default(),
-            cert_file: PathBuf::from(&options.cert_file),
-            key_file: PathBuf::from(&options.key_file),
-            client_auth,
-        })
+        address
     }
 
     fn intervals(&mut self, options: &Options) {
@@ -344,7 +443,15 @@ fn or_default(urls: &Option<Vec<Url>>, default: &str) -> Vec<Url> {
         .unwrap_or_else(|| vec![Url::parse(default).expect("the default urls are urls")])
 }
 
-fn data_dir(options: &Options) -> PathBuf {
+/// Whether both cannot be bound.
+fn share_address(one: &Url, other: &Url) -> bool {
+    match (one.socket_path(), other.socket_path()) {
+        (None, None) => one.authority() == other.authority(),
+        (one, other) => one == other,
+    }
+}
+
+pub(super) fn data_dir(options: &Options) -> PathBuf {
     if options.data_dir.is_empty() {
         PathBuf::from(format!("{}.etcd", options.name))
     } else {

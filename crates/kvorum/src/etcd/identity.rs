@@ -1,14 +1,14 @@
 //! Who this member is: its id and its cluster's.
 //!
-//! They are computed once, from the initial cluster, and then stay with the data, whatever
+//! They are found once, by [`bootstrap`](super::bootstrap), and then stay with the data, whatever
 //! `--initial-cluster` says later: as in etcd, whose log keeps them in its first record.
 
 use backend::schema::raft::{RaftMetaKey, encode_meta};
 use backend::{Backend, Batch, Bucket};
 use types::{ClusterId, MemberId, Url};
 
-use crate::config::{ClusterState, Config, InitialCluster, InitialMember};
-use crate::error::{BootstrapError, StartError};
+use crate::config::{ClusterState, Config};
+use crate::error::StartError;
 
 /// A member's id and its cluster's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +17,19 @@ pub(super) struct Identity {
     pub(super) cluster: ClusterId,
 }
 
-/// The ids in the log's store, or, when it is new, those that the initial cluster gives, which are
-/// durable on return.
-pub(super) fn load_or_create(log: &mut Backend, config: &Config) -> Result<Identity, StartError> {
+/// The ids in the log's store; `None` when it is new.
+pub(super) fn load(log: &Backend) -> Result<Option<Identity>, StartError> {
     let stored = log
         .reader
         .get(Bucket::RaftMeta, encode_meta(RaftMetaKey::Identity))
         .map_err(|source| StartError::ReadIdentity(Box::new(source)))?;
-    if let Some(stored) = stored {
-        return Identity::decode(&stored).ok_or(StartError::Identity { len: stored.len() });
-    }
-    let identity = bootstrap(config)?;
+    stored
+        .map(|stored| Identity::decode(&stored).ok_or(StartError::Identity { len: stored.len() }))
+        .transpose()
+}
+
+/// Stores the ids; they are durable on return.
+pub(super) fn store(log: &mut Backend, identity: Identity) -> Result<(), StartError> {
     let mut batch = Batch::new();
     batch.put(
         Bucket::RaftMeta,
@@ -36,67 +38,7 @@ pub(super) fn load_or_create(log: &mut Backend, config: &Config) -> Result<Ident
     );
     let write_identity = |source| StartError::WriteIdentity(Box::new(source));
     log.writer.commit(batch).map_err(write_identity)?;
-    log.writer.flush_durable().map_err(write_identity)?;
-    Ok(identity)
-}
-
-/// The ids that a new member gets, if the initial cluster is one that it can begin.
-fn bootstrap(config: &Config) -> Result<Identity, BootstrapError> {
-    let cluster = &config.initial_cluster;
-    let this = cluster
-        .member(&config.name)
-        .ok_or_else(|| BootstrapError::NotAMember {
-            name: config.name.clone(),
-        })?;
-    check_urls(cluster, this, &config.advertise_peer_urls)?;
-    if cluster.state == ClusterState::Existing {
-        return Err(BootstrapError::Joining);
-    }
-    if cluster.members.len() > 1 {
-        let (count, cluster) = (cluster.members.len(), cluster.to_string());
-        return Err(BootstrapError::SeveralMembers { count, cluster });
-    }
-    Ok(Identity {
-        member: cluster.member_id(this),
-        cluster: cluster.cluster_id(),
-    })
-}
-
-fn check_urls(
-    cluster: &InitialCluster,
-    this: &InitialMember,
-    advertised: &[Url],
-) -> Result<(), BootstrapError> {
-    let mut all: Vec<&Url> = cluster.members.iter().flat_map(|m| &m.peer_urls).collect();
-    all.sort_unstable();
-    if all.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(BootstrapError::DuplicateUrl {
-            cluster: cluster.to_string(),
-        });
-    }
-    let missing = |these: &[Url], those: &[Url]| -> Vec<Url> {
-        these
-            .iter()
-            .filter(|url| !those.contains(url))
-            .cloned()
-            .collect()
-    };
-    let unknown = missing(advertised, &this.peer_urls);
-    let unadvertised = missing(&this.peer_urls, advertised);
-    let list = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
-    if !unadvertised.is_empty() {
-        let named: Vec<String> = unadvertised
-            .iter()
-            .map(|url| format!("{}={url}", this.name))
-            .collect();
-        let (has, advertised) = (named.join(","), list(advertised));
-        return Err(BootstrapError::NotAdvertised { has, advertised });
-    }
-    if !unknown.is_empty() {
-        let (has, cluster) = (list(&unknown), cluster.to_string());
-        return Err(BootstrapError::NotInCluster { has, cluster });
-    }
-    Ok(())
+    log.writer.flush_durable().map_err(write_identity)
 }
 
 impl Identity {
@@ -113,33 +55,43 @@ impl Identity {
         })
     }
 
-    /// How this member runs Raft. The initial member counts only while the log is empty, and then
-    /// has the stored id, whatever became of the flags since.
+    /// How this member runs Raft.
     pub(super) fn raft_config(self, config: &Config) -> raft::Config {
-        let peer_urls = config
-            .advertise_peer_urls
-            .iter()
-            .map(Url::to_string)
-            .collect();
         raft::Config {
             member: self.member,
             cluster: self.cluster,
-            force_new_cluster: false,
-            snapshot_catchup_entries: 5000,
-            pre_vote: true,
-            strict_reconfig_check: true,
-            learners_max: 1,
+            initial_members: self.initial_members(config),
+            force_new_cluster: config.force_new_cluster,
+            snapshot_catchup_entries: config.snapshot_catchup_entries,
+            pre_vote: config.pre_vote,
+            strict_reconfig_check: config.strict_reconfig_check,
+            learners_max: config.learners_max,
             workers: apply::Workers::Threads,
-            initial_members: vec![raft::Peer {
-                id: self.member,
-                name: config.name.clone(),
-                peer_urls,
-            }],
             heartbeat_interval: config.heartbeat_interval,
             election_timeout: config.election_timeout,
             snapshot_count: config.snapshot_count,
             request_bytes_max: config.request_bytes_max,
         }
+    }
+
+    /// The members that begin the cluster; they count only while the log is empty. None if this
+    /// member joins one, or if the flags speak of another cluster than the data.
+    fn initial_members(self, config: &Config) -> Vec<raft::Peer> {
+        let initial = &config.initial_cluster;
+        let this = initial
+            .member(&config.name)
+            .map(|this| initial.member_id(this));
+        let begins = initial.state == ClusterState::New
+            && this == Some(self.member)
+            && initial.cluster_id() == self.cluster;
+        let members = initial.members.iter().filter(|_| begins);
+        members
+            .map(|member| raft::Peer {
+                id: initial.member_id(member),
+                name: member.name.clone(),
+                peer_urls: member.peer_urls.iter().map(Url::to_string).collect(),
+            })
+            .collect()
     }
 
     pub(super) fn log_start(self, config: &Config) {
@@ -158,9 +110,14 @@ impl Identity {
             "listen-peer-urls" = list(&config.listen_peer_urls),
             "advertise-client-urls" = list(&config.advertise_client_urls),
             "listen-client-urls" = list(&config.listen_client_urls),
+            "listen-client-http-urls" = list(&config.listen_client_http_urls),
             "listen-metrics-urls" = list(&config.listen_metrics_urls),
             "initial-cluster" = %config.initial_cluster,
             "initial-cluster-token" = config.initial_cluster.token,
+            "force-new-cluster" = config.force_new_cluster,
+            "pre-vote" = config.pre_vote,
+            "strict-reconfig-check" = config.strict_reconfig_check,
+            "max-learners" = config.learners_max,
             quota = ?config.quota,
             "max-request-bytes" = config.request_bytes_max,
             "auto-compaction" = ?config.auto_compaction,
@@ -168,6 +125,3 @@ impl Identity {
         );
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,32 +1,33 @@
 //! Every address of a member, bound before anything else happens.
 
-use std::sync::Arc;
-
 use transport::{Endpoint, EndpointKind, ListenError, Listener, TlsServer};
-use types::{Clock, Url};
+use types::Url;
 
+use super::certificates::Certificates;
 use crate::config::Config;
-use crate::error::StartError;
 
 /// A member's listeners.
 pub(super) struct Listeners {
     pub(super) client: Vec<Listener>,
+    /// For clients' HTTP only.
+    pub(super) client_http: Vec<Listener>,
     pub(super) peer: Vec<Listener>,
     pub(super) metrics: Vec<Listener>,
 }
 
 impl Listeners {
     /// Binds every url of the configuration, peers' first, as etcd does.
-    pub(super) fn bind(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, StartError> {
-        let tls = config.client_tls.as_ref();
-        let tls = tls
-            .map(|tls| TlsServer::load(tls, Arc::clone(clock)))
-            .transpose()?;
-        let tls = tls.as_ref();
+    pub(super) fn bind(config: &Config, certificates: &Certificates) -> Result<Self, ListenError> {
+        let (peer, client) = (certificates.peer.as_ref(), certificates.client.as_ref());
         Ok(Self {
-            peer: bind_all(&config.listen_peer_urls, EndpointKind::Peer, None)?,
-            client: bind_all(&config.listen_client_urls, EndpointKind::Client, tls)?,
-            metrics: bind_all(&config.listen_metrics_urls, EndpointKind::Metrics, tls)?,
+            peer: bind_all(&config.listen_peer_urls, EndpointKind::Peer, peer)?,
+            client: bind_all(&config.listen_client_urls, EndpointKind::Client, client)?,
+            client_http: bind_all(
+                &config.listen_client_http_urls,
+                EndpointKind::Client,
+                client,
+            )?,
+            metrics: bind_all(&config.listen_metrics_urls, EndpointKind::Metrics, client)?,
         })
     }
 

@@ -1,7 +1,6 @@
-//! What members tell each other and curious tools over HTTP on the peer port: `/members` and
-//! `/version`, as etcd does (`server/etcdserver/api/etcdhttp/peer.go`).
-//!
-//! What this is not: Raft between members.
+//! The peer port: `/members` and `/version` over HTTP, as etcd has them
+//! (`server/etcdserver/api/etcdhttp/peer.go`), and beside them the members' own protocol, which `raft`
+//! answers.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,11 +19,14 @@ use hyper_util::server::conn::auto;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::body::Body;
 use transport::{Listener, Stream};
 use types::ClusterId;
 
 /// The header that every answer carries.
-const CLUSTER_ID: &str = "x-etcd-cluster-id";
+pub(super) const CLUSTER_ID: &str = "x-etcd-cluster-id";
+/// The header that tells a kvorum from an etcd.
+pub(super) const KVORUM_VERSION: &str = "x-kvorum-version";
 /// Connections served at a time; more are hung up on.
 const CONNECTIONS_MAX: usize = 1024;
 /// The headers of a request have to be complete within this time.
@@ -35,7 +37,17 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct PeerService {
     cluster_id: ClusterId,
     cluster: Cluster,
+    raft: raft::PeerService,
 }
+
+/// How long a peer's connection is silent before it is asked whether it is still there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long it may take to answer.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a peer may send on one stream before it has to wait for us.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// What a peer may send on one connection before it has to wait for us.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// A member as `/members` shows it.
 #[derive(Serialize)]
@@ -102,10 +114,11 @@ pub(super) async fn serve(
 }
 
 impl PeerService {
-    pub(super) const fn new(cluster_id: ClusterId, cluster: Cluster) -> Self {
+    pub(super) fn new(cluster_id: ClusterId, cluster: Cluster, node: &raft::Node) -> Self {
         Self {
             cluster_id,
             cluster,
+            raft: node.peer_service(),
         }
     }
 
@@ -115,14 +128,29 @@ impl PeerService {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         let answer = service_fn(move |request: Request<Incoming>| {
-            let response = self.answer(request.method(), request.uri().path());
-            async move { Ok::<_, Infallible>(response) }
+            let service = self.clone();
+            async move { service.call(request).await }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), answer);
         if let Err(error) = connection.await {
             tracing::debug!(error, "peer connection ended");
         }
+    }
+
+    async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let path = request.uri().path();
+        if raft::PeerService::answers(path) {
+            return self.raft.call(request).await;
+        }
+        Ok(self.answer(request.method(), path).map(Body::new))
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
@@ -141,6 +169,8 @@ impl PeerService {
         let cluster_id = HeaderValue::from_str(&self.cluster_id.to_string())
             .expect("hexadecimal digits are a header value");
         response.headers_mut().insert(CLUSTER_ID, cluster_id);
+        let version = HeaderValue::from_static(api::version::KVORUM_VERSION);
+        response.headers_mut().insert(KVORUM_VERSION, version);
         response
     }
 

@@ -30,6 +30,15 @@ impl Default for Tasks {
 }
 
 impl Tasks {
+    /// Tasks that end at another time, and whose failures are the same member's.
+    pub(super) fn beside(&self) -> Self {
+        Self {
+            tracker: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            failure: Arc::clone(&self.failure),
+        }
+    }
+
     /// Is cancelled when the member stops.
     pub(super) fn stopping(&self) -> CancellationToken {
         self.stopping.clone()

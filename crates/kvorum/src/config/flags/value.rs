@@ -1,0 +1,130 @@
+//! Values of flags, read as Go's `flag` package and etcd read them.
+
+use std::time::Duration;
+
+use types::{Url, UrlError};
+
+use crate::config::features::FeatureGateError;
+use crate::config::{ClusterState, duration};
+
+/// A value was refused, in the words of Go's `flag` package and of etcd.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// Not a number, duration or truth value.
+    #[error("parse error")]
+    Parse,
+    /// A number that is too large.
+    #[error("value out of range")]
+    Range,
+    /// Not one of the values there are.
+    #[error("invalid value")]
+    Choice,
+    /// Not a list of urls.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// Not a list of feature gates.
+    #[error(transparent)]
+    FeatureGate(#[from] FeatureGateError),
+}
+
+pub(super) fn text(option: &mut String, value: &str) -> Result<(), ValueError> {
+    value.clone_into(option);
+    Ok(())
+}
+
+pub(super) fn switch(option: &mut bool, value: &str) -> Result<(), ValueError> {
+    *option = truth(value)?;
+    Ok(())
+}
+
+pub(in crate::config) fn truth(value: &str) -> Result<bool, ValueError> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(ValueError::Parse),
+    }
+}
+
+/// A whole number as Go reads it: also hexadecimal, octal and binary.
+pub(super) fn signed(option: &mut i64, value: &str) -> Result<(), ValueError> {
+    *option = number(value)?;
+    Ok(())
+}
+
+pub(super) fn unsigned(option: &mut u64, value: &str) -> Result<(), ValueError> {
+    if value.starts_with(['-', '+']) {
+        return Err(ValueError::Parse);
+    }
+    *option = number(value)?;
+    Ok(())
+}
+
+fn number<N: TryFrom<i128>>(value: &str) -> Result<N, ValueError> {
+    let (negative, digits) = match value.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, value.strip_prefix('+').unwrap_or(value)),
+    };
+    let (digits, radix) = match digits.get(..2) {
+        Some("0x" | "0X") => (&digits[2..], 16),
+        Some("0o" | "0O") => (&digits[2..], 8),
+        Some("0b" | "0B") => (&digits[2..], 2),
+        _ => (digits, 10),
+    };
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return Err(ValueError::Parse);
+    }
+    let magnitude = i128::from_str_radix(digits, radix).or(Err(ValueError::Range))?;
+    N::try_from(if negative { -magnitude } else { magnitude }).or(Err(ValueError::Range))
+}
+
+/// A list of urls; nothing at all leaves the default, as in etcd.
+pub(super) fn urls(option: &mut Option<Vec<Url>>, value: &str) -> Result<(), ValueError> {
+    *option = if value.is_empty() {
+        None
+    } else {
+        Some(Url::parse_list(value)?)
+    };
+    Ok(())
+}
+
+/// A list of urls; none if nothing is given.
+pub(super) fn url_list(option: &mut Vec<Url>, value: &str) -> Result<(), ValueError> {
+    *option = if value.is_empty() {
+        Vec::new()
+    } else {
+        Url::parse_list(value)?
+    };
+    Ok(())
+}
+
+/// A list in which nothing is sorted, as etcd's `StringsValue`.
+pub(super) fn list(option: &mut Vec<String>, value: &str) -> Result<(), ValueError> {
+    *option = value
+        .split(',')
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect();
+    Ok(())
+}
+
+pub(super) fn time(option: &mut Duration, value: &str) -> Result<(), ValueError> {
+    *option = duration::parse(value).or(Err(ValueError::Parse))?;
+    Ok(())
+}
+
+pub(super) fn cluster_state(option: &mut ClusterState, value: &str) -> Result<(), ValueError> {
+    *option = match value {
+        "new" => ClusterState::New,
+        "existing" => ClusterState::Existing,
+        _ => return Err(ValueError::Choice),
+    };
+    Ok(())
+}
+
+pub(super) fn choice(choices: &[&str], value: &str) -> Result<(), ValueError> {
+    if choices.contains(&value) {
+        Ok(())
+    } else {
+        Err(ValueError::Choice)
+    }
+}

@@ -1,0 +1,270 @@
+//! The first start of a member: what it is called by the others, and with whom it begins.
+//!
+//! With `--initial-cluster-state new` all ids follow from `--initial-cluster`, so that every member
+//! computes the same ones and they can start in any order. With `existing` a running member is asked
+//! for them. Checks and texts are etcd's (`server/etcdserver/bootstrap.go`, `server/config`).
+//!
+//! What this is not: a restart. Once there is an identity in the data directory none of this counts.
+
+mod same_urls;
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use types::{MemberId, Url};
+
+use super::identity::Identity;
+use super::peer_client::{PeerClient, RemoteCluster};
+use crate::config::{ClusterState, Config, InitialCluster, InitialMember};
+use crate::error::{BootstrapError, chain};
+use same_urls::same_urls;
+
+/// How long a peer may take to say whether it knows this member, as in etcd.
+const IS_KNOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a running member may take to say who is there, as in etcd.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long names may take to be resolved, as in etcd.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The identity of a member that starts for the first time.
+pub(super) async fn bootstrap(
+    config: &Config,
+    peers: &PeerClient,
+) -> Result<Identity, BootstrapError> {
+    match config.initial_cluster.state {
+        ClusterState::New => begin(config, peers).await,
+        ClusterState::Existing => join(config, peers).await,
+    }
+}
+
+async fn begin(config: &Config, peers: &PeerClient) -> Result<Identity, BootstrapError> {
+    let cluster = &config.initial_cluster;
+    let this = local(config)?;
+    check_advertised(config, this).await?;
+    check_duplicates(cluster)?;
+    let member = cluster.member_id(this);
+    if is_known(config, member, peers).await {
+        return Err(BootstrapError::Bootstrapped { member });
+    }
+    Ok(Identity {
+        member,
+        cluster: cluster.cluster_id(),
+    })
+}
+
+/// Whether a peer has seen this member run: then its data is lost, and beginning anew under the same
+/// id would break promises that it has made. Peers that cannot be asked do not matter.
+async fn is_known(config: &Config, member: MemberId, peers: &PeerClient) -> bool {
+    let urls = others(config);
+    let asked = urls.iter().map(|url| peers.cluster(url, IS_KNOWN_TIMEOUT));
+    join_all(asked).await.into_iter().flatten().any(|cluster| {
+        let known = cluster.members.iter().find(|known| known.id() == member);
+        known.is_some_and(|known| !known.client_urls.is_empty())
+    })
+}
+
+async fn join(config: &Config, peers: &PeerClient) -> Result<Identity, BootstrapError> {
+    local(config)?;
+    check_duplicates(&config.initial_cluster)?;
+    // Differs from etcd: the first member that answers may not have heard of this one yet; another
+    // one may.
+    let mut refusal = BootstrapError::NobodyAnswers;
+    for url in others(config) {
+        let existing = match peers.cluster(&url, MEMBERS_TIMEOUT).await {
+            Ok(existing) => existing,
+            Err(error) => {
+                let (address, error) = (format!("{url}/members"), chain(&error));
+                tracing::warn!(address, error, "failed to get cluster response");
+                continue;
+            }
+        };
+        if !existing.is_kvorum {
+            return Err(BootstrapError::Etcd { url });
+        }
+        match find(config, &existing).await {
+            Ok(member) => {
+                check_version(config, peers).await?;
+                return Ok(Identity {
+                    member,
+                    cluster: existing.id,
+                });
+            }
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
+}
+
+/// The id under which the cluster knows this member (`membership.ValidateClusterAndAssignIDs`).
+async fn find(config: &Config, existing: &RemoteCluster) -> Result<MemberId, BootstrapError> {
+    let invalid = |reason| BootstrapError::Members {
+        existing: existing.to_string(),
+        reason,
+    };
+    let initial = &config.initial_cluster;
+    if existing.members.len() != initial.members.len() {
+        return Err(invalid("member count is unequal".to_owned()));
+    }
+    let deadline = Instant::now() + RESOLVE_TIMEOUT;
+    let mut this = None;
+    for known in &existing.members {
+        let urls = parse(&known.peer_urls);
+        let mut refusal = String::new();
+        let mut found = None;
+        for member in &initial.members {
+            match same_urls(&urls, &member.peer_urls, deadline).await {
+                Ok(()) => {
+                    found = Some(member);
+                    break;
+                }
+                Err(error) => refusal = error.to_string(),
+            }
+        }
+        let Some(member) = found else {
+            return Err(invalid(format!(
+                "PeerURLs: no match found for existing member ({}, [{}]), last resolver error \
+                 ({refusal})",
+                known.id(),
+                known.peer_urls.join(" ")
+            )));
+        };
+        if member.name == config.name {
+            this = Some(known.id());
+        }
+    }
+    this.ok_or_else(|| {
+        invalid(format!(
+            "PeerURLs: no match found for local member {:?}",
+            config.name
+        ))
+    })
+}
+
+/// At least one other member has to be there, and none may speak another version of the cluster.
+async fn check_version(config: &Config, peers: &PeerClient) -> Result<(), BootstrapError> {
+    let urls = others(config);
+    let asked = urls
+        .iter()
+        .map(|url| peers.cluster_version(url, MEMBERS_TIMEOUT));
+    let mut fits = false;
+    for (url, version) in urls.iter().zip(join_all(asked).await) {
+        let version = match version {
+            Ok(version) => version,
+            Err(error) => {
+                let (address, error) = (format!("{url}/version"), chain(&error));
+                tracing::warn!(address, error, "failed to reach the peer URL");
+                continue;
+            }
+        };
+        let Some(number) = number(&version) else {
+            continue;
+        };
+        let low = number < minor_of(api::version::MIN_CLUSTER_VERSION);
+        if low || number > minor_of(api::version::CLUSTER_VERSION) {
+            let direction = if low { "low" } else { "high" };
+            tracing::warn!(
+                "remote-peer-url" = %url,
+                "remote-member-cluster-version" = version,
+                "minimum-cluster-version-supported" = api::version::MIN_CLUSTER_VERSION,
+                "maximum-cluster-version-supported" = api::version::CLUSTER_VERSION,
+                "cluster version of remote member is not compatible; too {direction}",
+            );
+            return Err(BootstrapError::Incompatible);
+        }
+        fits = true;
+    }
+    if fits {
+        Ok(())
+    } else {
+        Err(BootstrapError::Incompatible)
+    }
+}
+
+/// Major and minor version.
+fn number(version: &str) -> Option<(u64, u64)> {
+    let mut parts = version.split('.').map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+fn minor_of(version: &'static str) -> (u64, u64) {
+    number(version).expect("our versions are versions")
+}
+
+fn local(config: &Config) -> Result<&InitialMember, BootstrapError> {
+    let not_there = || BootstrapError::NotAMember {
+        name: config.name.clone(),
+    };
+    config
+        .initial_cluster
+        .member(&config.name)
+        .ok_or_else(not_there)
+}
+
+/// The peer urls of the other members, in etcd's order.
+fn others(config: &Config) -> Vec<Url> {
+    let members = config.initial_cluster.members.iter();
+    let others = members.filter(|member| member.name != config.name);
+    let mut urls: Vec<Url> = others.flat_map(|member| member.peer_urls.clone()).collect();
+    urls.sort_unstable();
+    urls
+}
+
+fn check_duplicates(cluster: &InitialCluster) -> Result<(), BootstrapError> {
+    let mut all: Vec<&Url> = cluster.members.iter().flat_map(|m| &m.peer_urls).collect();
+    all.sort_unstable();
+    if all.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(BootstrapError::DuplicateUrl {
+            cluster: cluster.to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// Whether `--initial-cluster` says of this member what it advertises
+/// (`ServerConfig.advertiseMatchesCluster`).
+async fn check_advertised(config: &Config, this: &InitialMember) -> Result<(), BootstrapError> {
+    let advertised = &config.advertise_peer_urls;
+    let deadline = Instant::now() + RESOLVE_TIMEOUT;
+    let Err(differs) = same_urls(advertised, &this.peer_urls, deadline).await else {
+        return Ok(());
+    };
+    let missing = |these: &[Url], those: &[Url]| -> Vec<Url> {
+        let missing = these.iter().filter(|url| !those.contains(url));
+        missing.cloned().collect()
+    };
+    let list = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
+    let named = |urls: &[Url]| {
+        let named = urls.iter().map(|url| format!("{}={url}", this.name));
+        named.collect::<Vec<_>>().join(",")
+    };
+    let unadvertised = missing(&this.peer_urls, advertised);
+    if !unadvertised.is_empty() {
+        return Err(BootstrapError::NotAdvertised {
+            has: named(&unadvertised),
+            advertised: list(advertised),
+            reason: differs.to_string(),
+        });
+    }
+    let unknown = missing(advertised, &this.peer_urls);
+    if !unknown.is_empty() {
+        return Err(BootstrapError::NotInCluster {
+            has: list(&unknown),
+            // etcd names here what it should be, not what it is.
+            cluster: named(advertised),
+        });
+    }
+    Err(BootstrapError::Unresolved {
+        advertised: list(advertised),
+        cluster: named(advertised),
+        reason: differs.to_string(),
+    })
+}
+
+/// The urls of a running member; what is no url matches none.
+fn parse(urls: &[String]) -> Vec<Url> {
+    urls.iter().flat_map(|url| Url::parse(url)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! What is in the data directory, opened in order, and Raft started on it.
+
+use std::sync::Arc;
+
+use apply::Views;
+use backend::{Backend, DataDir};
+use tokio::task::spawn_blocking;
+use transport::SharedDial;
+use types::Clock;
+
+use super::bootstrap;
+use super::identity::{self, Identity};
+use super::peer_client::PeerClient;
+use crate::config::Config;
+use crate::error::StartError;
+
+/// Bytes of recent events kept for watchers.
+const EVENT_LOG_BYTES_MAX: usize = 16 << 20;
+/// The engine's cache for the log; what is read of it is in memory already.
+const LOG_CACHE_BYTES: u64 = 4 << 20;
+/// The engine's cache for the state; only old versions are read from it.
+const STATE_CACHE_BYTES: u64 = 16 << 20;
+
+/// What is opened from the data directory.
+pub(super) struct Opened {
+    data_dir: DataDir,
+    pub(super) identity: Identity,
+    /// Whether the identity was there already.
+    is_restart: bool,
+    log: Backend,
+    machine: apply::StateMachine,
+    views: Views,
+    persister: apply::Persister,
+}
+
+/// A member that takes part in its cluster, and serves nobody yet.
+pub(super) struct Started {
+    pub(super) data_dir: DataDir,
+    pub(super) identity: Identity,
+    pub(super) node: raft::Node,
+    pub(super) views: Views,
+    pub(super) persister: apply::Persister,
+}
+
+impl Opened {
+    /// Opens what is in the data directory. A member without an identity asks its peers for one.
+    pub(super) async fn open(
+        config: &Arc<Config>,
+        clock: &Arc<dyn Clock>,
+        dial: &SharedDial,
+    ) -> Result<Self, StartError> {
+        let (data_dir, mut log, stored) = {
+            let config = Arc::clone(config);
+            blocking(move || {
+                let data_dir = DataDir::lock(&config.data_dir)?;
+                let log = open_store("log", data_dir.log_path(), LOG_CACHE_BYTES)?;
+                let stored = identity::load(&log)?;
+                Ok((data_dir, log, stored))
+            })
+            .await?
+        };
+        let identity = match stored {
+            Some(identity) => identity,
+            None => bootstrap::bootstrap(config, &PeerClient::new(Arc::clone(dial))).await?,
+        };
+        let apply_config = apply::Config {
+            quota: config.quota,
+            clock: Arc::clone(clock),
+            mvcc: mvcc::Config {
+                event_log_bytes_max: EVENT_LOG_BYTES_MAX,
+            },
+            workers: apply::Workers::Threads,
+        };
+        let is_restart = stored.is_some();
+        blocking(move || {
+            if !is_restart {
+                identity::store(&mut log, identity)?;
+            }
+            let state = open_store("state", data_dir.state_path(), STATE_CACHE_BYTES)?;
+            let (machine, views, persister) = apply::open(state, &apply_config)
+                .map_err(|source| StartError::State(Box::new(source)))?;
+            Ok(Self {
+                data_dir,
+                identity,
+                is_restart,
+                log,
+                machine,
+                views,
+                persister,
+            })
+        })
+        .await
+    }
+
+    /// Starts Raft.
+    pub(super) async fn start(
+        self,
+        config: &Config,
+        dial: SharedDial,
+    ) -> Result<Started, StartError> {
+        let raft_config = raft::Config {
+            // Without data there is nothing to force.
+            force_new_cluster: config.force_new_cluster && self.is_restart,
+            ..self.identity.raft_config(config)
+        };
+        log_member(&raft_config, self.is_restart);
+        let (views, persister) = (self.views, self.persister);
+        let node = raft::Node::start(
+            raft_config,
+            self.log,
+            self.machine,
+            persister.clone(),
+            views.clone(),
+            dial,
+        )
+        .await
+        .map_err(|source| StartError::Raft(Box::new(source)))?;
+        Ok(Started {
+            data_dir: self.data_dir,
+            identity: self.identity,
+            node,
+            views,
+            persister,
+        })
+    }
+}
+
+/// Runs what blocks on the disk.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
+) -> Result<T, StartError> {
+    spawn_blocking(work)
+        .await
+        .map_err(|_panic| StartError::Panicked)?
+}
+
+fn log_member(config: &raft::Config, is_restart: bool) {
+    let (member, cluster) = (config.member, config.cluster);
+    let message = if config.force_new_cluster {
+        "forcing restart member"
+    } else if is_restart {
+        "restarting local member"
+    } else {
+        "starting local member"
+    };
+    tracing::info!(
+        "cluster-id" = %cluster,
+        "local-member-id" = %member,
+        "{message}"
+    );
+}
+
+fn open_store(
+    name: &'static str,
+    path: std::path::PathBuf,
+    cache_bytes: u64,
+) -> Result<Backend, StartError> {
+    Backend::open(&backend::Config { path, cache_bytes }).map_err(|source| StartError::Backend {
+        name,
+        source: Box::new(source),
+    })
+}
