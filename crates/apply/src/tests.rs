@@ -5,6 +5,7 @@ mod members;
 mod persistence;
 mod random;
 mod ranges;
+mod snapshots;
 mod txns;
 mod writes;
 

@@ -168,14 +168,14 @@ fn a_command() -> impl Strategy<Value = Command> {
 }
 
 /// A command, and what happens after it: 0 nothing, 1 the end of a batch, 2 a tick, 3 staging.
-fn a_log(len: usize) -> impl Strategy<Value = Vec<(Command, u8)>> {
+pub(super) fn a_log(len: usize) -> impl Strategy<Value = Vec<(Command, u8)>> {
     vec((a_command(), 0..4_u8), 0..len)
 }
 
-const QUOTA: Quota = Quota::Bytes(6000);
+pub(super) const QUOTA: Quota = Quota::Bytes(6000);
 
 impl Bench {
-    fn run_log(&mut self, log: &[(Command, u8)]) -> Vec<String> {
+    pub(super) fn run_log(&mut self, log: &[(Command, u8)]) -> Vec<String> {
         let mut outcomes = Vec::new();
         for (command, then) in log {
             outcomes.push(format!("{:?}", self.apply(command)));
