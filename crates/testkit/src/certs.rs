@@ -94,12 +94,13 @@ pub struct Pair {
     pub serial: u64,
 }
 
-/// The first of January of a year, nearly.
+/// The first of January of a year from 1970 on, until 2200.
 #[must_use]
 pub fn year(year: u32) -> SystemTime {
     const DAY: u64 = 24 * 60 * 60;
-    let years = u64::from(year.saturating_sub(1970));
-    UNIX_EPOCH + Duration::from_secs((years * 365 + years / 4) * DAY)
+    let year = u64::from(year);
+    let leap_days = year.saturating_sub(1969) / 4 - u64::from(year > 2100);
+    UNIX_EPOCH + Duration::from_secs((year.saturating_sub(1970) * 365 + leap_days) * DAY)
 }
 
 impl Default for Leaf {

@@ -1,19 +1,27 @@
-//! Listeners with real sockets and real handshakes.
+//! Listeners and dialers with real sockets, real files and real handshakes.
+
+mod auto;
+mod dial;
+mod listener;
+mod log;
+mod matrix;
+mod parameters;
+mod reload;
 
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
+use testkit::certs::{Authority, Leaf, Pair, replace};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -25,52 +33,48 @@ use crate::{
 };
 
 /// How long a test waits for anything.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An authority, and a directory with what it has signed.
 struct Pki {
     dir: TempDir,
-    issuer: Issuer<'static, KeyPair>,
+    authority: Authority,
 }
 
 impl Pki {
+    /// With the authority's certificate in `ca.crt`.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        fs::write(dir.path().join("ca.pem"), certificate.pem()).unwrap();
-        Self {
-            dir,
-            issuer: Issuer::new(params, key),
-        }
+        let authority = Authority::new("test CA").unwrap();
+        replace(&dir.path().join("ca.crt"), authority.pem()).unwrap();
+        Self { dir, authority }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Writes `<name>.pem` and `<name>.key`, valid for the loopback address.
-    fn sign(&self, name: &str, common_name: &str) {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
-        fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    /// Writes `<name>.crt` and `<name>.key`.
+    fn put(&self, name: &str, pair: &Pair) {
+        pair.write(self.dir.path(), name).unwrap();
+    }
+
+    /// The same for one that this authority signs; its serial number.
+    fn sign_leaf(&self, name: &str, leaf: &Leaf) -> u64 {
+        let pair = self.authority.issue(leaf).unwrap();
+        self.put(name, &pair);
+        pair.serial
+    }
+
+    /// A good one for both sides, on this machine.
+    fn sign(&self, name: &str, common_name: &str) -> u64 {
+        self.sign_leaf(name, &Leaf::named(common_name))
     }
 
     fn config(&self, client_auth: ClientAuth) -> TlsConfig {
         TlsConfig {
             kind: EndpointKind::Client,
-            cert_file: self.path("server.pem"),
+            cert_file: self.path("server.crt"),
             key_file: self.path("server.key"),
             client_auth,
             parameters: TlsParameters::default(),
@@ -81,18 +85,23 @@ impl Pki {
         TlsServer::load(&self.config(client_auth), Arc::new(SystemClock)).unwrap()
     }
 
-    fn required(&self) -> ClientAuth {
-        ClientAuth::Required(ClientVerification {
-            trusted_ca_file: self.path("ca.pem"),
+    fn verification(&self) -> ClientVerification {
+        ClientVerification {
+            trusted_ca_file: self.path("ca.crt"),
             ..ClientVerification::default()
-        })
+        }
     }
 
-    /// A client that believes this authority and shows the certificate of that name, if any.
+    fn required(&self) -> ClientAuth {
+        ClientAuth::Required(self.verification())
+    }
+
+    /// A client of another make, that believes this authority and shows the certificate of that
+    /// name, if any.
     fn client(&self, name: Option<&str>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots
-            .add(CertificateDer::from_pem_file(self.path("ca.pem")).unwrap())
+            .add(CertificateDer::from_pem_file(self.path("ca.crt")).unwrap())
             .unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -102,7 +111,7 @@ impl Pki {
         let mut config = match name {
             None => builder.with_no_client_auth(),
             Some(name) => {
-                let chain = CertificateDer::from_pem_file(self.path(&format!("{name}.pem")));
+                let chain = CertificateDer::from_pem_file(self.path(&format!("{name}.crt")));
                 let key = PrivateKeyDer::from_pem_file(self.path(&format!("{name}.key")));
                 builder
                     .with_client_auth_cert(vec![chain.unwrap()], key.unwrap())
@@ -112,13 +121,36 @@ impl Pki {
         config.alpn_protocols = vec![b"h2".to_vec()];
         TlsConnector::from(Arc::new(config))
     }
+
+    fn client_config(&self, name: &str) -> TlsClientConfig {
+        TlsClientConfig {
+            cert_file: self.path(&format!("{name}.crt")),
+            key_file: self.path(&format!("{name}.key")),
+            trusted_ca_file: Some(self.path("ca.crt")),
+            insecure_skip_verify: false,
+            parameters: TlsParameters::default(),
+        }
+    }
+
+    /// A member's own way of dialling, with the certificate of that name.
+    fn tls_client(&self, name: &str) -> TlsClient {
+        TlsClient::load(&self.client_config(name), Arc::new(SystemClock)).unwrap()
+    }
+}
+
+fn connector(client: &TlsClient) -> TlsConnector {
+    TlsConnector::from(client.current())
 }
 
 fn listen(urls: &str, tls: Option<&TlsServer>) -> Listener {
+    listen_for(EndpointKind::Client, urls, tls)
+}
+
+fn listen_for(kind: EndpointKind, urls: &str, tls: Option<&TlsServer>) -> Listener {
     let urls = Url::parse_list(urls).unwrap();
     let endpoints = Endpoint::from_urls(&urls);
     assert_eq!(endpoints.len(), 1);
-    Listener::bind(&endpoints[0], EndpointKind::Client, tls).unwrap()
+    Listener::bind(&endpoints[0], kind, tls).unwrap()
 }
 
 fn port(listener: &Listener) -> u16 {
@@ -129,10 +161,10 @@ async fn dial(port: u16) -> TcpStream {
     TcpStream::connect(("127.0.0.1", port)).await.unwrap()
 }
 
-async fn dial_tls(port: u16, client: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
-    client
-        .connect(ServerName::try_from("127.0.0.1").unwrap(), dial(port).await)
-        .await
+async fn dial_tls(port: u16, client: &TlsConnector) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let handshake = client.connect(name, dial(port).await);
+    timeout(PATIENCE, handshake).await.expect("no hang")
 }
 
 async fn accept(listener: &mut Listener) -> (Stream, PeerInfo) {
@@ -142,327 +174,74 @@ async fn accept(listener: &mut Listener) -> (Stream, PeerInfo) {
         .unwrap()
 }
 
-/// Accepts and echoes for ever, so that handshakes go on while a test looks at its client.
-fn echo(mut listener: Listener) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
+/// A listener whose connections are echoed, so that handshakes go on while a test looks at its
+/// client. Ends when dropped.
+struct Echo {
+    port: u16,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn echo(mut listener: Listener) -> Echo {
+    let port = listener.local_addr().map_or(0, |addr| addr.port());
+    let serving = tokio::spawn(async move {
         while let Ok((stream, _peer)) = listener.accept().await {
             tokio::spawn(async move {
                 let (mut read, mut write) = tokio::io::split(stream);
                 tokio::io::copy(&mut read, &mut write).await.ok();
             });
         }
-    })
+    });
+    Echo { port, serving }
 }
 
-async fn echoes(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin) -> bool {
+/// An echo over TLS on a port of its own.
+fn echo_tls(tls: &TlsServer) -> Echo {
+    echo(listen("https://127.0.0.1:0", Some(tls)))
+}
+
+/// Whether the other end answers; if not, what the system or TLS says.
+async fn exchange(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) -> io::Result<()> {
     let mut answer = [0; 5];
     let exchange = async {
         stream.write_all(b"hello").await?;
         stream.flush().await?;
         stream.read_exact(&mut answer).await
     };
-    timeout(PATIENCE, exchange)
-        .await
-        .expect("an answer in time")
-        .is_ok()
-        && &answer == b"hello"
+    timeout(PATIENCE, exchange).await.expect("no hang")?;
+    assert_eq!(&answer, b"hello");
+    Ok(())
 }
 
-#[tokio::test]
-async fn a_plain_connection_comes_out_with_its_address() {
-    let mut listener = listen("http://127.0.0.1:0", None);
-    let port = port(&listener);
-    assert_eq!(
-        listener.urls()[0].to_string(),
-        format!("http://127.0.0.1:{port}")
-    );
-    let client = dial(port).await;
-    let (_stream, peer) = accept(&mut listener).await;
-    assert_eq!(
-        peer.remote.to_string(),
-        client.local_addr().unwrap().to_string()
-    );
-    assert!(!peer.tls && peer.certificate.is_none());
+async fn echoes(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin) -> bool {
+    exchange(&mut stream).await.is_ok()
 }
 
-#[tokio::test]
-async fn a_verified_client_is_known_by_its_common_name() {
-    let pki = Pki::new();
-    pki.sign("server", "server");
-    pki.sign("alice", "alice");
-    let mut listener = listen("https://127.0.0.1:0", Some(&pki.server(pki.required())));
-    let port = port(&listener);
-    let client = pki.client(Some("alice"));
-    let dialling = tokio::spawn(async move { dial_tls(port, &client).await });
-    let (_stream, peer) = accept(&mut listener).await;
-    let name = peer
-        .certificate
-        .and_then(|certificate| certificate.common_name);
-    assert_eq!((peer.tls, name.as_deref()), (true, Some("alice")));
-    let session = dialling.await.unwrap().unwrap();
-    assert_eq!(session.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+/// A connection from an address that no other test uses, so that its line in the log is found.
+async fn dial_from_own_address(port: u16) -> TcpStream {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    dial_from([127, 1, high, low], port).await
 }
 
-#[tokio::test]
-async fn clients_without_a_good_certificate_are_rejected_and_others_served() {
-    let (pki, strangers) = (Pki::new(), Pki::new());
-    pki.sign("server", "server");
-    pki.sign("alice", "alice");
-    strangers.sign("mallory", "mallory");
-    fs::copy(strangers.path("mallory.pem"), pki.path("mallory.pem")).unwrap();
-    fs::copy(strangers.path("mallory.key"), pki.path("mallory.key")).unwrap();
-    let listener = listen("https://127.0.0.1:0", Some(&pki.server(pki.required())));
-    let port = port(&listener);
-    let serving = echo(listener);
-    for rejected in [None, Some("mallory")] {
-        // In TLS 1.3 the client learns of it with its first read.
-        let served = match dial_tls(port, &pki.client(rejected)).await {
-            Ok(session) => echoes(session).await,
-            Err(_alert) => false,
-        };
-        assert!(!served, "{rejected:?}");
-    }
-    assert!(echoes(dial_tls(port, &pki.client(Some("alice"))).await.unwrap()).await);
-    serving.abort();
+async fn dial_from(address: [u8; 4], port: u16) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((address, 0).into()).unwrap();
+    socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
 }
 
-#[tokio::test]
-async fn stalled_and_broken_handshakes_hold_up_nobody() {
-    let pki = Pki::new();
-    pki.sign("server", "server");
-    let listener = listen("https://127.0.0.1:0", Some(&pki.server(ClientAuth::None)));
-    let port = port(&listener);
-    let serving = echo(listener);
-    let mut stalled = Vec::new();
-    for sent in [
-        &b""[..],
-        b"\x16",
-        b"\x16\x03\x01\x02\x00\x01",
-        b"\xff\xff\xff\xff\xff\xff",
-    ] {
-        for _ in 0..20 {
-            let mut stream = dial(port).await;
-            stream.write_all(sent).await.unwrap();
-            stalled.push(stream);
-        }
-    }
-    assert!(echoes(dial_tls(port, &pki.client(None)).await.unwrap()).await);
-    serving.abort();
-}
-
-#[tokio::test]
-async fn a_plain_request_on_a_tls_port_is_told_so() {
-    let pki = Pki::new();
-    pki.sign("server", "server");
-    let listener = listen("https://127.0.0.1:0", Some(&pki.server(ClientAuth::None)));
-    let port = port(&listener);
-    let serving = echo(listener);
-    let mut client = dial(port).await;
-    client
-        .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
-    let mut answer = String::new();
-    timeout(PATIENCE, client.read_to_string(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        answer,
-        "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
-    );
-    serving.abort();
-}
-
-#[tokio::test]
-async fn plain_text_and_tls_share_a_port_when_both_are_asked_for() {
-    let pki = Pki::new();
-    pki.sign("server", "server");
-    let tls = pki.server(ClientAuth::None);
-    let listener = listen("http://127.0.0.1:0,https://127.0.0.1:0", Some(&tls));
-    assert_eq!(listener.urls().len(), 2);
-    let port = port(&listener);
-    let serving = echo(listener);
-    assert!(echoes(dial(port).await).await);
-    assert!(echoes(dial_tls(port, &pki.client(None)).await.unwrap()).await);
-    serving.abort();
-}
-
-/// The serial number of the certificate that the server shows.
-async fn shown_serial(port: u16, client: &TlsConnector) -> Vec<u8> {
-    let session = dial_tls(port, client).await.unwrap();
-    session.get_ref().1.peer_certificates().unwrap()[0].to_vec()
-}
-
-#[tokio::test]
-async fn the_certificate_follows_its_files() {
-    let pki = Pki::new();
-    pki.sign("server", "first");
-    let listener = listen("https://127.0.0.1:0", Some(&pki.server(ClientAuth::None)));
-    let port = port(&listener);
-    let serving = echo(listener);
-    let client = pki.client(None);
-    let first = shown_serial(port, &client).await;
-    // Only one of the two files has been replaced: they do not fit, the old pair stays.
-    let old_key = fs::read(pki.path("server.key")).unwrap();
-    pki.sign("server", "second");
-    let new_key = fs::read(pki.path("server.key")).unwrap();
-    fs::write(pki.path("server.key"), old_key).unwrap();
-    assert_eq!(shown_serial(port, &client).await, first);
-    fs::write(pki.path("server.key"), new_key).unwrap();
-    let second = shown_serial(port, &client).await;
-    assert_ne!(second, first);
-    fs::remove_file(pki.path("server.pem")).unwrap();
-    assert_eq!(shown_serial(port, &client).await, second);
-    serving.abort();
-}
-
-#[tokio::test]
-async fn files_that_cannot_be_used_are_named_with_their_flag() {
-    let pki = Pki::new();
-    pki.sign("server", "server");
-    pki.sign("other", "other");
-    let error = |config: &TlsConfig| {
-        TlsServer::load(config, Arc::new(SystemClock))
-            .unwrap_err()
-            .to_string()
+/// A client's try to be served.
+async fn attempt(tcp: TcpStream, client: &TlsConnector) -> io::Result<()> {
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let served = async {
+        // In TLS 1.3 the client learns of a refusal with its first read.
+        let mut session = client.connect(name, tcp).await?;
+        exchange(&mut session).await
     };
-    let good = pki.config(ClientAuth::None);
-    let missing = TlsConfig {
-        cert_file: pki.path("nope"),
-        ..good.clone()
-    };
-    assert_eq!(
-        error(&missing),
-        format!("--cert-file: cannot read {}", pki.path("nope").display())
-    );
-    let no_key = TlsConfig {
-        key_file: pki.path("server.pem"),
-        ..good.clone()
-    };
-    assert!(
-        error(&no_key).starts_with("--key-file: "),
-        "{}",
-        error(&no_key)
-    );
-    let wrong_key = TlsConfig {
-        key_file: pki.path("other.key"),
-        ..good.clone()
-    };
-    assert!(error(&wrong_key).contains("is not the key of the certificate"));
-    let no_ca = ClientAuth::Required(ClientVerification {
-        trusted_ca_file: pki.path("server.key"),
-        ..ClientVerification::default()
-    });
-    let text = error(&TlsConfig {
-        client_auth: no_ca,
-        ..good
-    });
-    assert!(text.starts_with("--trusted-ca-file: ") && text.ends_with("holds no certificate"));
-}
-
-#[tokio::test]
-async fn an_address_in_use_is_told_in_gos_words() {
-    let taken = listen("http://127.0.0.1:0", None);
-    let port = port(&taken);
-    let urls = [Url::parse(&format!("http://127.0.0.1:{port}")).unwrap()];
-    let endpoint = &Endpoint::from_urls(&urls)[0];
-    let error = Listener::bind(endpoint, EndpointKind::Client, None).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("listen tcp 127.0.0.1:{port}: bind: address already in use")
-    );
-}
-
-#[tokio::test]
-async fn a_tls_url_without_a_certificate_is_refused_in_etcds_words() {
-    let urls = [Url::parse("https://127.0.0.1:0").unwrap()];
-    let endpoint = &Endpoint::from_urls(&urls)[0];
-    let refusal = |kind| {
-        Listener::bind(endpoint, kind, None)
-            .unwrap_err()
-            .to_string()
-    };
-    assert_eq!(
-        refusal(EndpointKind::Client),
-        "TLS key/cert (--cert-file, --key-file) must be provided for client url \
-         https://127.0.0.1:0 with HTTPS scheme"
-    );
-    assert_eq!(
-        refusal(EndpointKind::Metrics),
-        "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url"
-    );
-}
-
-#[tokio::test]
-async fn a_unix_socket_is_served_and_replaced_and_removed() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("kvorum.sock");
-    let url = format!("unix://{}", path.display());
-    // What a killed process leaves behind.
-    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let mut listener = listen(&url, None);
-    let _client = UnixStream::connect(&path).await.unwrap();
-    let (_stream, peer) = accept(&mut listener).await;
-    assert_eq!(peer.remote.to_string(), "@");
-    drop(listener);
-    assert!(!path.exists());
-}
-
-#[tokio::test]
-async fn the_unspecified_address_is_both_families() {
-    let mut listener = listen("http://0.0.0.0:0", None);
-    let _client = dial(port(&listener)).await;
-    accept(&mut listener).await;
-}
-
-#[tokio::test]
-async fn plain_and_unix_urls_are_dialled() {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = format!("unix://{}", dir.path().join("kvorum.sock").display());
-    for url in ["http://127.0.0.1:0", &socket] {
-        let listener = listen(url, None);
-        let url = listener.urls()[0].clone();
-        let serving = echo(listener);
-        assert!(echoes(Dialer::new(None, None).dial(&url).await.unwrap()).await);
-        serving.abort();
-    }
-}
-
-#[tokio::test]
-async fn tls_is_dialled_with_the_host_as_the_servers_name() {
-    let pki = Pki::new();
-    pki.sign("server", "server");
-    let listener = listen("https://127.0.0.1:0", Some(&pki.server(pki.required())));
-    let port = port(&listener);
-    let serving = echo(listener);
-    let config = TlsClientConfig {
-        cert_file: pki.path("server.pem"),
-        key_file: pki.path("server.key"),
-        trusted_ca_file: Some(pki.path("ca.pem")),
-        insecure_skip_verify: false,
-        parameters: TlsParameters::default(),
-    };
-    let client = TlsClient::load(&config, Arc::new(SystemClock)).unwrap();
-    let dialer = Dialer::new(Some(client), Some([127, 0, 0, 1].into()));
-    let url = |host| Url::parse(&format!("https://{host}:{port}")).unwrap();
-    assert!(echoes(dialer.dial(&url("127.0.0.1")).await.unwrap()).await);
-    let error = dialer.dial(&url("localhost")).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "tls: failed to verify certificate: x509: certificate is not valid for any names, \
-         but wanted to match localhost"
-    );
-    serving.abort();
-}
-
-#[tokio::test]
-async fn a_refused_connection_is_told_in_gos_words() {
-    let port = port(&listen("http://127.0.0.1:0", None));
-    let url = Url::parse(&format!("http://127.0.0.1:{port}")).unwrap();
-    let error = Dialer::new(None, None).dial(&url).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("dial tcp 127.0.0.1:{port}: connect: connection refused")
-    );
+    timeout(PATIENCE, served).await.expect("no hang")
 }

@@ -104,6 +104,7 @@ pub(crate) fn certificate(reason: &CertificateError) -> String {
             expected,
             presented,
         } => return wrong_name(expected, &presented_names(presented)),
+        CertificateError::Other(other) => other.to_string(),
         other => other.to_string(),
     };
     format!("x509: {text}")

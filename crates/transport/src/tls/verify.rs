@@ -112,7 +112,9 @@ impl ClientCertVerifier for ClientChecker {
         } else {
             let verifier = &self.authorities.clients;
             let verified = verifier.verify_client_cert(end_entity, intermediates, now);
-            verified.map(drop).map_err(as_go_sees_it)
+            verified
+                .map(drop)
+                .map_err(|error| as_go_sees_it(error, end_entity))
         };
         chain.map_err(|error| match error {
             Error::InvalidCertificate(reason) => {
@@ -202,7 +204,7 @@ impl ServerChecker {
         verifier
             .verify_server_cert(end_entity, intermediates, server_name, &[], now)
             .map(drop)
-            .map_err(as_go_sees_it)
+            .map_err(|error| as_go_sees_it(error, end_entity))
     }
 }
 
@@ -279,15 +281,23 @@ fn is_good_itself(
     }
 }
 
-/// An authority that has the right name and another key did not sign the certificate: to Go, and
-/// to whoever reads the log, that is just not an authority of ours.
-fn as_go_sees_it(error: Error) -> Error {
+/// To Go, and to whoever reads the log, both of these are just signed by no authority of ours: what
+/// an authority of the right name and another key has signed, and what signed itself.
+fn as_go_sees_it(error: Error, end_entity: &CertificateDer<'_>) -> Error {
     match error {
         Error::InvalidCertificate(CertificateError::BadSignature) => {
             CertificateError::UnknownIssuer.into()
         }
+        Error::InvalidCertificate(CertificateError::Other(_)) if signed_itself(end_entity) => {
+            CertificateError::UnknownIssuer.into()
+        }
         other => other,
     }
+}
+
+fn signed_itself(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_rest, certificate)| certificate.subject() == certificate.issuer())
 }
 
 /// The error whose alert is the one that Go sends.
