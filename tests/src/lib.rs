@@ -6,3 +6,4 @@ pub mod etcdctl;
 pub mod flows;
 pub mod history;
 pub mod hostile;
+pub mod torture;

@@ -15,6 +15,9 @@ use crate::patience::{eventually, note};
 /// gone: covers a test binary that is killed itself, when nothing is dropped.
 const SETPRIV: &str = "/usr/bin/setpriv";
 
+/// With it a write beyond `RLIMIT_FSIZE` fails, instead of ending the process by SIGXFSZ.
+const ENV: &str = "/usr/bin/env";
+
 /// A running child process; killed on drop.
 #[derive(Debug)]
 pub struct Process {
@@ -128,7 +131,8 @@ impl Drop for Process {
 pub fn command(program: &Path) -> Command {
     if Path::new(SETPRIV).is_file() {
         let mut command = Command::new(SETPRIV);
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command.args([ENV, "--ignore-signal=XFSZ"]).arg(program);
         command
     } else {
         Command::new(program)

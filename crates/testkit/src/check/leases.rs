@@ -20,7 +20,7 @@ pub(super) fn violations(run: &Run) -> Vec<String> {
             violations.push(format!("nobody asked for lease {lease:x}"));
         }
         for (began, until) in promises {
-            if seen < *until {
+            if began < until && seen < *until {
                 violations.push(format!(
                     "lease {lease:x} ended in revision {revision}, seen at {seen:?}, but was \
                      promised at {began:?} to live until {until:?}"
@@ -41,7 +41,8 @@ pub(super) fn violations(run: &Run) -> Vec<String> {
     violations
 }
 
-/// When each lease was promised life, and until when. A grant without an answer promises nothing.
+/// When each lease was promised life, and until when: without an answer, or when there was no such
+/// lease, no longer than from the beginning on.
 fn promises(run: &Run) -> BTreeMap<i64, Vec<(Duration, Duration)>> {
     let mut promises: BTreeMap<i64, Vec<(Duration, Duration)>> = BTreeMap::new();
     for operation in &run.operations {

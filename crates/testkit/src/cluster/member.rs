@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
+use rustix::process::{Resource, Rlimit};
 
 use super::{ClusterSpec, PORT_CLASH_RETRIES_MAX};
 use crate::client::Client;
@@ -298,6 +299,35 @@ impl Member {
         }
     }
 
+    /// Lets none of its files grow any more, as on a full disk: such a write fails with "file too
+    /// large" (`RLIMIT_FSIZE`), which needs neither root nor a file system of its own. What was
+    /// written before can be written over. [`Member::free_disk`] ends it, and so does a restart.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn fill_disk(&self) -> Result<()> {
+        let largest = largest_file(&self.dir)?;
+        self.limit_files(Some(largest))
+    }
+
+    /// Files may grow again.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn free_disk(&self) -> Result<()> {
+        self.limit_files(None)
+    }
+
+    fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()?)?);
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        rustix::process::prlimit(pid, Resource::Fsize, limit)?;
+        Ok(())
+    }
+
     /// The end of its log.
     #[must_use]
     pub fn log_tail(&self) -> String {
@@ -400,6 +430,24 @@ impl Member {
     fn log_path(&self) -> PathBuf {
         self.dir.join("log")
     }
+}
+
+/// The size of the largest file below a directory, in bytes.
+fn largest_file(dir: &Path) -> Result<u64> {
+    let mut largest = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        // A file may go away while we look.
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        largest = largest.max(if metadata.is_dir() {
+            largest_file(&entry.path())?
+        } else {
+            metadata.len()
+        });
+    }
+    Ok(largest)
 }
 
 /// Ports that are free now, given by the kernel; all held until all are known, so they differ.

@@ -1,0 +1,45 @@
+//! Faults of every kind under concurrent clients, and a history that is checked.
+//!
+//! `KVORUM_TORTURE_SECONDS` is how long each of the two clusters has faults, `KVORUM_SEED` which;
+//! `KVORUM_TEST_PROGRAM=etcd` tortures a real etcd.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use kvorum_tests::torture::{Scope, Torture};
+use testkit::patience::parameter;
+use testkit::{ClusterSpec, note};
+
+/// Seeds of the short runs: chosen once, without a reason.
+const SEED: u64 = 20_251;
+const SECONDS: u64 = 25;
+
+async fn torture(size: usize) -> Result<()> {
+    let seed = parameter("KVORUM_SEED", SEED)?;
+    let seconds = parameter("KVORUM_TORTURE_SECONDS", SECONDS)?;
+    note(format_args!(
+        "KVORUM_SEED={seed} KVORUM_TORTURE_SECONDS={seconds}"
+    ));
+    let scope = if seconds > SECONDS {
+        Scope::FaultsAndMembers
+    } else {
+        Scope::Faults
+    };
+    let torture = Torture {
+        spec: ClusterSpec::chosen(size)?,
+        seed,
+        duration: Duration::from_secs(seconds),
+        scope,
+    };
+    torture.run().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_members_keep_every_promise_under_faults() -> Result<()> {
+    torture(3).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_members_keep_every_promise_under_faults() -> Result<()> {
+    torture(5).await
+}
