@@ -219,12 +219,24 @@ impl EtcdServer {
         let metrics = self.metrics();
         let pending = metrics.propose();
         let started = self.config().clock.now();
-        let proposed = self.shared.node.propose(command).await;
-        let applied = proposed.map_err(|error| pending.failed(error))?;
+        let before = self.node().status();
+        let proposed = self.node().propose(command).await;
+        let applied = proposed.map_err(|error| pending.failed(self.why(error, before)))?;
         self.warn_if_slow(started, "");
         let reply = applied.outcome?;
         metrics.applied(&reply);
         Ok(reply)
+    }
+
+    /// What an error of a proposal is called that began when the status was `before`. etcd tells apart
+    /// what could never be proposed, because nobody led all the time.
+    fn why(&self, error: ProposeError, before: raft::Status) -> ProposeError {
+        let now = self.node().status();
+        let nobody_led = before.leader.is_none() && now.leader.is_none() && before.term == now.term;
+        match error {
+            ProposeError::Timeout if nobody_led => ProposeError::NoLeader,
+            other => other,
+        }
     }
 
     /// Returns when a local read is linearizable.

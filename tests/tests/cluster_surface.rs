@@ -1,0 +1,703 @@
+//! What a cluster answers to changes of its members, on a learner, and without a leader: the same
+//! calls to three members of kvorum and to three of a real etcd, every answer compared.
+//!
+//! What this is not: a test of what the changes do; only of what is said about them.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use api::etcdserverpb as pb;
+use futures_util::future::join_all;
+use testkit::cluster::{Cluster, ClusterSpec, Role};
+use testkit::{eventually, http};
+use tokio::time::{Instant, timeout};
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+/// etcd gives up a request after 7 s, its two election timeouts and 5 s. Whatever takes longer than this
+/// has waited for that.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// Nothing here takes longer: two rounds of 7 s, on a slow machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// A port where nobody is.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+/// A cluster, and what it has answered so far.
+struct Asked {
+    cluster: Cluster,
+    answers: Vec<(String, String)>,
+}
+
+/// Whether a request asks for a leader.
+#[derive(Clone, Copy, Debug)]
+enum Leader {
+    Required,
+    Any,
+}
+
+/// Runs the script on both clusters, and compares.
+async fn compare(script: impl AsyncFn(&mut Asked) -> Result<()>) -> Result<()> {
+    let ask = async |spec: ClusterSpec| {
+        let mut asked = Asked {
+            cluster: spec.start().await?,
+            answers: Vec::new(),
+        };
+        script(&mut asked).await?;
+        let Asked { cluster, answers } = asked;
+        cluster.stop().await?;
+        anyhow::Ok(answers)
+    };
+    let etcd = ask(ClusterSpec::etcd(3)).await.context("etcd")?;
+    let kvorum = ask(ClusterSpec::kvorum(3)).await.context("kvorum")?;
+    ensure!(etcd.len() == kvorum.len(), "{etcd:#?}\n{kvorum:#?}");
+    let differs: Vec<String> = etcd
+        .iter()
+        .zip(&kvorum)
+        .filter(|(etcd, kvorum)| etcd != kvorum)
+        .map(|(etcd, kvorum)| format!("{}\n  etcd   {}\n  kvorum {}", etcd.0, etcd.1, kvorum.1))
+        .collect();
+    ensure!(differs.is_empty(), "{}", differs.join("\n"));
+    Ok(())
+}
+
+impl Asked {
+    fn note(&mut self, what: impl Display, answer: impl Into<String>) {
+        self.answers.push((what.to_string(), answer.into()));
+    }
+
+    fn channel(&self, at: usize) -> Result<Channel> {
+        let url = self.cluster.member(at).client_url();
+        Ok(Endpoint::from_shared(url)?.connect_lazy())
+    }
+
+    /// Makes a call, and notes its answer.
+    async fn ask<M>(&mut self, what: &str, at: usize, path: &'static str, message: M) -> Result<()>
+    where
+        M: prost::Message + 'static,
+    {
+        let answer = call(&self.channel(at)?, path, message, Leader::Any).await;
+        self.note(what, answer);
+        Ok(())
+    }
+
+    /// Notes the answer of an HTTP endpoint. etcd runs the checks in any order.
+    async fn get(&mut self, at: usize, path: &str) -> Result<()> {
+        let answer = http::get(self.cluster.member(at).client_port(), path).await?;
+        let mut lines: Vec<&str> = answer.body.lines().collect();
+        lines.sort_unstable();
+        self.note(path, format!("{} {lines:?}", answer.status));
+        Ok(())
+    }
+}
+
+/// An answer, as it is compared. Of a learner's refusal only the words: its code is another one from 3.6
+/// on, which kvorum announces.
+fn shown(status: &Status) -> String {
+    match status.message() {
+        words @ "etcdserver: rpc not supported for learner" => words.to_owned(),
+        words => format!("{:?}: {words}", status.code()),
+    }
+}
+
+/// Makes a call whose answer matters only when it is a refusal.
+async fn call<M>(channel: &Channel, path: &'static str, message: M, leader: Leader) -> String
+where
+    M: prost::Message + 'static,
+{
+    let mut grpc = Grpc::new(channel.clone());
+    if let Err(error) = grpc.ready().await {
+        return format!("not connected: {error}");
+    }
+    let codec: ProstCodec<M, ()> = ProstCodec::default();
+    let request = with_metadata(message, leader);
+    let path = PathAndQuery::from_static(path);
+    match timeout(ANSWER_TIMEOUT, grpc.unary(request, path, codec)).await {
+        Ok(Ok(_answer)) => "OK".to_owned(),
+        Ok(Err(status)) => shown(&status),
+        Err(_elapsed) => "no answer".to_owned(),
+    }
+}
+
+fn with_metadata<M>(message: M, leader: Leader) -> Request<M> {
+    let mut request = Request::new(message);
+    if let Leader::Required = leader {
+        let metadata = request.metadata_mut();
+        metadata.insert("hasleader", MetadataValue::from_static("true"));
+    }
+    request
+}
+
+/// How a stream goes on: with a message, an error, or its end.
+async fn next<M>(stream: Result<Response<Streaming<M>>, Status>) -> String {
+    let mut stream = match stream {
+        Ok(stream) => stream.into_inner(),
+        Err(status) => return shown(&status),
+    };
+    match stream.message().await {
+        Ok(Some(_message)) => "a message".to_owned(),
+        Ok(None) => "the end".to_owned(),
+        Err(status) => shown(&status),
+    }
+}
+
+fn put(key: &str) -> pb::PutRequest {
+    pb::PutRequest {
+        key: key.into(),
+        ..pb::PutRequest::default()
+    }
+}
+
+fn range(key: &str, serializable: bool) -> pb::RangeRequest {
+    pb::RangeRequest {
+        key: key.into(),
+        serializable,
+        ..pb::RangeRequest::default()
+    }
+}
+
+fn txn(range: pb::RangeRequest) -> pb::TxnRequest {
+    let op = pb::RequestOp {
+        request: Some(pb::request_op::Request::RequestRange(range)),
+    };
+    pb::TxnRequest {
+        success: vec![op],
+        ..pb::TxnRequest::default()
+    }
+}
+
+fn watch() -> pb::WatchRequest {
+    use pb::watch_request::RequestUnion;
+    let create = pb::WatchCreateRequest {
+        key: "key".into(),
+        ..pb::WatchCreateRequest::default()
+    };
+    pb::WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(create)),
+    }
+}
+
+fn add(url: &str, is_learner: bool) -> pb::MemberAddRequest {
+    pb::MemberAddRequest {
+        peer_ur_ls: vec![url.to_owned()],
+        is_learner,
+    }
+}
+
+fn update(id: u64, url: &str) -> pb::MemberUpdateRequest {
+    pb::MemberUpdateRequest {
+        id,
+        peer_ur_ls: vec![url.to_owned()],
+    }
+}
+
+const MEMBER_ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
+const MEMBER_REMOVE: &str = "/etcdserverpb.Cluster/MemberRemove";
+const MEMBER_UPDATE: &str = "/etcdserverpb.Cluster/MemberUpdate";
+const MEMBER_PROMOTE: &str = "/etcdserverpb.Cluster/MemberPromote";
+const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
+const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
+
+/// The members as they are listed: who votes, whether it has started, how many urls it has.
+fn listed(members: &[pb::Member]) -> String {
+    let mut shown: Vec<String> = members
+        .iter()
+        .map(|member| {
+            let pb::Member {
+                name, is_learner, ..
+            } = member;
+            let urls = (member.peer_ur_ls.len(), member.client_ur_ls.len());
+            format!("{name:?} learner={is_learner} urls={urls:?}")
+        })
+        .collect();
+    // By id, and ids come from ports.
+    let is_sorted = members.is_sorted_by_key(|member| member.id);
+    shown.sort_unstable();
+    format!("sorted={is_sorted} {shown:#?}")
+}
+
+/// The leader, and the others.
+async fn roles(cluster: &Cluster) -> Result<(usize, Vec<usize>)> {
+    let leader = cluster.leader().await?;
+    let others = cluster.running().into_iter().filter(|&at| at != leader);
+    Ok((leader, others.collect()))
+}
+
+#[tokio::test]
+async fn changes_of_the_members_are_refused_alike() -> Result<()> {
+    compare(async |asked| {
+        let (leader, others) = roles(&asked.cluster).await?;
+        let learner = asked.cluster.add(others[0], Role::Learner).await?;
+        let id = asked.cluster.id(learner).await?;
+        let url = asked.cluster.member(learner).peer_url();
+        let list = asked.cluster.list(leader).await?;
+        asked.note("list with a learner that has not started", listed(&list));
+        for (who, at) in [("leader", leader), ("follower", others[0])] {
+            refused_changes(asked, who, at, id, &url).await?;
+        }
+        let of = asked.cluster.id(others[0]).await?;
+        let taken = asked.cluster.member(leader).peer_url();
+        asked
+            .ask("a taken url", leader, MEMBER_UPDATE, update(of, &taken))
+            .await?;
+        leaders_that_are_not_moved(asked, leader, others[0], id).await?;
+        asked.cluster.remove(others[1], learner).await?;
+        for (who, at) in [("leader", leader), ("follower", others[0])] {
+            removed_member(asked, who, at, id).await?;
+        }
+        let list = asked.cluster.list(others[1]).await?;
+        asked.note("list after a removal", listed(&list));
+        Ok(())
+    })
+    .await
+}
+
+/// Changes that no member makes, with a learner in the cluster that has not started.
+async fn refused_changes(
+    asked: &mut Asked,
+    who: &str,
+    at: usize,
+    learner: u64,
+    url: &str,
+) -> Result<()> {
+    // An id is made of urls and the second: the same one again would be another error.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let voter = asked.cluster.id(0).await?;
+    let named = |what: &str| format!("{who}: {what}");
+    for (what, request) in [
+        ("add no url", pb::MemberAddRequest::default()),
+        ("add something else", add("foo", false)),
+        ("add a path", add("http://127.0.0.1:1/x", false)),
+        ("add a scheme", add("ftp://127.0.0.1:1", false)),
+        ("add a second learner", add(NOBODY, true)),
+        ("add a taken url", add(url, false)),
+        ("add a taken url, learner", add(url, true)),
+    ] {
+        asked.ask(&named(what), at, MEMBER_ADD, request).await?;
+    }
+    for (what, id) in [
+        ("promote one behind", learner),
+        ("promote a voter", voter),
+        ("promote nobody", 5),
+    ] {
+        let request = pb::MemberPromoteRequest { id };
+        asked.ask(&named(what), at, MEMBER_PROMOTE, request).await?;
+    }
+    let request = pb::MemberRemoveRequest { id: 5 };
+    asked
+        .ask(&named("remove nobody"), at, MEMBER_REMOVE, request)
+        .await?;
+    asked
+        .ask(
+            &named("update nobody"),
+            at,
+            MEMBER_UPDATE,
+            update(5, NOBODY),
+        )
+        .await
+}
+
+async fn leaders_that_are_not_moved(
+    asked: &mut Asked,
+    leader: usize,
+    follower: usize,
+    learner: u64,
+) -> Result<()> {
+    let ids = [
+        ("nobody", 5),
+        ("a learner", learner),
+        ("the leader", asked.cluster.id(leader).await?),
+    ];
+    for (what, target_id) in ids {
+        let request = pb::MoveLeaderRequest { target_id };
+        asked
+            .ask(&format!("move to {what}"), leader, MOVE_LEADER, request)
+            .await?;
+    }
+    for target_id in [5, asked.cluster.id(follower).await?] {
+        let request = pb::MoveLeaderRequest { target_id };
+        asked
+            .ask("move, asked of a follower", follower, MOVE_LEADER, request)
+            .await?;
+    }
+    Ok(())
+}
+
+/// What is said of a member that has been removed.
+async fn removed_member(asked: &mut Asked, who: &str, at: usize, id: u64) -> Result<()> {
+    let named = |what: &str| format!("{who}: {what} one that was removed");
+    let remove = pb::MemberRemoveRequest { id };
+    asked
+        .ask(&named("remove"), at, MEMBER_REMOVE, remove)
+        .await?;
+    let promote = pb::MemberPromoteRequest { id };
+    asked
+        .ask(&named("promote"), at, MEMBER_PROMOTE, promote)
+        .await?;
+    asked
+        .ask(&named("update"), at, MEMBER_UPDATE, update(id, NOBODY))
+        .await
+}
+
+#[tokio::test]
+async fn a_member_is_added_promoted_moved_and_removed_alike() -> Result<()> {
+    compare(async |asked| {
+        let (leader, others) = roles(&asked.cluster).await?;
+        let learner = asked.cluster.add(others[0], Role::Learner).await?;
+        asked.cluster.member_mut(learner).start().await?;
+        let id = asked.cluster.id(learner).await?;
+        let mut client = asked.cluster.client(others[1])?.cluster;
+        let promote = pb::MemberPromoteRequest { id };
+        let promoted = eventually("the learner has caught up", || {
+            let mut client = client.clone();
+            async move { Ok(client.member_promote(promote).await?.into_inner()) }
+        })
+        .await?;
+        asked.note("the promotion's list", listed(&promoted.members));
+        asked
+            .ask("promote again", leader, MEMBER_PROMOTE, promote)
+            .await?;
+        let moved = pb::MoveLeaderRequest { target_id: id };
+        asked.ask("move", leader, MOVE_LEADER, moved).await?;
+        let now = asked.cluster.leader().await?;
+        asked.note("leads now", (now == learner).to_string());
+        let request = pb::MemberRemoveRequest {
+            id: asked.cluster.id(others[1]).await?,
+        };
+        let removed = eventually("the member may be removed", || {
+            let mut client = client.clone();
+            async move { Ok(client.member_remove(request).await?.into_inner()) }
+        })
+        .await?;
+        asked.note("the removal's list", listed(&removed.members));
+        let ended = asked.cluster.member_mut(others[1]).ended().await?;
+        asked.note("the removed member's process", ended.to_string());
+        drop(client);
+        client = asked.cluster.client(others[0])?.cluster;
+        let list = client.member_list(pb::MemberListRequest { linearizable: true });
+        let list = list.await?.into_inner();
+        let revision = list.header.context("it has a header")?.revision;
+        asked.note("the list's revision", revision.to_string());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_learner_refuses_and_serves_alike() -> Result<()> {
+    compare(async |asked| {
+        let (leader, _) = roles(&asked.cluster).await?;
+        asked
+            .cluster
+            .client(leader)?
+            .kv
+            .put(put("key"))
+            .await
+            .context("before there is a learner")?;
+        let learner = asked.cluster.add(leader, Role::Learner).await?;
+        asked.cluster.member_mut(learner).launch()?;
+        let kv = asked.cluster.client(learner)?.kv;
+        eventually("the learner has caught up", || async {
+            let read = kv.clone().range(range("key", true)).await?;
+            ensure!(read.into_inner().count == 1, "no key yet");
+            Ok(())
+        })
+        .await?;
+        for (path, leader) in [("plain", Leader::Any), ("with hasleader", Leader::Required)] {
+            let channel = asked.channel(learner)?;
+            for (method, answer) in on_a_learner(&channel, leader).await {
+                asked.note(format!("{path}: {method}"), answer);
+            }
+        }
+        for path in [
+            "/health",
+            "/health?serializable=true",
+            "/livez?verbose",
+            "/readyz",
+            "/readyz/non_learner",
+            "/readyz?exclude=non_learner&verbose",
+            "/readyz/linearizable_read?verbose",
+        ] {
+            asked.get(learner, path).await?;
+        }
+        let status = asked.cluster.status(learner).await?;
+        asked.note(
+            "status",
+            format!("{} {:?}", status.is_learner, status.errors),
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// Every method that kvorum has, asked of a learner.
+async fn on_a_learner(channel: &Channel, leader: Leader) -> Vec<(&'static str, String)> {
+    let mut answers = Vec::new();
+    for path in [
+        "/etcdserverpb.KV/Put",
+        "/etcdserverpb.KV/Range",
+        "/etcdserverpb.KV/Txn",
+        "/etcdserverpb.KV/DeleteRange",
+        "/etcdserverpb.KV/Compact",
+        "/etcdserverpb.Watch/Watch",
+        "/etcdserverpb.Lease/LeaseGrant",
+        "/etcdserverpb.Lease/LeaseRevoke",
+        "/etcdserverpb.Lease/LeaseKeepAlive",
+        "/etcdserverpb.Lease/LeaseTimeToLive",
+        "/etcdserverpb.Lease/LeaseLeases",
+        MEMBER_ADD,
+        MEMBER_REMOVE,
+        MEMBER_UPDATE,
+        MEMBER_PROMOTE,
+        MEMBER_LIST,
+        MOVE_LEADER,
+        "/etcdserverpb.Maintenance/Alarm",
+        "/etcdserverpb.Maintenance/Status",
+        "/etcdserverpb.Maintenance/Defragment",
+        "/etcdserverpb.Maintenance/Hash",
+        "/etcdserverpb.Maintenance/HashKV",
+        "/etcdserverpb.Auth/AuthStatus",
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/etcdserverpb.KV/Nope",
+        "/foo.Bar/Baz",
+    ] {
+        answers.push((path, call(channel, path, (), leader).await));
+    }
+    let path = "/etcdserverpb.KV/Range";
+    for (what, request) in [
+        ("serializable range", range("key", true)),
+        ("serializable range of no key", range("", true)),
+        ("range", range("key", false)),
+    ] {
+        answers.push((what, call(channel, path, request, leader).await));
+    }
+    let serializable = txn(range("key", true));
+    let path = "/etcdserverpb.KV/Txn";
+    answers.push((
+        "serializable txn",
+        call(channel, path, serializable, leader).await,
+    ));
+    answers
+}
+
+#[tokio::test]
+async fn without_a_leader_everybody_hears_the_same() -> Result<()> {
+    compare(async |asked| {
+        let (leader, others) = roles(&asked.cluster).await?;
+        let survivor = others[0];
+        let mut clients = asked.cluster.client(survivor)?;
+        let granted = pb::LeaseGrantRequest { ttl: 600, id: 0 };
+        let lease = clients.lease.lease_grant(granted).await?.into_inner().id;
+        clients.kv.put(put("key")).await?;
+        let streams = open_streams(asked, survivor, lease).await?;
+        for at in [leader, others[1]] {
+            asked.cluster.member_mut(at).kill()?;
+        }
+        let lost = until_nobody_leads(&asked.cluster, survivor).await?;
+        let (asking_streams, plain) = streams;
+        let channel = asked.channel(survivor)?;
+        let ids = [
+            asked
+                .cluster
+                .status(survivor)
+                .await?
+                .header
+                .unwrap()
+                .member_id,
+            lease.cast_unsigned(),
+        ];
+        let (answers, ended) = tokio::join!(
+            without_leader(&channel, ids),
+            join_all(
+                asking_streams
+                    .into_iter()
+                    .map(|stream| end_of(stream, lost))
+            )
+        );
+        for (method, answer) in answers {
+            asked.note(method, answer);
+        }
+        for (kind, end) in ["watch", "keep-alive"].iter().zip(ended) {
+            asked.note(format!("a {kind} that asks for a leader"), end);
+        }
+        let still = timeout(Duration::from_millis(100), next(Ok(Response::new(plain)))).await;
+        asked.note("a watch that does not", format!("{still:?}"));
+        for path in [
+            "/health",
+            "/health?serializable=true",
+            "/livez?verbose",
+            "/readyz?verbose",
+        ] {
+            asked.get(survivor, path).await?;
+        }
+        let status = asked.cluster.status(survivor).await?;
+        asked.note("status", format!("{} {:?}", status.leader, status.errors));
+        Ok(())
+    })
+    .await
+}
+
+type Ending = std::pin::Pin<Box<dyn Future<Output = String> + Send>>;
+
+/// A watch and a keep-alive that ask for a leader, and a watch that does not. All have begun.
+async fn open_streams(
+    asked: &Asked,
+    at: usize,
+    lease: i64,
+) -> Result<(Vec<Ending>, Streaming<pb::WatchResponse>)> {
+    let mut clients = asked.cluster.client(at)?;
+    let forever = |request| {
+        futures_util::StreamExt::chain(
+            futures_util::stream::iter([request]),
+            futures_util::stream::pending(),
+        )
+    };
+    let request = with_metadata(forever(watch()), Leader::Required);
+    let mut asking = clients.watch.watch(request).await?.into_inner();
+    asking.message().await?.context("it is created")?;
+    let mut plain = clients.watch.watch(forever(watch())).await?.into_inner();
+    plain.message().await?.context("it is created")?;
+    let once = pb::LeaseKeepAliveRequest { id: lease };
+    let requests = futures_util::StreamExt::chain(
+        futures_util::stream::iter([once]),
+        futures_util::stream::pending(),
+    );
+    let request = with_metadata(requests, Leader::Required);
+    let mut alive = clients.lease.lease_keep_alive(request).await?.into_inner();
+    alive.message().await?.context("it is kept alive")?;
+    let watch: Ending = Box::pin(async move { next(Ok(Response::new(asking))).await });
+    let alive: Ending = Box::pin(async move { next(Ok(Response::new(alive))).await });
+    Ok((vec![watch, alive], plain))
+}
+
+/// How a stream ends, and whether that is about three elections after the leader was lost.
+async fn end_of(stream: Ending, lost: Instant) -> String {
+    let end = timeout(ANSWER_TIMEOUT, stream).await;
+    let soon = lost.elapsed() > Duration::from_millis(1500);
+    format!("{end:?}, not at once: {soon}")
+}
+
+async fn until_nobody_leads(cluster: &Cluster, at: usize) -> Result<Instant> {
+    eventually("the leader is lost", || async {
+        let status = cluster.status(at).await?;
+        ensure!(status.leader == 0, "{:x} leads", status.leader);
+        Ok(Instant::now())
+    })
+    .await
+}
+
+/// Every method without a leader, at the same time; with what it says, and whether it waited for one.
+async fn without_leader(channel: &Channel, [member, lease]: [u64; 2]) -> Vec<(String, String)> {
+    let mut calls = Calls {
+        channel,
+        calls: Vec::new(),
+    };
+    let lease = lease.cast_signed();
+    for (what, serializable) in [("range", false), ("serializable range", true)] {
+        let range = range("key", serializable);
+        calls.add(what, "/etcdserverpb.KV/Range", range.clone());
+        calls.add(what, "/etcdserverpb.KV/Txn", txn(range));
+    }
+    calls.add("put", "/etcdserverpb.KV/Put", put("other"));
+    let delete = pb::DeleteRangeRequest {
+        key: "key".into(),
+        ..pb::DeleteRangeRequest::default()
+    };
+    calls.add("delete", "/etcdserverpb.KV/DeleteRange", delete);
+    let compact = pb::CompactionRequest {
+        revision: 2,
+        physical: false,
+    };
+    calls.add("compact", "/etcdserverpb.KV/Compact", compact);
+    let grant = pb::LeaseGrantRequest { ttl: 60, id: 0 };
+    calls.add("grant", "/etcdserverpb.Lease/LeaseGrant", grant);
+    let revoke = pb::LeaseRevokeRequest { id: lease };
+    calls.add("revoke", "/etcdserverpb.Lease/LeaseRevoke", revoke);
+    let alive = pb::LeaseKeepAliveRequest { id: lease };
+    calls.add("keep alive", "/etcdserverpb.Lease/LeaseKeepAlive", alive);
+    let ttl = pb::LeaseTimeToLiveRequest {
+        id: lease,
+        keys: true,
+    };
+    calls.add("ttl", "/etcdserverpb.Lease/LeaseTimeToLive", ttl);
+    calls.add("leases", "/etcdserverpb.Lease/LeaseLeases", ());
+    for (what, linearizable) in [("linearizable list", true), ("list", false)] {
+        calls.add(what, MEMBER_LIST, pb::MemberListRequest { linearizable });
+    }
+    calls.add("add nonsense", MEMBER_ADD, add("foo", false));
+    let promote = pb::MemberPromoteRequest { id: member };
+    calls.add("promote", MEMBER_PROMOTE, promote);
+    let moved = pb::MoveLeaderRequest { target_id: member };
+    calls.add("move", MOVE_LEADER, moved);
+    for path in [
+        "/etcdserverpb.Maintenance/Alarm",
+        "/etcdserverpb.Maintenance/Status",
+        "/etcdserverpb.Maintenance/Defragment",
+        "/etcdserverpb.Maintenance/HashKV",
+        "/grpc.health.v1.Health/Check",
+    ] {
+        calls.add(path, path, ());
+    }
+    join_all(calls.calls).await
+}
+
+struct Calls<'c> {
+    channel: &'c Channel,
+    calls: Vec<std::pin::Pin<Box<dyn Future<Output = (String, String)> + Send + 'c>>>,
+}
+
+impl Calls<'_> {
+    /// One that asks for a leader, and one that does not.
+    fn add<M>(&mut self, what: &'static str, path: &'static str, message: M)
+    where
+        M: prost::Message + Clone + 'static,
+    {
+        for leader in [Leader::Required, Leader::Any] {
+            let (message, channel) = (message.clone(), self.channel);
+            self.calls.push(Box::pin(async move {
+                let name = format!("{what}, leader {leader:?}");
+                let begun = Instant::now();
+                let answer = call(channel, path, message, leader).await;
+                let when = if begun.elapsed() < AT_ONCE {
+                    "at once"
+                } else {
+                    "later"
+                };
+                (name, format!("{answer}, {when}"))
+            }));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_would_cost_the_quorum_is_refused() -> Result<()> {
+    compare(async |asked| {
+        let (leader, others) = roles(&asked.cluster).await?;
+        // All have been connected for as long as etcd wants it.
+        let added = asked.cluster.add(leader, Role::Learner).await?;
+        asked.cluster.remove(leader, added).await?;
+        let dead = asked.cluster.id(others[1]).await?;
+        let healthy = asked.cluster.id(others[0]).await?;
+        asked.cluster.member_mut(others[1]).kill()?;
+        let channel = asked.channel(leader)?;
+        let request = pb::MemberRemoveRequest { id: healthy };
+        let refused = eventually("the dead member is missed", || async {
+            let answer = call(&channel, MEMBER_REMOVE, request, Leader::Any).await;
+            ensure!(answer != "OK", "the quorum was given away");
+            Ok(answer)
+        });
+        let refused = refused.await?;
+        asked.note("remove a healthy member", refused);
+        let request = pb::MemberRemoveRequest { id: dead };
+        asked
+            .ask("remove the dead member", others[0], MEMBER_REMOVE, request)
+            .await?;
+        Ok(())
+    })
+    .await
+}
