@@ -2,7 +2,8 @@
 //! that names openraft.
 //!
 //! The way of a command: [`Node::propose`] → `proposer` (one entry for what queued) → openraft →
-//! `log_store` (durable) → `state_machine` (applied, published, answered). The way of a read:
+//! `log_store` (durable) → `state_machine` (applied, published) → `waiters` (answered); where another
+//! member leads, `forward` takes the proposal there, and it comes back through the log. The way of a read:
 //! [`Node::read_index`] → `read_index`.
 //!
 //! What it is not: it does not know what a command does, and it serves nobody.
@@ -10,6 +11,7 @@
 mod bootstrap;
 mod codec;
 pub mod error;
+mod forward;
 mod leader_duties;
 mod leadership;
 mod lease_requests;
@@ -21,6 +23,7 @@ mod network;
 mod node;
 mod peer;
 mod progress;
+mod proposal_id;
 mod proposer;
 mod read_index;
 mod recovery;
@@ -33,6 +36,7 @@ mod storage_suite;
 #[cfg(test)]
 mod testing;
 mod type_config;
+mod waiters;
 mod watchdog;
 
 pub use error::{Fatal, ProposeError, ReadIndexError, StartError};

@@ -7,7 +7,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use apply::{Command, Persister, StateMachine, Views, Workers};
 use openraft::SnapshotPolicy;
@@ -19,6 +19,7 @@ use transport::SharedDial;
 use types::{ClusterId, MemberId};
 
 use crate::error::{Fatal, FatalCell, ProposeError, ReadIndexError, StartError, vital};
+use crate::forward::Forwarder;
 use crate::leader_duties::LeaderDuties;
 use crate::leadership::Leadership;
 use crate::log_cutter::LogCutter;
@@ -28,25 +29,34 @@ use crate::member_change::changer::Changer;
 use crate::network::Network;
 use crate::peer::channels::Peers;
 use crate::peer::handshake::Identity;
+use crate::peer::leader_service::LeaderService;
 use crate::peer::pinger::Pinger;
 use crate::peer::service::{PingService, RaftService};
 use crate::peer::{PeerService, PeerStatus};
 use crate::progress::Progress;
+use crate::proposal_id::ProposalIds;
 use crate::proposer::{self, Applied, ProposeQueue};
 use crate::read_index::ReadIndex;
 use crate::state_machine::{self, Adapter, MachineHandle};
 use crate::status::{Metrics, Removal, Status, StatusTask, status};
 use crate::type_config::TypeConfig;
+use crate::waiters::Waiters;
 use crate::{bootstrap, recovery, watchdog};
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, Adapter>;
+
+/// Follows the leader, the term and the membership.
+pub(crate) type ServerMetrics = openraft::type_config::alias::WatchReceiverOf<
+    TypeConfig,
+    openraft::metrics::RaftServerMetrics<TypeConfig>,
+>;
 
 /// What a request may take besides two elections, as in etcd (`config.go`, `ReqTimeout`).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Entries that may be committed and not applied before commands are refused, as in etcd
 /// (`v3_server.go`, `maxGapBetweenApplyAndCommitIndex`).
-const COMMIT_APPLY_GAP_MAX: u64 = 5000;
+pub(crate) const COMMIT_APPLY_GAP_MAX: u64 = 5000;
 
 /// What sending a whole state to a peer may take.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -81,6 +91,8 @@ pub struct Config {
     pub learners_max: usize,
     /// Where work runs that blocks on the disk.
     pub workers: Workers,
+    /// The time of day at which the member starts: ids of its proposals count from there.
+    pub started_at: SystemTime,
 }
 
 /// A member that begins the cluster.
@@ -112,10 +124,7 @@ pub(crate) struct Running {
     pub(crate) changer: Arc<Changer>,
     status: watch::Receiver<Status>,
     promoted: watch::Receiver<bool>,
-    server: openraft::type_config::alias::WatchReceiverOf<
-        TypeConfig,
-        openraft::metrics::RaftServerMetrics<TypeConfig>,
-    >,
+    server: ServerMetrics,
     log: Arc<LogHandle>,
     machine: Arc<MachineHandle>,
     fatal: FatalCell,
@@ -163,10 +172,13 @@ impl Node {
         if config.force_new_cluster {
             recovery::force_new_cluster(&mut store, &state, &config).await?;
         }
+        let ids = Arc::new(ProposalIds::new(config.member, config.started_at));
+        let waiters = Arc::new(Waiters::new(Arc::clone(&ids)));
         let (adapter, machine) = state_machine::adapt(
             state,
             persister.clone(),
             Arc::clone(&progress),
+            Arc::clone(&waiters),
             fatal.clone(),
         )
         .map_err(StartError::Membership)?;
@@ -186,6 +198,8 @@ impl Node {
         let parts = Parts {
             raft,
             peers,
+            ids,
+            waiters,
             log: Arc::new(log),
             machine: Arc::new(machine),
             progress,
@@ -210,11 +224,12 @@ impl Node {
         if running.stop.is_cancelled() {
             return Err(ProposeError::Stopped);
         }
+        let since = tokio::time::Instant::now().into_std();
         let outcome = running.queue.push(command, encoded)?;
         match tokio::time::timeout(running.request_timeout(), outcome).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_stopping)) => Err(ProposeError::Stopped),
-            Err(_elapsed) => Err(ProposeError::Timeout),
+            Err(_elapsed) => Err(running.why_late(since)),
         }
     }
 
@@ -318,6 +333,37 @@ impl Running {
         request_timeout(&self.config)
     }
 
+    /// Why a command was not applied in time, told apart as etcd does (`v3_server.go`,
+    /// `parseProposeCtxErr`).
+    fn why_late(&self, since: Instant) -> ProposeError {
+        let elected = self.peers.led_since();
+        if elected.is_some_and(|at| since < at && at < since + 2 * self.config.election_timeout) {
+            return ProposeError::TimeoutDueToLeaderFail;
+        }
+        let peers = self.peers.status();
+        let is_connected = |id: MemberId| {
+            let peer = peers.iter().find(|peer| peer.id == id);
+            peer.is_some_and(|peer| peer.active_since.is_some_and(|at| at <= since))
+        };
+        let me = self.config.member;
+        let reaches_leader = match proposer::leader(&self.server) {
+            None => true,
+            Some(leader) if leader.member == me => {
+                let server = self.server.borrow_watched();
+                let voters = server.membership_config.membership().voter_ids();
+                let voters: Vec<MemberId> = voters.map(MemberId).collect();
+                let connected = voters.iter().filter(|id| **id == me || is_connected(**id));
+                connected.count() > voters.len() / 2
+            }
+            Some(leader) => is_connected(leader.member),
+        };
+        if reaches_leader {
+            ProposeError::Timeout
+        } else {
+            ProposeError::TimeoutDueToConnectionLost
+        }
+    }
+
     async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -338,6 +384,8 @@ impl Running {
 struct Parts {
     raft: Raft,
     peers: Arc<Peers>,
+    ids: Arc<ProposalIds>,
+    waiters: Arc<Waiters>,
     log: Arc<LogHandle>,
     machine: Arc<MachineHandle>,
     progress: Arc<Progress>,
@@ -350,13 +398,24 @@ impl Parts {
         let Self {
             raft,
             peers,
+            ids,
+            waiters,
             log,
             machine,
             progress,
             fatal,
         } = self;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (queue, proposer) = proposer::proposer(raft.clone());
+        let forwarder = Forwarder {
+            raft: raft.clone(),
+            peers: Arc::clone(&peers),
+            waiters: Arc::clone(&waiters),
+            ids: Arc::clone(&ids),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            current: None,
+        };
+        let (queue, proposer) = proposer::proposer(raft.clone(), waiters, ids, forwarder);
         tasks.spawn(vital(
             "the proposer",
             fatal.clone(),
@@ -389,6 +448,13 @@ impl Parts {
             views.cluster.clone(),
             RaftService {
                 raft: raft.clone(),
+                stop: stop.clone(),
+            },
+            LeaderService {
+                raft: raft.clone(),
+                progress: Arc::clone(&progress),
+                forwarded: Arc::default(),
+                tasks: tasks.clone(),
                 stop: stop.clone(),
             },
             PingService {

@@ -1,13 +1,16 @@
 //! The members' protocol on the peer port: `proto/peerpb.proto` over gRPC.
 //!
 //! * [`service`]: what peers ask of this member's Raft.
+//! * [`leader_service`]: what peers ask because this member leads; [`forwarded`]: the proposals among it.
 //! * [`channels`]: connections to the peers: one for appends and questions, one for heartbeats and
 //!   votes, one for snapshots, so that none waits for another.
 //! * [`handshake`]: who asks whom, and whether they belong to one cluster.
 //! * [`pinger`]: who is there.
 
 pub(crate) mod channels;
+pub(crate) mod forwarded;
 pub(crate) mod handshake;
+pub(crate) mod leader_service;
 pub(crate) mod pinger;
 pub(crate) mod service;
 pub(crate) mod wire;
@@ -16,6 +19,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use api::encoded::peerpb::leader_server::LeaderServer;
 use api::encoded::peerpb::peer_server::PeerServer;
 use api::encoded::peerpb::raft_server::RaftServer;
 use bytes::Bytes;
@@ -26,6 +30,7 @@ use types::MemberId;
 
 use channels::MESSAGE_BYTES_MAX;
 use handshake::Identity;
+use leader_service::LeaderService;
 use service::{PingService, RaftService};
 
 /// Answers peers. Cheap to clone.
@@ -34,6 +39,7 @@ pub struct PeerService {
     me: Identity,
     cluster: apply::Cluster,
     raft: RaftServer<RaftService>,
+    leader: LeaderServer<LeaderService>,
     ping: PeerServer<PingService>,
 }
 
@@ -48,12 +54,14 @@ impl PeerService {
         me: Identity,
         cluster: apply::Cluster,
         raft: RaftService,
+        leader: LeaderService,
         ping: PingService,
     ) -> Self {
         Self {
             me,
             cluster,
             raft: RaftServer::new(raft).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            leader: LeaderServer::new(leader).max_decoding_message_size(MESSAGE_BYTES_MAX),
             ping: PeerServer::new(ping),
         }
     }
@@ -81,6 +89,8 @@ impl PeerService {
         let path = request.uri().path();
         if path.starts_with("/peerpb.Raft/") {
             self.raft.clone().call(request).await
+        } else if path.starts_with("/peerpb.Leader/") {
+            self.leader.clone().call(request).await
         } else {
             self.ping.clone().call(request).await
         }

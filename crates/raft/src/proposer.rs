@@ -1,14 +1,12 @@
-//! Brings commands into the log: what has queued becomes one entry.
+//! Brings commands into the log: what has queued becomes one proposal, which becomes one entry.
 //!
-//! One task takes commands from a bounded queue and proposes them. The more proposals are on their
-//! way, the longer the queue gets and the fuller the next one: entries grow with the load, and no
-//! timer delays a lone command. Each command's outcome goes straight from the state machine to the
-//! one who waits for it.
+//! One task takes commands from a bounded queue and proposes them: to openraft where this member
+//! leads, or else to the leader ([`forward`](crate::forward)). The more proposals are on their way,
+//! the longer the queue gets and the fuller the next one: entries grow with the load, and no timer
+//! delays a lone command. Outcomes come through [`waiters`](crate::waiters).
 //!
-//! A proposal that openraft turns away (no leader, or a leader whose lease ran out while a flush
-//! took too long) was not appended; it comes back to the queue's head and is tried again until
-//! those who wait for it have given up. One that was appended and then lost to another leader is
-//! never tried again: nobody knows whether it counts.
+//! A proposal that was turned away (no leader, or a leader whose lease ran out while a flush took
+//! too long) was not appended; it is tried again until those who wait for it have given up.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,15 +14,21 @@ use std::time::Duration;
 
 use apply::{Command, Rejection, Reply};
 use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use openraft::vote::RaftLeaderId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use types::MemberId;
 
 use crate::error::ProposeError;
-use crate::node::Raft;
-use crate::type_config::{OnComplete, Outcomes, Proposal, Proposed, TypeConfig};
+use crate::forward::Forwarder;
+use crate::node::{Raft, ServerMetrics};
+use crate::proposal_id::ProposalIds;
+use crate::type_config::{CommittedLeaderId, LeaderId, OnComplete, Proposal, Proposed, TypeConfig};
+use crate::waiters::{Awaited, Caller, Waiters};
 
 /// Commands that wait to be proposed. When it is full, callers are refused: etcd's "too many
 /// requests".
@@ -38,10 +42,13 @@ const PROPOSAL_BYTES_MAX: usize = 48 * 1024;
 
 /// Proposals on their way. The rest waits in the queue and shares an entry. Too few would leave
 /// commands out of the next flush that came in time for it.
-const PROPOSALS_IN_FLIGHT_MAX: usize = 64;
+pub(crate) const PROPOSALS_IN_FLIGHT_MAX: usize = 64;
 
 /// Pause before a proposal that was turned away is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often it is looked whether anybody still waits for what is on its way.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A command that was carried out or refused.
 #[derive(Clone, Debug)]
@@ -59,8 +66,6 @@ struct Waiting {
     caller: Caller,
 }
 
-type Caller = oneshot::Sender<Result<Applied, ProposeError>>;
-
 /// Takes commands. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct ProposeQueue {
@@ -70,31 +75,53 @@ pub(crate) struct ProposeQueue {
 /// The task that proposes them.
 pub(crate) struct Proposer {
     queue: mpsc::Receiver<Waiting>,
-    turned_away: Arc<TurnedAway>,
     in_flight: Arc<Semaphore>,
+    waiters: Arc<Waiters>,
+    ids: Arc<ProposalIds>,
     raft: Raft,
+    server: ServerMetrics,
+    forwarder: Forwarder,
+    /// Something waits for a leader.
+    needs_leader: bool,
 }
 
-/// Proposals that were turned away. They count as on their way, so there are never more than
-/// [`PROPOSALS_IN_FLIGHT_MAX`].
-#[derive(Default)]
-struct TurnedAway {
-    proposals: Mutex<Option<Vec<Sent>>>,
-    notify: Notify,
+/// The leader as this member knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pub(crate) member: MemberId,
+    pub(crate) term: u64,
 }
 
-pub(crate) fn proposer(raft: Raft) -> (ProposeQueue, Proposer) {
+/// The leader, if one is known.
+pub(crate) fn leader(server: &ServerMetrics) -> Option<Leader> {
+    let vote = server.borrow_watched().vote;
+    vote.committed.then_some(Leader {
+        member: MemberId(vote.leader_id.voted_for),
+        term: vote.leader_id.term,
+    })
+}
+
+/// How openraft names the leader of a term.
+pub(crate) fn leader_id(term: u64) -> CommittedLeaderId {
+    LeaderId::new(term, 0).to_committed()
+}
+
+pub(crate) fn proposer(
+    raft: Raft,
+    waiters: Arc<Waiters>,
+    ids: Arc<ProposalIds>,
+    forwarder: Forwarder,
+) -> (ProposeQueue, Proposer) {
     let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
-    let in_flight = Arc::new(Semaphore::new(PROPOSALS_IN_FLIGHT_MAX));
-    let turned_away = TurnedAway {
-        proposals: Mutex::new(Some(Vec::new())),
-        notify: Notify::new(),
-    };
     let proposer = Proposer {
         queue,
-        turned_away: Arc::new(turned_away),
-        in_flight,
+        in_flight: Arc::new(Semaphore::new(PROPOSALS_IN_FLIGHT_MAX)),
+        waiters,
+        ids,
+        server: raft.server_metrics(),
         raft,
+        forwarder,
+        needs_leader: false,
     };
     (ProposeQueue { queue: sender }, proposer)
 }
@@ -125,50 +152,66 @@ impl ProposeQueue {
     }
 }
 
+/// Raft has stopped.
+struct Gone;
+
 impl Proposer {
     /// Runs until the member stops.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut next = VecDeque::new();
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let going = tokio::select! {
+            let step = tokio::select! {
                 biased;
-                () = stop.cancelled() => None,
-                () = self.turned_away.notify.notified() => self.retry().await,
+                () = stop.cancelled() => Err(Gone),
+                changed = self.server.changed() => match changed {
+                    Ok(()) if self.needs_leader => self.retry().await,
+                    Ok(()) => Ok(()),
+                    Err(_gone) => Err(Gone),
+                },
+                () = self.waiters.wait_returned() => self.retry().await,
                 waiting = self.queue.recv(), if next.is_empty() => {
-                    waiting.map(|waiting| next.push_back(waiting))
+                    waiting.map(|waiting| next.push_back(waiting)).ok_or(Gone)
                 }
                 permit = Arc::clone(&self.in_flight).acquire_owned(), if !next.is_empty() => {
                     match permit {
                         Ok(permit) => self.propose(&mut next, permit).await,
-                        Err(_closed) => None,
+                        Err(_closed) => Err(Gone),
                     }
                 }
+                _at = sweep.tick() => {
+                    self.waiters.sweep();
+                    Ok(())
+                }
             };
-            if going.is_none() {
+            if step.is_err() {
                 break;
             }
         }
-        // Nothing is tried again from now on, and those who wait learn that the member stops.
-        self.turned_away.proposals.lock().take();
+        self.waiters.close();
     }
 
-    /// Tries what was turned away once more, unless nobody waits for it any more.
-    async fn retry(&mut self) -> Option<()> {
-        tokio::time::sleep(RETRY_PAUSE).await;
-        let proposals = std::mem::take(self.turned_away.proposals.lock().as_mut()?);
-        for sent in proposals {
-            if !sent.callers.iter().all(oneshot::Sender::is_closed) {
-                self.send(sent).await?;
+    /// Sends what was returned once more, unless nobody waits for it any more.
+    async fn retry(&mut self) -> Result<(), Gone> {
+        let (returned, was_refused) = self.waiters.take_returned();
+        if was_refused {
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        self.needs_leader = false;
+        for awaited in returned {
+            if !awaited.is_given_up() {
+                self.send(awaited).await?;
             }
         }
-        Some(())
+        Ok(())
     }
 
     async fn propose(
         &mut self,
         next: &mut VecDeque<Waiting>,
         permit: OwnedSemaphorePermit,
-    ) -> Option<()> {
+    ) -> Result<(), Gone> {
         // The flusher is busy with another proposal: this one loses nothing by letting everybody
         // else who is ready bring a command along.
         if self.in_flight.available_permits() + 1 < PROPOSALS_IN_FLIGHT_MAX {
@@ -187,27 +230,55 @@ impl Proposer {
             .map(|waiting| (waiting.proposed, waiting.caller))
             .unzip();
         if commands.is_empty() {
-            return Some(());
+            return Ok(());
         }
-        let turned_away = Arc::clone(&self.turned_away);
-        let proposal = Proposal::new(commands);
-        self.send(Sent {
-            proposal,
+        self.send(Awaited {
+            proposal: Proposal::new(self.ids.next(), commands),
             callers,
-            turned_away,
-            permit,
+            turn: permit,
         })
         .await
     }
 
-    /// `None`: raft has stopped.
-    async fn send(&self, sent: Sent) -> Option<()> {
-        let proposal = sent.proposal.clone();
-        let responder = OnComplete::new(move |result| sent.complete(result));
+    /// Sends a proposal to the leader.
+    async fn send(&mut self, awaited: Awaited) -> Result<(), Gone> {
+        let Some(leader) = leader(&self.server) else {
+            self.needs_leader = true;
+            self.waiters.keep(awaited);
+            return Ok(());
+        };
+        let Some(proposal) = self.waiters.send(awaited, leader.term) else {
+            return Ok(());
+        };
+        if leader.member.0 != *self.raft.node_id() {
+            self.forwarder.send(leader, proposal.id());
+            return Ok(());
+        }
+        let (waiters, id) = (Arc::clone(&self.waiters), proposal.id());
+        let responder = OnComplete::new(move |result: ClientWriteResult<TypeConfig>| {
+            if let Err(error) = result
+                && was_not_appended(&error)
+            {
+                waiters.refused(id, leader.term);
+            }
+        });
         self.raft
-            .client_write_ff(proposal, Some(responder))
+            .write(proposal)
+            .with_leader(leader_id(leader.term))
+            .responder(responder)
             .await
-            .ok()
+            .map_err(|_fatal| Gone)
+    }
+}
+
+/// Whether a write that failed left nothing in the log. What was in it and was lost to another
+/// leader may come back: entries of a higher term decide.
+pub(crate) const fn was_not_appended(error: &ClientWriteError<TypeConfig>) -> bool {
+    match error {
+        ClientWriteError::ForwardToLeader(_) | ClientWriteError::PreconditionFailed(_) => true,
+        ClientWriteError::LogEntryDiscarded(_) | ClientWriteError::ChangeMembershipError(_) => {
+            false
+        }
     }
 }
 
@@ -224,57 +295,4 @@ fn take_proposal(queue: &mut VecDeque<Waiting>) -> Vec<Waiting> {
         .take_while(fits)
         .count();
     queue.drain(..count.max(1).min(queue.len())).collect()
-}
-
-/// A proposal on its way.
-struct Sent {
-    proposal: Proposal,
-    callers: Vec<Caller>,
-    turned_away: Arc<TurnedAway>,
-    permit: OwnedSemaphorePermit,
-}
-
-impl Sent {
-    fn complete(self, result: ClientWriteResult<TypeConfig>) {
-        match result {
-            Ok(written) => self.answer(written.log_id.leader_id.term, written.data),
-            Err(ClientWriteError::ForwardToLeader(_)) => self.retry(),
-            Err(
-                ClientWriteError::LogEntryDiscarded(_)
-                | ClientWriteError::ChangeMembershipError(_)
-                | ClientWriteError::PreconditionFailed(_),
-            ) => self.refuse(ProposeError::LeaderChanged),
-        }
-    }
-
-    fn answer(self, term: u64, outcomes: Outcomes) {
-        // Its turn is over before its callers bring their next commands.
-        drop(self.permit);
-        assert_eq!(
-            outcomes.len(),
-            self.callers.len(),
-            "every command has an outcome"
-        );
-        for (caller, outcome) in self.callers.into_iter().zip(outcomes) {
-            if caller.send(Ok(Applied { outcome, term })).is_err() {
-                // receiver gone: the caller has given up waiting
-            }
-        }
-    }
-
-    fn refuse(self, error: ProposeError) {
-        for caller in self.callers {
-            if caller.send(Err(error)).is_err() {
-                // receiver gone: the caller has given up waiting
-            }
-        }
-    }
-
-    fn retry(self) {
-        let turned_away = Arc::clone(&self.turned_away);
-        if let Some(proposals) = turned_away.proposals.lock().as_mut() {
-            proposals.push(self);
-        }
-        turned_away.notify.notify_one();
-    }
 }

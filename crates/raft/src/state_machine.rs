@@ -28,6 +28,7 @@ use crate::progress::Progress;
 use crate::type_config::{
     Entry, LogId, Outcomes, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, log_id,
 };
+use crate::waiters::{AppliedProposal, Waiters};
 
 /// Commands applied between two publications. More would keep early replies waiting for late
 /// ones, and a runtime's thread from its other tasks; fewer would publish for nothing.
@@ -51,6 +52,7 @@ pub(crate) struct Adapter {
     machine: Arc<Mutex<Machine>>,
     durable: DurableStates,
     progress: Arc<Progress>,
+    waiters: Arc<Waiters>,
     /// Whether openraft's worker is in the middle of applying.
     is_applying: bool,
     /// Dropped with the adapter: openraft's worker has ended then.
@@ -89,6 +91,7 @@ pub(crate) fn adapt(
     state: apply::StateMachine,
     persister: Persister,
     progress: Arc<Progress>,
+    waiters: Arc<Waiters>,
     fatal: FatalCell,
 ) -> Result<(Adapter, MachineHandle), DecodeError> {
     let (applied, raw) = state.applied();
@@ -119,6 +122,7 @@ pub(crate) fn adapt(
             machine,
             durable,
             progress,
+            waiters,
             is_applying: false,
             _alive: alive,
         },
@@ -140,10 +144,14 @@ fn position(id: LogId) -> LogPosition {
 #[derive(Default)]
 struct Batch {
     commands: usize,
-    replies: Vec<(ApplyResponder<TypeConfig>, Outcomes)>,
+    /// For those who wait here.
+    applied: Vec<AppliedProposal>,
+    /// openraft's own.
+    responders: Vec<ApplyResponder<TypeConfig>>,
 }
 
 impl Machine {
+    /// Applies an entry, and says what its commands came to.
     fn apply(&mut self, entry: Entry) -> Result<Outcomes, apply::Fatal> {
         let at = position(entry.log_id);
         let outcomes = match entry.payload {
@@ -179,8 +187,10 @@ impl Adapter {
         };
         self.progress.apply(applied);
         batch.commands = 0;
-        for (responder, outcomes) in batch.replies.drain(..) {
-            responder.send(outcomes);
+        let term = applied.map_or(0, |id| id.leader_id.term);
+        self.waiters.applied(&mut batch.applied, term);
+        for responder in batch.responders.drain(..) {
+            responder.send(());
         }
         Ok(())
     }
@@ -190,11 +200,19 @@ impl Adapter {
         (entry, responder): EntryResponder<TypeConfig>,
         batch: &mut Batch,
     ) -> Result<(), apply::Fatal> {
+        let term = entry.log_id.leader_id.term;
+        let awaited = match &entry.payload {
+            EntryPayload::Normal(proposal) => {
+                Some(proposal.id()).filter(|id| self.waiters.may_await(*id))
+            }
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        };
         let outcomes = self.machine.lock().apply(entry)?;
         batch.commands += outcomes.len().max(1);
-        if let Some(responder) = responder {
-            batch.replies.push((responder, outcomes));
-        }
+        batch
+            .applied
+            .extend(awaited.map(|id| AppliedProposal { id, term, outcomes }));
+        batch.responders.extend(responder);
         Ok(())
     }
 

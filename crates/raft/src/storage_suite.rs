@@ -13,7 +13,7 @@ use types::SystemClock;
 use crate::error::FatalCell;
 use crate::log_store::{self, LogHandle, LogStore};
 use crate::state_machine::{Adapter, DurableState, MachineHandle, SnapshotBuilder, adapt};
-use crate::testing::state_config;
+use crate::testing::{state_config, waiters};
 use crate::type_config::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// The adapter, except that it installs a snapshot of a state in which no key was ever written:
@@ -85,7 +85,7 @@ fn build(
     .unwrap();
     let config = state_config(Arc::new(SystemClock));
     let (state, _views, persister) = apply::open(state, &config).unwrap();
-    let (adapter, machine) = adapt(state, persister, progress, fatal).unwrap();
+    let (adapter, machine) = adapt(state, persister, progress, waiters(), fatal).unwrap();
     (
         Guard {
             _handle: handle,

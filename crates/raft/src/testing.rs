@@ -43,6 +43,12 @@ pub(crate) fn put(key: &[u8], value: &[u8]) -> Proposed {
     }
 }
 
+/// Nobody waits.
+pub(crate) fn waiters() -> Arc<crate::waiters::Waiters> {
+    let ids = crate::proposal_id::ProposalIds::new(MEMBER, SystemTime::UNIX_EPOCH);
+    Arc::new(crate::waiters::Waiters::new(Arc::new(ids)))
+}
+
 /// A clock that stands until it is moved.
 #[derive(Debug)]
 pub(crate) struct StandingClock {
@@ -122,6 +128,7 @@ pub(crate) fn config() -> Config {
         member: MEMBER,
         cluster: ClusterId(0xcdf8_1819_4e3a_8c32),
         force_new_cluster: false,
+        started_at: types::SystemClock.wall(),
         snapshot_catchup_entries: 5000,
         pre_vote: true,
         strict_reconfig_check: true,
@@ -166,9 +173,7 @@ impl Member {
         dial: transport::SharedDial,
     ) -> Self {
         let clock = Arc::new(StandingClock::default());
-        let state_config = apply::Config {
-            ..state_config(Arc::clone(&clock) as Arc<dyn Clock>)
-        };
+        let state_config = state_config(Arc::clone(&clock) as Arc<dyn Clock>);
         let (state, views, persister) = apply::open(state, &state_config).unwrap();
         let node = Node::start(config, log, state, persister, views.clone(), dial)
             .await

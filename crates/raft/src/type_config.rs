@@ -16,7 +16,7 @@ pub(crate) struct TypeConfig;
 
 impl RaftTypeConfig for TypeConfig {
     type D = Proposal;
-    type R = Outcomes;
+    type R = ();
     type NodeId = u64;
     type Node = PeerNode;
     type Term = u64;
@@ -81,17 +81,25 @@ pub(crate) struct Proposed {
     pub(crate) encoded: Bytes,
 }
 
-/// The data of one log entry: the commands that had queued when it was proposed. Cheap to clone.
+/// The data of one log entry: the commands that had queued on the member that was asked. Cheap to
+/// clone.
 #[derive(Clone)]
 pub(crate) struct Proposal {
+    /// No other proposal has it.
+    id: u64,
     commands: Arc<[Proposed]>,
 }
 
 impl Proposal {
-    pub(crate) fn new(commands: Vec<Proposed>) -> Self {
+    pub(crate) fn new(id: u64, commands: Vec<Proposed>) -> Self {
         Self {
+            id,
             commands: commands.into(),
         }
+    }
+
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
     }
 
     pub(crate) fn commands(&self) -> &[Proposed] {
@@ -116,7 +124,8 @@ impl PartialEq for Proposal {
                 .map(|p| p.encoded.clone())
                 .collect::<Vec<_>>()
         };
-        Arc::ptr_eq(&self.commands, &other.commands) || encoded(self) == encoded(other)
+        self.id == other.id
+            && (Arc::ptr_eq(&self.commands, &other.commands) || encoded(self) == encoded(other))
     }
 }
 

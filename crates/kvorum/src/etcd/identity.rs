@@ -67,6 +67,7 @@ impl Identity {
             strict_reconfig_check: config.strict_reconfig_check,
             learners_max: config.learners_max,
             workers: apply::Workers::Threads,
+            started_at: types::Clock::wall(&types::SystemClock),
             heartbeat_interval: config.heartbeat_interval,
             election_timeout: config.election_timeout,
             snapshot_count: config.snapshot_count,

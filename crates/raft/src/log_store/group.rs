@@ -5,7 +5,7 @@
 //! value  version u8, committed mark (known u8, term u64, index u64),
 //!        then for each entry: index u64, term u64, kind u8, length u32, payload
 //! ```
-//! The payload of a proposal is its commands, each with its length; that of a membership is the
+//! The payload of a proposal is its id (u64) and its commands, each with its length; that of a membership is the
 //! membership; a blank entry has none. The committed mark is as of the time of writing: beside the
 //! entries it costs nothing, as a record of its own it would make every flush a batch of two. The backend checks a record's checksum before we see it.
 
@@ -18,10 +18,12 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::membership;
 use crate::type_config::{Entry, LogId, Payload, Proposal, Proposed, log_id};
 
-const GROUP_VERSION: u8 = 1;
+const GROUP_VERSION: u8 = 2;
 const BLANK: u8 = 0;
 const PROPOSAL: u8 = 1;
 const MEMBERSHIP: u8 = 2;
+
+const PROPOSAL_ID_BYTES: usize = 8;
 
 /// A group's record is closed once it has reached this size. sled stores a value of this size
 /// well; a larger entry has a record to itself.
@@ -115,7 +117,8 @@ impl Group {
             }
             EntryPayload::Normal(proposal) => {
                 self.out.u8(PROPOSAL);
-                self.out.len(payload_len(entry));
+                self.out.len(PROPOSAL_ID_BYTES + payload_len(entry));
+                self.out.u64(proposal.id());
                 for proposed in proposal.commands() {
                     self.out.bytes(&proposed.encoded);
                 }
@@ -249,6 +252,7 @@ fn decode_entry(expected: u64, input: &mut Reader<'_>) -> Result<Entry, DecodeEr
 }
 
 fn decode_proposal(input: &mut Reader<'_>) -> Result<Proposal, DecodeError> {
+    let id = input.u64()?;
     let mut commands = Vec::new();
     while !input.is_empty() {
         // A copy of its own: a command's keys live on in the index, and must not keep the whole
@@ -260,7 +264,7 @@ fn decode_proposal(input: &mut Reader<'_>) -> Result<Proposal, DecodeError> {
         })?;
         commands.push(Proposed { command, encoded });
     }
-    Ok(Proposal::new(commands))
+    Ok(Proposal::new(id, commands))
 }
 
 #[cfg(test)]
@@ -279,6 +283,7 @@ mod tests {
         prop_oneof![
             Just(Payload::Blank),
             prop::collection::vec(key_value, 1..8).prop_map(|kvs| Payload::Normal(Proposal::new(
+                7,
                 kvs.iter().map(|(key, value)| put(key, value)).collect()
             ))),
             any::<u64>().prop_map(|id| Payload::Membership(Membership::new_with_defaults(
@@ -337,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_full_group_refuses_and_one_large_entry_has_its_own() {
-        let large = Payload::Normal(Proposal::new(vec![put(b"k", &vec![7; 2 * GROUP_BYTES])]));
+        let large = Payload::Normal(Proposal::new(1, vec![put(b"k", &vec![7; 2 * GROUP_BYTES])]));
         let mut group = Group::begin(
             &Entry {
                 log_id: log_id(1, 0),

@@ -37,10 +37,10 @@ fn open_faulty(engine: &Arc<FaultyEngine>) -> Opened {
 }
 
 fn entry(term: u64, index: u64, bytes: usize) -> Entry {
-    let payload = Payload::Normal(Proposal::new(vec![put(
-        format!("key{index}").as_bytes(),
-        &vec![b'v'; bytes],
-    )]));
+    let payload = Payload::Normal(Proposal::new(
+        index,
+        vec![put(format!("key{index}").as_bytes(), &vec![b'v'; bytes])],
+    ));
     Entry {
         log_id: crate::type_config::log_id(term, index),
         payload,

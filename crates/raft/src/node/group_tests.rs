@@ -1,9 +1,20 @@
-//! Several members: elections and replication.
+//! Several members: elections, replication, and commands that are asked for anywhere.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use apply::Reply;
+use backend::engine::Loss;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
+use crate::Node;
+use crate::error::ProposeError;
 use crate::testing::group::{Group, eventually};
-use crate::testing::put_command;
+use crate::testing::net::Link;
+use crate::testing::{Member, put_command};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_members_elect_one_replicate_and_apply() {
@@ -24,4 +35,235 @@ async fn three_members_elect_one_replicate_and_apply() {
         .await;
     }
     group.stop().await;
+}
+
+/// Clients of one member, each of which puts new keys one after the other.
+struct Writers {
+    name: &'static str,
+    stop: CancellationToken,
+    clients: Vec<JoinHandle<Written>>,
+    acknowledged: Arc<AtomicUsize>,
+}
+
+/// What became of a client's puts.
+#[derive(Debug, Default)]
+struct Written {
+    acknowledged: Vec<String>,
+    failed: Vec<(String, ProposeError)>,
+}
+
+impl Writers {
+    fn start(name: &'static str, node: &Node, clients: usize) -> Self {
+        let stop = CancellationToken::new();
+        let acknowledged = Arc::new(AtomicUsize::new(0));
+        let clients = (0..clients)
+            .map(|client| {
+                let (node, stop) = (node.clone(), stop.clone());
+                let count = Arc::clone(&acknowledged);
+                tokio::spawn(async move {
+                    let mut written = Written::default();
+                    for number in 0.. {
+                        if stop.is_cancelled() {
+                            break;
+                        }
+                        let key = format!("{name}-{client}-{number:05}");
+                        let put = put_command(key.as_bytes(), key.as_bytes());
+                        match node.propose(put).await {
+                            Ok(applied) => {
+                                applied.outcome.unwrap();
+                                count.fetch_add(1, Ordering::Relaxed);
+                                written.acknowledged.push(key);
+                            }
+                            Err(error) => written.failed.push((key, error)),
+                        }
+                    }
+                    written
+                })
+            })
+            .collect();
+        Self {
+            name,
+            stop,
+            clients,
+            acknowledged,
+        }
+    }
+
+    /// Waits until so many more puts were acknowledged.
+    async fn progress(&self, more: usize) {
+        let from = self.acknowledged.load(Ordering::Relaxed);
+        eventually(&format!("{} writes", self.name), || async {
+            (self.acknowledged.load(Ordering::Relaxed) >= from + more).then_some(())
+        })
+        .await;
+    }
+
+    async fn stop(self) -> Written {
+        self.stop.cancel();
+        let mut all = Written::default();
+        for client in self.clients {
+            let written = client.await.unwrap();
+            all.acknowledged.extend(written.acknowledged);
+            all.failed.extend(written.failed);
+        }
+        all
+    }
+}
+
+fn version(member: &Member, key: &str) -> Option<i64> {
+    let kv = member.views.store.view().get(key.as_bytes())?;
+    Some(kv.version())
+}
+
+/// Waits until all members have applied the same, then checks that every acknowledged put is there
+/// once, and no other one more than once.
+async fn assert_once(group: &Group, written: &[Written]) {
+    let some = group.running().next().unwrap().1;
+    some.node
+        .propose(put_command(b"the last", b""))
+        .await
+        .unwrap();
+    for (number, member) in group.running() {
+        eventually("every member has caught up", || async {
+            member.value(b"the last").map(drop)
+        })
+        .await;
+        for written in written {
+            for key in &written.acknowledged {
+                assert_eq!(version(member, key), Some(1), "member {number}: {key}");
+            }
+            for (key, error) in &written.failed {
+                let found = version(member, key);
+                assert!(
+                    found.is_none_or(|version| version == 1),
+                    "member {number}: {key}: {error}: {found:?}"
+                );
+            }
+        }
+    }
+    let revisions: BTreeSet<i64> = group
+        .running()
+        .map(|(_, member)| member.views.store.view().revision())
+        .collect();
+    assert_eq!(revisions.len(), 1, "all members have the same revision");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_takes_commands_and_its_clients_read_what_they_wrote() {
+    let group = Group::start(3, 101).await;
+    group.leader().await;
+    let writers: Vec<_> = group
+        .running()
+        .map(|(number, member)| {
+            let (node, views) = (member.node.clone(), member.views.clone());
+            tokio::spawn(async move {
+                let mut revisions = Vec::new();
+                for round in 0..50 {
+                    let key = format!("{number}-{round}");
+                    let put = put_command(key.as_bytes(), b"v");
+                    let applied = node.propose(put).await.unwrap();
+                    let Reply::Put { revision, .. } = applied.outcome.unwrap() else {
+                        panic!("a put is answered as one");
+                    };
+                    revisions.push(revision);
+                    assert!(views.store.view().get(key.as_bytes()).is_some());
+                }
+                revisions
+            })
+        })
+        .collect();
+    let mut revisions = BTreeSet::new();
+    for writer in writers {
+        revisions.extend(writer.await.unwrap());
+    }
+    assert_eq!(revisions, (2..152).collect::<BTreeSet<i64>>());
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_dies_costs_other_members_clients_nothing_but_time() {
+    let mut group = Group::start(3, 102).await;
+    let leader = group.leader().await;
+    let others: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+    let writers: Vec<Writers> = others
+        .iter()
+        .zip(["one", "two"])
+        .map(|(number, name)| Writers::start(name, &group.member(*number).node, 8))
+        .collect();
+    for writers in &writers {
+        writers.progress(50).await;
+    }
+    group.kill(leader, Loss::All);
+    for writers in &writers {
+        writers.progress(50).await;
+    }
+    group.begin(leader).await;
+    for writers in &writers {
+        writers.progress(50).await;
+    }
+    let mut written = Vec::new();
+    for writers in writers {
+        written.push(writers.stop().await);
+    }
+    for written in &written {
+        assert!(written.failed.is_empty(), "{:?}", written.failed);
+    }
+    assert_once(&group, &written).await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_break_lose_and_repeat_no_command() {
+    let group = Group::start(3, 103).await;
+    let leader = group.leader().await;
+    let follower = (leader + 1) % 3;
+    let writers = Writers::start("follower", &group.member(follower).node, 16);
+    for _ in 0..15 {
+        writers.progress(10).await;
+        group
+            .net
+            .break_connections(|from, to| from == follower && to == leader);
+    }
+    let written = writers.stop().await;
+    assert!(written.failed.is_empty(), "{:?}", written.failed);
+    assert_once(&group, &[written]).await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_that_are_cut_both_ways_or_one_way_lose_and_repeat_no_acknowledged_command() {
+    for seed in 0..3_usize {
+        let group = Group::start(3, 110 + seed as u64).await;
+        group.leader().await;
+        let writers: Vec<Writers> = ["zero", "one", "two"]
+            .into_iter()
+            .zip(group.running())
+            .map(|(name, (_, member))| Writers::start(name, &member.node, 4))
+            .collect();
+        for round in 0..4 {
+            let leader = group.leader().await;
+            match (seed + round) % 4 {
+                0 => group.isolate(leader, Link::Cut),
+                1 => group.net.set(leader, (leader + 1) % 3, Link::Cut),
+                2 => group.net.set((leader + 1) % 3, leader, Link::Cut),
+                _ => {
+                    group.net.set(leader, (leader + 1) % 3, Link::Cut);
+                    group.net.set(leader, (leader + 2) % 3, Link::Cut);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            for member in 0..3 {
+                group.isolate(member, Link::Open);
+            }
+            for writers in &writers {
+                writers.progress(5).await;
+            }
+        }
+        let mut written = Vec::new();
+        for writers in writers {
+            written.push(writers.stop().await);
+        }
+        assert_once(&group, &written).await;
+        group.stop().await;
+    }
 }

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::peerpb::leader_client::LeaderClient;
 use api::peerpb::peer_client::PeerClient;
@@ -70,6 +70,7 @@ pub(crate) struct Peers {
     election_timeout: Duration,
     fatal: FatalCell,
     known: Mutex<HashMap<MemberId, Arc<Connections>>>,
+    led_since: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Peers {
@@ -93,6 +94,7 @@ impl Peers {
             election_timeout,
             fatal,
             known: Mutex::default(),
+            led_since: Mutex::default(),
         }
     }
 
@@ -113,6 +115,15 @@ impl Peers {
     /// The connections to a member that was spoken to before.
     pub(crate) fn known(&self, id: MemberId) -> Option<Arc<Connections>> {
         self.known.lock().get(&id).cloned()
+    }
+
+    /// When a leader was seen first that was not there before.
+    pub(crate) fn led_since(&self) -> Option<Instant> {
+        *self.led_since.lock()
+    }
+
+    pub(crate) fn note_new_leader(&self, at: Instant) {
+        *self.led_since.lock() = Some(at);
     }
 
     /// All of them, as they were seen last.

@@ -14,6 +14,7 @@ use types::MemberId;
 
 use super::channels::{Connections, Peers};
 use crate::node::Raft;
+use crate::proposer::leader;
 use crate::type_config::TypeConfig;
 
 /// How often a peer is asked.
@@ -46,7 +47,14 @@ impl Pinger {
         let mut look = tokio::time::interval(PING_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known = Addresses::new();
+        let mut led = None;
         loop {
+            let now_led = leader(&server);
+            if now_led.is_some() && now_led != led {
+                self.peers
+                    .note_new_leader(tokio::time::Instant::now().into_std());
+            }
+            led = now_led;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,

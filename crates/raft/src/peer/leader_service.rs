@@ -1,0 +1,143 @@
+//! What other members ask of this one because it leads.
+
+use std::sync::Arc;
+
+use api::encoded::peerpb::leader_server::Leader as LeaderApi;
+use api::peerpb;
+use api::peerpb::propose_response::Outcome;
+use bytes::Bytes;
+use openraft::raft::ClientWriteResult;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+use types::MemberId;
+
+use super::forwarded::{Answers, Came, Forwarded, Take};
+use super::service::stopped;
+use crate::error::Chain;
+use crate::node::{COMMIT_APPLY_GAP_MAX, Raft};
+use crate::progress::Progress;
+use crate::proposer::{leader_id, was_not_appended};
+use crate::type_config::{OnComplete, Proposal, Proposed, TypeConfig};
+
+/// Answers of one stream that wait to be sent. A member has fewer proposals on their way; when it
+/// is full its answers are lost, and it asks again on its next stream.
+const ANSWERS_MAX: usize = 1024;
+
+/// Answers for the leader. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LeaderService {
+    pub(crate) raft: Raft,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) forwarded: Arc<Forwarded>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Who asks: the handshake has put it there.
+fn sender<T>(request: &Request<T>) -> Result<MemberId, Status> {
+    let from = request.extensions().get::<MemberId>().copied();
+    from.ok_or_else(|| Status::internal("nobody asks"))
+}
+
+#[tonic::async_trait]
+impl LeaderApi for LeaderService {
+    async fn propose(
+        &self,
+        request: Request<Streaming<peerpb::ProposeRequest>>,
+    ) -> Result<Response<BoxStream<peerpb::ProposeResponse>>, Status> {
+        let from = sender(&request)?;
+        let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
+        let taking = self.clone().take_all(from, request.into_inner(), answers);
+        // Not a part of the call: what was begun with a proposal is ended though the caller is gone.
+        self.tasks.spawn(taking);
+        let stop = self.stop.clone().cancelled_owned();
+        let receiver = ReceiverStream::new(receiver);
+        Ok(Response::new(Box::pin(
+            futures_util::StreamExt::take_until(receiver, stop),
+        )))
+    }
+}
+
+impl LeaderService {
+    async fn take_all(
+        self,
+        from: MemberId,
+        mut requests: Streaming<peerpb::ProposeRequest>,
+        answers: Answers,
+    ) {
+        let end = loop {
+            let request = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = answers.closed() => return,
+                request = requests.next() => request,
+            };
+            match request {
+                Some(Ok(request)) => {
+                    if let Err(status) = self.take(from, request, &answers).await {
+                        break status;
+                    }
+                }
+                Some(Err(_)) | None => return,
+            }
+        };
+        if answers.try_send(Err(end)).is_err() {
+            // the caller has gone
+        }
+    }
+
+    async fn take(
+        &self,
+        from: MemberId,
+        request: peerpb::ProposeRequest,
+        answers: &Answers,
+    ) -> Result<(), Status> {
+        let came = Came {
+            from,
+            term: request.term,
+            id: request.id,
+        };
+        let commands = decode(request.commands)?;
+        match self.forwarded.take(came, request.stream, answers) {
+            Take::Propose => {}
+            Take::Nothing => return Ok(()),
+            Take::EndStream => return Err(Status::aborted("there is a newer stream")),
+        }
+        if self.progress.behind() > COMMIT_APPLY_GAP_MAX {
+            self.forwarded.finish(came, Outcome::TooManyRequests);
+            return Ok(());
+        }
+        let forwarded = Arc::clone(&self.forwarded);
+        let responder = OnComplete::new(move |result: ClientWriteResult<TypeConfig>| {
+            let outcome = match result {
+                Ok(_written) => Outcome::Applied,
+                Err(error) if was_not_appended(&error) => Outcome::NotLeader,
+                Err(_lost) => Outcome::Unknown,
+            };
+            forwarded.finish(came, outcome);
+        });
+        self.raft
+            .write(Proposal::new(came.id, commands))
+            .with_leader(leader_id(came.term))
+            .responder(responder)
+            .await
+            .map_err(|fatal| stopped(&fatal))
+    }
+}
+
+fn decode(commands: Vec<Bytes>) -> Result<Vec<Proposed>, Status> {
+    let decode = |encoded: Bytes| {
+        // A copy of its own: a command's keys live on in the index, and must not keep the whole
+        // message in memory.
+        let encoded = Bytes::copy_from_slice(&encoded);
+        let command = apply::Command::decode(&encoded)
+            .map_err(|error| Status::invalid_argument(Chain(&error).to_string()))?;
+        Ok(Proposed { command, encoded })
+    };
+    commands.into_iter().map(decode).collect()
+}
