@@ -54,15 +54,20 @@ struct Failed {
     /// The server name that the client gave, if it came so far.
     server_name: String,
     reason: String,
+    /// The reason is one of the system's, which Go prints with the addresses.
+    is_systems: bool,
     /// The connection, if its client is still to hear of it.
     socket: Option<Socket>,
 }
 
 impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
+        let is_systems = error.raw_os_error().is_some();
+        let read = if is_systems { "read: " } else { "" };
         Self {
             server_name: String::new(),
-            reason: words::handshake(&error),
+            reason: format!("{read}{}", words::handshake(&error)),
+            is_systems: is_systems || error.kind() == io::ErrorKind::TimedOut,
             socket: None,
         }
     }
@@ -76,13 +81,17 @@ impl Handshake {
         socket: Socket,
         remote: RemoteAddr,
     ) -> Option<(Stream, PeerInfo)> {
+        let local = socket.local_addr();
         let outcome = tokio::time::timeout(HANDSHAKE_TIME_MAX, self.shake(socket, remote))
             .await
             .unwrap_or_else(|_elapsed| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
-        let failed = match outcome {
+        let mut failed = match outcome {
             Ok(connection) => return Some(connection),
             Err(failed) => failed,
         };
+        if let (true, Some(local)) = (failed.is_systems, local) {
+            failed.reason = format!("read tcp {local}->{remote}: {}", failed.reason);
+        }
         let endpoint = match self.kind {
             EndpointKind::Peer => "peer",
             EndpointKind::Client | EndpointKind::Metrics => "client",
@@ -117,6 +126,7 @@ impl Handshake {
             return Err(Failed {
                 server_name: String::new(),
                 reason: "tls: first record does not look like a TLS handshake".to_owned(),
+                is_systems: false,
                 socket,
             });
         }
@@ -143,15 +153,19 @@ impl Handshake {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
         let name = hello.client_hello().server_name().map(str::to_owned);
         let server_name = name.unwrap_or_default();
+        let offered = words::Offered::by(&hello.client_hello());
         let session = match hello.into_stream(with.config).into_fallible().await {
             Ok(session) => session,
             Err((error, socket)) => {
-                let reason = with.refusal.words();
-                return Err(Failed {
-                    server_name,
-                    reason: reason.unwrap_or_else(|| words::handshake(&error)),
-                    socket: Some(socket),
-                });
+                let details = offered.details(&error);
+                let mut failed = Failed::from(error);
+                failed.reason += &details;
+                failed.server_name = server_name;
+                failed.socket = Some(socket);
+                if let Some(reason) = with.refusal.words() {
+                    failed.reason = reason;
+                }
+                return Err(failed);
             }
         };
         // Nobody's address can be checked on a unix socket.
@@ -162,6 +176,7 @@ impl Handshake {
             return Err(Failed {
                 server_name,
                 reason,
+                is_systems: false,
                 socket: None,
             });
         }

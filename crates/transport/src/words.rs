@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io;
 
+use rustls::server::ClientHello;
 use rustls::{
     AlertDescription as Alert, CertificateError, Error, InvalidMessage, PeerIncompatible,
 };
@@ -17,10 +18,61 @@ pub(crate) fn system(error: &io::Error) -> String {
     let text = text
         .strip_prefix("failed to lookup address information: ")
         .unwrap_or(text);
+    let text = match text {
+        "Name or service not known" | "No address associated with hostname" => "no such host",
+        "Temporary failure in name resolution" => "server misbehaving",
+        other => other,
+    };
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| {
         first.to_lowercase().chain(letters).collect()
     })
+}
+
+/// What a client said that it can speak.
+#[derive(Debug, Default)]
+pub(crate) struct Offered {
+    pub(crate) suites: Vec<u16>,
+    pub(crate) protocols: Vec<String>,
+}
+
+impl Offered {
+    pub(crate) fn by(hello: &ClientHello<'_>) -> Self {
+        let protocols = hello.alpn().into_iter().flatten();
+        Self {
+            suites: hello
+                .cipher_suites()
+                .iter()
+                .map(|suite| u16::from(*suite))
+                .collect(),
+            protocols: protocols
+                .map(|protocol| String::from_utf8_lossy(protocol).into_owned())
+                .collect(),
+        }
+    }
+
+    /// What Go adds to the error.
+    pub(crate) fn details(&self, error: &io::Error) -> String {
+        let suites = || {
+            let suites = self.suites.iter().map(|suite| format!("{suite:x}"));
+            suites.collect::<Vec<_>>().join(" ")
+        };
+        let protocols = || {
+            let protocols = self.protocols.iter().map(|name| format!("{name:?}"));
+            protocols.collect::<Vec<_>>().join(" ")
+        };
+        match inner(error) {
+            Some(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)) => {
+                format!("; client offered: [{}]", suites())
+            }
+            Some(Error::NoApplicationProtocol) => format!(" ([{}])", protocols()),
+            _ => String::new(),
+        }
+    }
+}
+
+fn inner(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Why a handshake failed.
@@ -33,10 +85,7 @@ pub(crate) fn handshake(error: &io::Error) -> String {
     if error.raw_os_error().is_some() {
         return system(error);
     }
-    error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Error>())
-        .map_or_else(|| error.to_string(), tls)
+    inner(error).map_or_else(|| error.to_string(), tls)
 }
 
 fn tls(error: &Error) -> String {

@@ -194,3 +194,42 @@ async fn the_unspecified_address_is_both_families() {
     let _client = dial(port(&listener)).await;
     accept(&mut listener).await;
 }
+
+#[tokio::test]
+async fn what_ends_a_handshake_is_told_in_gos_words() {
+    log::keep();
+    let pki = Pki::new();
+    pki.sign("server", "server");
+    let server = echo_tls(&pki.server(ClientAuth::None));
+    let logged = async |tcp: &TcpStream, from| {
+        let (to, from): (_, std::net::SocketAddr) = (tcp.peer_addr().unwrap(), from);
+        let line = log::the_line(0, &format!("remote-addr={from} ")).await;
+        let line = line.split("error=\"").nth(1).unwrap().trim_end().to_owned();
+        line.replace(&format!("{to}->{from}"), "to->from")
+    };
+    let closed = dial_from_own_address(server.port).await;
+    let from = closed.local_addr().unwrap();
+    let again = dial_from_own_address(server.port).await;
+    drop(closed);
+    assert_eq!(logged(&again, from).await, "EOF\"");
+    let mut reset = again;
+    let from = reset.local_addr().unwrap();
+    reset.write_all(b"\x16\x03\x01").await.unwrap();
+    reset.set_zero_linger().unwrap();
+    let again = dial_from_own_address(server.port).await;
+    drop(reset);
+    assert_eq!(
+        logged(&again, from).await,
+        "read tcp to->from: read: connection reset by peer\""
+    );
+    let from = again.local_addr().unwrap();
+    let mut config = ClientConfig::clone(&pki.tls_client("server").current());
+    config.alpn_protocols = vec![b"foo".to_vec()];
+    let client = TlsConnector::from(Arc::new(config));
+    let again_too = dial_from_own_address(server.port).await;
+    attempt(again, &client).await.unwrap_err();
+    assert_eq!(
+        logged(&again_too, from).await.replace('\\', ""),
+        "tls: client requested unsupported application protocols ([\"foo\"])\""
+    );
+}

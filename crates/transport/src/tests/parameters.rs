@@ -98,7 +98,7 @@ async fn cipher_suites_of_tls_12_can_be_chosen() {
     assert_eq!(heard, "remote error: tls: handshake failure");
     assert_eq!(
         logged,
-        "tls: no cipher suite supported by both client and server"
+        "tls: no cipher suite supported by both client and server; client offered: [cca9 ff]"
     );
 }
 

@@ -96,6 +96,31 @@ impl Authorities {
     pub(super) fn contain(&self, certificate: &CertificateDer<'_>) -> bool {
         self.certificates.contains(certificate)
     }
+
+    /// What Go says beside "unknown authority" when one of them has the name of the certificate's
+    /// issuer, and so another key: the usual case when an authority has been made anew.
+    pub(super) fn suspect(&self, certificate: &CertificateDer<'_>) -> Option<String> {
+        let (_rest, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let name = self.certificates.iter().find_map(|authority| {
+            let (_rest, authority) = X509Certificate::from_der(authority).ok()?;
+            let is_it = authority.subject() == certificate.issuer();
+            is_it.then(|| name_of(&authority))
+        })?;
+        let algorithm = match certificate
+            .signature_algorithm
+            .algorithm
+            .to_id_string()
+            .as_str()
+        {
+            id if id.starts_with("1.2.840.113549.1.1.") => "crypto/rsa: verification error",
+            "1.3.101.112" => "x509: Ed25519 verification failure",
+            _ => "x509: ECDSA verification failure",
+        };
+        Some(format!(
+            " (possibly because of {algorithm:?} while trying to verify candidate authority \
+             certificate {name:?})"
+        ))
+    }
 }
 
 impl fmt::Debug for Authorities {
@@ -224,6 +249,18 @@ impl Source for RevocationFile {
     fn usage(&self) -> Usage {
         Usage::Crl
     }
+}
+
+/// As Go calls a certificate: its common name, else its organization, else its number.
+fn name_of(certificate: &X509Certificate<'_>) -> String {
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().last();
+    name.or_else(|| subject.iter_organization().next())
+        .and_then(|name| name.as_str().ok())
+        .map_or_else(
+            || format!("serial:{}", certificate.tbs_certificate.serial),
+            str::to_owned,
+        )
 }
 
 /// A serial number is a number: 00 in front of it changes nothing.

@@ -142,23 +142,21 @@ impl TlsParameters {
     pub(super) fn spoken(&self) -> Result<Spoken, TlsError> {
         let min = self.min_version.unwrap_or(TlsVersion::Tls12);
         let max = self.max_version.unwrap_or(TlsVersion::Tls13);
+        let asked_for = |suite: &SupportedCipherSuite| {
+            self.cipher_suites.is_empty() || self.cipher_suites.iter().any(|one| one.is(suite))
+        };
         let mut provider = ring::default_provider();
-        if !self.cipher_suites.is_empty() {
-            provider.cipher_suites.retain(|suite| {
-                suite.tls13().is_some() || self.cipher_suites.iter().any(|asked| asked.is(suite))
-            });
-        }
-        let has_tls12_suites = provider
-            .cipher_suites
-            .iter()
-            .any(|suite| suite.tls13().is_none());
-        let mut versions = Vec::new();
-        if max >= TlsVersion::Tls13 {
-            versions.push(&version::TLS13);
-        }
-        if min <= TlsVersion::Tls12 && has_tls12_suites {
-            versions.push(&version::TLS12);
-        }
+        provider.cipher_suites.retain(|suite| match suite {
+            SupportedCipherSuite::Tls13(_) => max >= TlsVersion::Tls13,
+            SupportedCipherSuite::Tls12(_) => min <= TlsVersion::Tls12 && asked_for(suite),
+        });
+        let versions: Vec<_> = [&version::TLS13, &version::TLS12]
+            .into_iter()
+            .filter(|&version| {
+                let mut suites = provider.cipher_suites.iter();
+                suites.any(|suite| suite.version() == version)
+            })
+            .collect();
         if min > max || versions.is_empty() {
             return Err(TlsError::NothingInCommon);
         }

@@ -118,7 +118,10 @@ impl ClientCertVerifier for ClientChecker {
         };
         chain.map_err(|error| match error {
             Error::InvalidCertificate(reason) => {
-                let words = words::unverified(&words::certificate(&reason));
+                let mut words = words::unverified(&words::certificate(&reason));
+                if reason == CertificateError::UnknownIssuer {
+                    words += &self.authorities.suspect(end_entity).unwrap_or_default();
+                }
                 self.refuse(words, with_gos_alert(reason))
             }
             other => other,
