@@ -20,9 +20,11 @@ pub mod model;
 pub mod network;
 pub mod patience;
 pub mod process;
+pub mod retrying;
 pub mod server;
 
 pub use client::Client;
 pub use cluster::{Cluster, ClusterSpec};
 pub use patience::{eventually, note};
+pub use retrying::Retrying;
 pub use server::{Program, Server, Spec};

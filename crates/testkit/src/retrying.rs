@@ -1,0 +1,111 @@
+//! An ordinary client of a cluster: it asks one member, and the next one when that is unavailable.
+//!
+//! What this is not: careful. A write that is asked for again may have been done before.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use api::etcdserverpb as pb;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Code, Status};
+
+use crate::client::Client;
+use crate::patience::patience;
+
+/// Before the next member is asked, whenever all had their turn.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A client of all members; asks the same one until it is unavailable.
+#[derive(Debug, Clone)]
+pub struct Retrying {
+    clients: Vec<Client>,
+    at: usize,
+    retries: usize,
+}
+
+impl Retrying {
+    /// A client of these members, that begins with one of them.
+    #[must_use]
+    pub fn new(clients: Vec<Client>, first: usize) -> Retrying {
+        Retrying {
+            clients,
+            at: first,
+            retries: 0,
+        }
+    }
+
+    /// How often a request had to be sent again.
+    #[must_use]
+    pub fn retries(&self) -> usize {
+        self.retries
+    }
+
+    /// Writes a key, and returns the revision.
+    ///
+    /// # Errors
+    /// When it is refused, or every member is unavailable for as long as tests are patient.
+    pub async fn put(&mut self, key: &str, value: &str) -> Result<i64> {
+        let request = pb::PutRequest {
+            key: key.into(),
+            value: value.into(),
+            ..Default::default()
+        };
+        let deadline = Instant::now() + patience();
+        loop {
+            let mut kv = self.clients[self.at].kv.clone();
+            let answer = timeout_at(deadline, kv.put(request.clone())).await?;
+            match answer {
+                Ok(answer) => {
+                    let header = answer.into_inner().header;
+                    return Ok(header.context("a response has a header")?.revision);
+                }
+                Err(status) => self.elsewhere(status, deadline).await?,
+            }
+        }
+    }
+
+    /// Reads a key, linearizable.
+    ///
+    /// # Errors
+    /// As for [`Retrying::put`].
+    pub async fn get(&mut self, key: &str) -> Result<Option<Vec<u8>>> {
+        let request = pb::RangeRequest {
+            key: key.into(),
+            ..Default::default()
+        };
+        let deadline = Instant::now() + patience();
+        loop {
+            let mut kv = self.clients[self.at].kv.clone();
+            let answer = timeout_at(deadline, kv.range(request.clone())).await?;
+            match answer {
+                Ok(answer) => {
+                    let kv = answer.into_inner().kvs.into_iter().next();
+                    return Ok(kv.map(|kv| kv.value.to_vec()));
+                }
+                Err(status) => self.elsewhere(status, deadline).await?,
+            }
+        }
+    }
+
+    /// Goes to the next member, if that is what the answer calls for.
+    async fn elsewhere(&mut self, status: Status, deadline: Instant) -> Result<()> {
+        if !unavailable(&status) || Instant::now() >= deadline {
+            return Err(status.into());
+        }
+        self.retries += 1;
+        self.at = (self.at + 1) % self.clients.len();
+        if self.retries.is_multiple_of(self.clients.len()) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+/// What every client library takes for a reason to try elsewhere. tonic reports a connection that
+/// was closed under a request as one of the last two.
+fn unavailable(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Cancelled | Code::Unknown
+    )
+}
