@@ -1,6 +1,11 @@
 //! Why a member could not be started, or had to stop.
 
 use std::error::Error;
+use std::path::PathBuf;
+
+/// What to do about a store that is of no use any more.
+const WAY_OUT: &str = "restore this member from a snapshot, or remove it from the cluster, delete \
+                       its data directory, and let it rejoin";
 
 /// An error with all its causes, as one line.
 #[must_use]
@@ -35,11 +40,17 @@ pub enum StartError {
         #[source]
         source: Box<backend::OpenError>,
     },
-    /// The state could not be loaded.
-    #[error("cannot load the state")]
-    State(#[source] Box<apply::OpenError>),
+    /// The state could not be loaded. Its store is there and opens; what it holds is broken.
+    #[error("cannot load the state in {}: {WAY_OUT}", path.display())]
+    State {
+        /// The store's directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<apply::OpenError>,
+    },
     /// The member's identity could not be read.
-    #[error("cannot read the identity of this member")]
+    #[error("cannot read the identity of this member: {WAY_OUT}")]
     ReadIdentity(#[source] Box<backend::ReadError>),
     /// The member's identity could not be written.
     #[error("cannot store the identity of this member")]
@@ -56,6 +67,15 @@ pub enum StartError {
     /// Raft could not be started.
     #[error("cannot start raft")]
     Raft(#[source] Box<raft::StartError>),
+    /// The log's store is there and opens; what it holds is broken.
+    #[error("cannot read the log in {}: {WAY_OUT}", path.display())]
+    Log {
+        /// The store's directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<raft::StartError>,
+    },
     /// An address could not be bound.
     #[error(transparent)]
     Listen(#[from] transport::ListenError),

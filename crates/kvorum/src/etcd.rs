@@ -190,6 +190,8 @@ impl Kvorum {
         let name = self.config.name.as_str();
         let data_dir = self.data_dir.path().display();
         tracing::info!(name, "data-dir" = %data_dir, "closing etcd server");
+        // While requests are still served: they go on at the new leader.
+        self.node.hand_over_leadership().await;
         self.tasks.stop().await;
         self.node.stop().await;
         self.peer_tasks.stop().await;

@@ -76,9 +76,13 @@ impl Opened {
             if !is_restart {
                 identity::store(&mut log, identity)?;
             }
-            let state = open_store("state", data_dir.state_path(), STATE_CACHE_BYTES)?;
-            let (machine, views, persister) = apply::open(state, &apply_config)
-                .map_err(|source| StartError::State(Box::new(source)))?;
+            let path = data_dir.state_path();
+            let state = open_store("state", path.clone(), STATE_CACHE_BYTES)?;
+            let (machine, views, persister) =
+                apply::open(state, &apply_config).map_err(|source| {
+                    let source = Box::new(source);
+                    StartError::State { path, source }
+                })?;
             Ok(Self {
                 data_dir,
                 identity,
@@ -114,7 +118,13 @@ impl Opened {
             dial,
         )
         .await
-        .map_err(|source| StartError::Raft(Box::new(source)))?;
+        .map_err(|source| {
+            let (source, path) = (Box::new(source), self.data_dir.log_path());
+            match *source {
+                raft::StartError::Log(_) => StartError::Log { path, source },
+                _ => StartError::Raft(source),
+            }
+        })?;
         Ok(Started {
             data_dir: self.data_dir,
             identity: self.identity,
