@@ -63,6 +63,9 @@ pub enum StartError {
     /// The log could not be opened.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The log could not be written.
+    #[error("cannot write the raft log")]
+    LogWrite(#[source] std::io::Error),
     /// The membership that the state keeps is broken.
     #[error("the membership in the state is broken")]
     Membership(#[source] DecodeError),

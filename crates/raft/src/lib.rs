@@ -45,4 +45,5 @@ pub use node::{Config, Node, Peer};
 pub use peer::{PeerService, PeerStatus};
 pub use proposer::Applied;
 pub use runtime::seed_this_thread;
+pub use snapshot::{DURATION_BOUNDS_S, Durations, SnapshotMetrics, TransferMetrics};
 pub use status::{Metrics, Status};

@@ -7,12 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::log_store::LogHandle;
 use crate::node::Raft;
 use crate::progress::Progress;
+use crate::snapshot::Transfers;
+use crate::snapshot::receive::Receiver;
 
 /// How often the log's length is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -20,11 +23,13 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of commands after which the log is cut, however few entries they are.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Entries left for members that are a little behind; as many as etcd leaves.
-const CATCH_UP_ENTRIES: u64 = 5000;
+/// Bytes of commands left for members that are a little behind, and when there are none.
+const CATCH_UP_BYTES: u64 = 32 * 1024 * 1024;
+const CATCH_UP_BYTES_ALONE: u64 = 2 * 1024 * 1024;
 
-/// Bytes of commands left for them.
-const CATCH_UP_BYTES: u64 = 2 * 1024 * 1024;
+/// Bytes of commands left for a member that is being sent a state. When there are more, it needs another
+/// state afterwards.
+const TRANSFER_BYTES: u64 = 128 * 1024 * 1024;
 
 pub(crate) struct LogCutter {
     pub(crate) raft: Raft,
@@ -32,6 +37,11 @@ pub(crate) struct LogCutter {
     pub(crate) progress: Arc<Progress>,
     /// `--snapshot-count`.
     pub(crate) snapshot_count: u64,
+    /// `--snapshot-catchup-entries`.
+    pub(crate) catch_up_entries: u64,
+    /// The states that are on their way to peers, which go on with the log then.
+    pub(crate) transfers: Arc<Transfers>,
+    pub(crate) receiver: Receiver,
 }
 
 impl LogCutter {
@@ -44,6 +54,8 @@ impl LogCutter {
         loop {
             let step = async {
                 look.tick().await;
+                self.transfers.tidy();
+                self.receiver.tidy().await;
                 if self.is_due(durable) {
                     durable = self.cut().await?;
                 }
@@ -76,10 +88,33 @@ impl LogCutter {
             .await
             .ok()?
             .map(|id| id.index);
-        let keep = self.snapshot_count.min(CATCH_UP_ENTRIES);
-        if let Some(upto) = reached.and_then(|index| self.log.cut(index, keep, CATCH_UP_BYTES)) {
+        if let Some(upto) = reached.and_then(|index| self.upto(index)) {
             self.raft.trigger().purge_log(upto).await.ok()?;
         }
         Some(reached)
+    }
+
+    /// Up to where the log may be purged when the state is durable up to `durable`.
+    fn upto(&self, durable: u64) -> Option<u64> {
+        let is_alone = {
+            let server = self.raft.server_metrics();
+            let server = server.borrow_watched();
+            server.membership_config.membership().nodes().count() <= 1
+        };
+        let bytes = if is_alone {
+            CATCH_UP_BYTES_ALONE
+        } else {
+            CATCH_UP_BYTES
+        };
+        let keep = self.snapshot_count.min(self.catch_up_entries);
+        let upto = self.log.cut(durable, keep, bytes)?;
+        let Some(needed) = self.transfers.needed().filter(|needed| *needed < upto) else {
+            return Some(upto);
+        };
+        if self.log.bytes_after(Some(needed)) <= TRANSFER_BYTES {
+            return Some(needed);
+        }
+        self.transfers.cut(upto);
+        Some(upto)
     }
 }

@@ -372,6 +372,26 @@ impl LogHandle {
         last.max(index.purged.map(|id| id.index))
     }
 
+    /// Whether this entry is in the log, or was when it was purged.
+    pub(crate) fn holds(&self, id: LogId) -> bool {
+        let index = self.shared.index.read();
+        index.purged.is_some_and(|purged| purged.index >= id.index)
+            || index.log_id(id.index) == Some(id)
+    }
+
+    /// The term of the vote.
+    pub(crate) fn voted_term(&self) -> Option<u64> {
+        let vote = self.shared.index.read().vote;
+        vote.map(|vote| vote.leader_id.term)
+    }
+
+    /// Removes every entry: the next one is that after `id`. Before Raft has begun.
+    pub(crate) async fn begin_after(&self, store: &mut LogStore, id: LogId) -> io::Result<()> {
+        let purged = self.shared.index.read().purged;
+        store.truncate_after(purged).await?;
+        store.purge(id).await
+    }
+
     /// Bytes of commands in the entries after `index`.
     pub(crate) fn bytes_after(&self, index: Option<u64>) -> u64 {
         self.shared.index.read().bytes_after(index)

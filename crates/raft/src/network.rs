@@ -24,6 +24,7 @@ use types::MemberId;
 
 use crate::peer::channels::{Connections, Peers, Purpose};
 use crate::peer::wire::{self, Appended, WireError};
+use crate::snapshot::send::Sender;
 use crate::state_machine::DurableState;
 use crate::type_config::{PeerNode, Snapshot, TypeConfig, Vote};
 
@@ -35,6 +36,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     peers: Arc<Peers>,
+    states: Arc<Sender>,
 }
 
 /// The way to one peer.
@@ -42,17 +44,19 @@ pub(crate) struct Network {
 pub(crate) struct Peer {
     connections: Arc<Connections>,
     purpose: Purpose,
+    states: Arc<Sender>,
 }
 
 impl Network {
-    pub(crate) const fn new(peers: Arc<Peers>) -> Self {
-        Self { peers }
+    pub(crate) const fn new(peers: Arc<Peers>, states: Arc<Sender>) -> Self {
+        Self { peers, states }
     }
 
     fn peer(&self, target: u64, node: &PeerNode, purpose: Purpose) -> Peer {
         Peer {
             connections: self.peers.at(MemberId(target), &node.peer_urls),
             purpose,
+            states: Arc::clone(&self.states),
         }
     }
 }
@@ -176,13 +180,14 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let text = format!("no way to send a state to member {}", self.connections.id);
-        Err(Unreachable::from_string(text).into())
+        let states = Arc::clone(&self.states);
+        let sent = states.send(&self.connections, vote, snapshot.meta, cancel);
+        sent.await
     }
 
     async fn transfer_leader(

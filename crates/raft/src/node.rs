@@ -23,7 +23,7 @@ use crate::forward::Forwarder;
 use crate::leader_duties::LeaderDuties;
 use crate::leadership::Leadership;
 use crate::log_cutter::LogCutter;
-use crate::log_store::{self, LogHandle};
+use crate::log_store::{self, LogHandle, LogStore};
 use crate::member_change::catch_up::CatchUp;
 use crate::member_change::changer::Changer;
 use crate::network::Network;
@@ -37,9 +37,12 @@ use crate::progress::Progress;
 use crate::proposal_id::ProposalIds;
 use crate::proposer::{self, Applied, ProposeQueue};
 use crate::read_index::ReadIndex;
+use crate::snapshot::receive::Receiver;
+use crate::snapshot::send::Sender;
+use crate::snapshot::{Counters, SnapshotMetrics};
 use crate::state_machine::{self, Adapter, MachineHandle};
 use crate::status::{Metrics, Removal, Status, StatusTask, status};
-use crate::type_config::TypeConfig;
+use crate::type_config::{TypeConfig, log_id};
 use crate::waiters::Waiters;
 use crate::{bootstrap, recovery, watchdog};
 
@@ -127,6 +130,7 @@ pub(crate) struct Running {
     server: ServerMetrics,
     log: Arc<LogHandle>,
     machine: Arc<MachineHandle>,
+    transfers: Arc<Counters>,
     fatal: FatalCell,
     tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -168,6 +172,7 @@ impl Node {
         let fatal = FatalCell::default();
         let (mut store, log) =
             log_store::open(log, Arc::clone(&progress), fatal.clone(), &config.workers)?;
+        finish_installation(&mut store, &log, &state).await?;
         check_that_they_belong_together(&log, &state)?;
         if config.force_new_cluster {
             recovery::force_new_cluster(&mut store, &state, &config).await?;
@@ -190,7 +195,16 @@ impl Node {
         };
         let peers = Peers::new(me, dial, config.election_timeout, fatal.clone());
         let peers = Arc::new(peers);
-        let network = Network::new(Arc::clone(&peers));
+        let machine = Arc::new(machine);
+        let states = Arc::new(Sender {
+            machine: Arc::clone(&machine),
+            transfers: machine.transfers(),
+            counters: Arc::default(),
+            workers: config.workers.clone(),
+            fatal: fatal.clone(),
+        });
+        let transfers = Arc::clone(&states.counters);
+        let network = Network::new(Arc::clone(&peers), states);
         let raft = Raft::new(config.member.0, settings, network, store, adapter)
             .await
             .map_err(|fatal| StartError::Raft(Arc::new(fatal)))?;
@@ -201,7 +215,8 @@ impl Node {
             ids,
             waiters,
             log: Arc::new(log),
-            machine: Arc::new(machine),
+            machine,
+            transfers,
             progress,
             fatal,
         };
@@ -301,6 +316,12 @@ impl Node {
         }
     }
 
+    /// States sent to and received from each peer.
+    #[must_use]
+    pub fn snapshot_metrics(&self) -> Vec<(MemberId, SnapshotMetrics)> {
+        self.running.transfers.all()
+    }
+
     /// What peers ask of this member; to be served on the peer port.
     #[must_use]
     pub fn peer_service(&self) -> PeerService {
@@ -388,6 +409,7 @@ struct Parts {
     waiters: Arc<Waiters>,
     log: Arc<LogHandle>,
     machine: Arc<MachineHandle>,
+    transfers: Arc<Counters>,
     progress: Arc<Progress>,
     fatal: FatalCell,
 }
@@ -402,6 +424,7 @@ impl Parts {
             waiters,
             log,
             machine,
+            transfers,
             progress,
             fatal,
         } = self;
@@ -443,11 +466,20 @@ impl Parts {
             cluster: views.cluster.clone(),
             fatal: fatal.clone(),
         };
+        let receiver = Receiver::new(
+            raft.clone(),
+            Arc::clone(&machine),
+            persister.clone(),
+            config.workers.clone(),
+            Arc::clone(&transfers),
+            stop.clone(),
+        );
         let peer_service = PeerService::new(
             peers.me(),
             views.cluster.clone(),
             RaftService {
                 raft: raft.clone(),
+                receiver: receiver.clone(),
                 stop: stop.clone(),
             },
             LeaderService {
@@ -475,6 +507,9 @@ impl Parts {
             log: Arc::clone(&log),
             progress: Arc::clone(&progress),
             snapshot_count: config.snapshot_count,
+            catch_up_entries: config.snapshot_catchup_entries,
+            transfers: machine.transfers(),
+            receiver,
         };
         tasks.spawn(vital(
             "the log cutter",
@@ -511,6 +546,7 @@ impl Parts {
             server,
             log,
             machine,
+            transfers,
             fatal,
             tasks,
             stop,
@@ -562,6 +598,31 @@ fn request_timeout(config: &Config) -> Duration {
 /// header; it is counted so that both take requests of the same size.
 const fn request_header_bytes(member: MemberId) -> usize {
     if member.0 & 0x8000 == 0 { 13 } else { 14 }
+}
+
+/// A state that was received from another member is put in its place before the log is cut there. When
+/// the member was stopped between the two, the log ends before it or holds what never was committed:
+/// it begins anew after the state. That the vote is at least as new tells such a log from a lost one.
+async fn finish_installation(
+    store: &mut LogStore,
+    log: &LogHandle,
+    state: &StateMachine,
+) -> Result<(), StartError> {
+    let (applied, _) = state.applied();
+    let Some(at) = state.installed().filter(|at| applied == Some(*at)) else {
+        return Ok(());
+    };
+    let at = log_id(at.term, at.index);
+    if log.holds(at) || log.voted_term() < Some(at.leader_id.term) {
+        return Ok(());
+    }
+    tracing::info!(
+        index = at.index + 1,
+        "the raft log begins after the state that was received"
+    );
+    log.begin_after(store, at)
+        .await
+        .map_err(StartError::LogWrite)
 }
 
 /// The state follows the log, and the log is cut only where the state is durable. Where that does not

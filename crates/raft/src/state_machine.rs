@@ -6,14 +6,15 @@
 //! replies go out: a client that has its reply finds its write in any later read.
 //!
 //! A snapshot in openraft's sense is here no copy of anything: it is the statement "the state is
-//! durable up to this entry", which is all that openraft needs to let the log be purged. Sending a
-//! state to another member will give [`DurableState`] content.
+//! durable up to this entry", which is all that openraft needs to let the log be purged. What is sent to
+//! another member is the state of that moment or later (`snapshot/send`); only one that was received
+//! is in a [`DurableState`].
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apply::{LogPosition, Persister};
+use apply::{LogPosition, Persister, Pinned, Received};
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{DecodeError, Fatal, FatalCell};
 use crate::membership;
 use crate::progress::Progress;
+use crate::snapshot::Transfers;
 use crate::type_config::{
     Entry, LogId, Outcomes, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, log_id,
 };
@@ -72,12 +74,25 @@ pub(crate) struct MachineHandle {
 struct DurableStates {
     persister: Persister,
     last: Arc<Mutex<Option<SnapshotMeta>>>,
+    transfers: Arc<Transfers>,
     fatal: FatalCell,
 }
 
-/// A state that is durable. It is on this member's disk; nothing of it is in here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DurableState;
+/// A state that is durable. It is on this member's disk; nothing of it is in here, unless it was
+/// received from another member and is to be installed.
+#[derive(Debug, Default)]
+pub(crate) struct DurableState {
+    received: Option<Received>,
+}
+
+impl DurableState {
+    /// A state to be installed.
+    pub(crate) const fn received(received: Received) -> Self {
+        Self {
+            received: Some(received),
+        }
+    }
+}
 
 /// Builds a snapshot: makes the state durable.
 #[derive(Debug)]
@@ -109,6 +124,7 @@ pub(crate) fn adapt(
     let durable = DurableStates {
         persister,
         last: Arc::default(),
+        transfers: Arc::default(),
         fatal,
     };
     let (alive, worker) = oneshot::channel();
@@ -216,6 +232,20 @@ impl Adapter {
         Ok(())
     }
 
+    fn install(&self, meta: &SnapshotMeta, received: Received) -> Result<(), apply::Fatal> {
+        let applied = {
+            let mut machine = self.machine.lock();
+            machine.state.install(received)?;
+            machine.applied = meta.last_log_id;
+            machine.membership = meta.last_membership.clone();
+            machine.applied
+        };
+        self.progress.apply(applied);
+        self.waiters
+            .skipped(applied.map_or(0, |id| id.leader_id.term));
+        Ok(())
+    }
+
     /// Lets other tasks run, and waits while so much is unstaged that memory would grow. It waits
     /// here and not in `finish_batch`, which holds the machine and a thread of the runtime.
     async fn persister_keeps_up(&self) {
@@ -288,18 +318,38 @@ impl RaftStateMachine<TypeConfig> for Adapter {
         }
     }
 
-    async fn install_snapshot(&mut self, _: &SnapshotMeta, _: DurableState) -> io::Result<()> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "the state of another member cannot be installed",
-        ))
+    /// Readers have the new state at once; on return it is on the disk.
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: DurableState,
+    ) -> io::Result<()> {
+        let Some(received) = snapshot.received else {
+            let text = "there is no state to install";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        };
+        self.is_applying = true;
+        self.install(meta, received)
+            .map_err(|error| self.broken(error))?;
+        let durable = self.durable.persister.durable().await;
+        durable.map_err(|error| self.broken(error))?;
+        *self.durable.last.lock() = Some(meta.clone());
+        self.is_applying = false;
+        tracing::info!(
+            index = meta.last_log_id.map(|id| id.index + 1),
+            "applied database snapshot"
+        );
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let last = self.durable.last.lock().clone();
-        Ok(last.map(|meta| Snapshot {
+        let oldest = last
+            .as_ref()
+            .and_then(|last| self.durable.transfers.oldest(last));
+        Ok(oldest.or(last).map(|meta| Snapshot {
             meta,
-            snapshot: DurableState,
+            snapshot: DurableState::default(),
         }))
     }
 }
@@ -354,7 +404,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         tracing::debug!(index = ?meta.last_log_id.map(|id| id.index), "the state is durable");
         Ok(Snapshot {
             meta,
-            snapshot: DurableState,
+            snapshot: DurableState::default(),
         })
     }
 }
@@ -382,6 +432,32 @@ impl MachineHandle {
                 return;
             }
         }
+    }
+
+    /// Holds the state of now, to be read; `None` before the first entry.
+    pub(crate) async fn pin(&self) -> Result<Option<Pinned>, Fatal> {
+        let persister = &self.durable.persister;
+        let pinned = loop {
+            persister.room().await;
+            let mut machine = self.machine.lock();
+            if machine.state.has_room() {
+                break machine.state.pin();
+            }
+        };
+        let pinned = pinned.map_err(|error| Fatal::Persist(Arc::new(error)))?;
+        let written = persister.written().await;
+        written.map_err(|error| Fatal::Persist(Arc::new(error)))?;
+        Ok(pinned)
+    }
+
+    /// The last entry that was applied.
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.machine.lock().applied
+    }
+
+    /// The states that are held for peers.
+    pub(crate) fn transfers(&self) -> Arc<Transfers> {
+        Arc::clone(&self.durable.transfers)
     }
 
     /// Waits until openraft has let go of the state machine, then makes everything durable.

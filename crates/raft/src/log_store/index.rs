@@ -57,6 +57,12 @@ impl Index {
         self.slots.back().map(|slot| slot.log_id).or(self.purged)
     }
 
+    /// The id of the entry at `index`.
+    pub(super) fn log_id(&self, index: u64) -> Option<LogId> {
+        let place = position(index.checked_sub(self.first()?)?);
+        self.slots.get(place).map(|slot| slot.log_id)
+    }
+
     pub(super) fn push(&mut self, entry: Entry) {
         if let Some(last) = self.slots.back() {
             let next = last.log_id.index + 1;

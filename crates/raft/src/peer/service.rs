@@ -14,17 +14,20 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
+use types::MemberId;
 
 use super::wire::{self, Appended, WireError};
 use crate::error::Chain;
 use crate::node::Raft;
 use crate::progress::Progress;
+use crate::snapshot::receive::Receiver;
 use crate::type_config::TypeConfig;
 
 /// Answers for Raft. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct RaftService {
     pub(crate) raft: Raft,
+    pub(crate) receiver: Receiver,
     pub(crate) stop: CancellationToken,
 }
 
@@ -95,6 +98,16 @@ impl RaftApi for RaftService {
         let response = self.raft.pre_vote(request).await;
         let response = response.map_err(|error| stopped(&error))?;
         Ok(Response::new(wire::vote_response_to(&response)))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<peerpb::SnapshotRequest>>,
+    ) -> Result<Response<BoxStream<peerpb::SnapshotResponse>>, Status> {
+        let from = request.extensions().get::<MemberId>().copied();
+        let from = from.ok_or_else(|| Status::internal("a call without its handshake"))?;
+        let answers = self.receiver.receive(from, request.into_inner());
+        Ok(Response::new(answers))
     }
 
     async fn transfer_leader(
