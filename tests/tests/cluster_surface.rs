@@ -42,7 +42,16 @@ enum Leader {
 
 /// Runs the script on both clusters, and compares.
 async fn compare(script: impl AsyncFn(&mut Asked) -> Result<()>) -> Result<()> {
+    compare_with(&[], script).await
+}
+
+/// The same, with flags for all members.
+async fn compare_with(
+    flags: &[&str],
+    script: impl AsyncFn(&mut Asked) -> Result<()>,
+) -> Result<()> {
     let ask = async |spec: ClusterSpec| {
+        let spec = flags.iter().fold(spec, |spec, flag| spec.arg(*flag));
         let mut asked = Asked {
             cluster: spec.start().await?,
             answers: Vec::new(),
@@ -700,4 +709,77 @@ async fn what_would_cost_the_quorum_is_refused() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// Writes until it is refused, and says why it was.
+async fn fill(cluster: &Cluster, at: usize) -> Result<String> {
+    let mut kv = cluster.client(at)?.kv;
+    loop {
+        let request = pb::PutRequest {
+            value: vec![b'v'; 10_000],
+            ..put("key")
+        };
+        if let Err(refused) = kv.put(request).await {
+            return Ok(shown(&refused));
+        }
+    }
+}
+
+/// The alarms, as a member knows them.
+async fn alarms(cluster: &Cluster, at: usize) -> Result<Vec<pb::AlarmMember>> {
+    let get = pb::AlarmRequest::default();
+    let answer = cluster.client(at)?.maintenance.alarm(get).await?;
+    Ok(answer.into_inner().alarms)
+}
+
+#[tokio::test]
+async fn the_alarm_is_that_of_the_member_that_was_asked() -> Result<()> {
+    compare_with(&["--quota-backend-bytes=500000"], async |asked| {
+        let (leader, others) = roles(&asked.cluster).await?;
+        let refused = fill(&asked.cluster, others[0]).await?;
+        asked.note("the put that is too much", refused);
+        let id = asked.cluster.id(others[0]).await?;
+        for (who, at) in [("leader", leader), ("follower", others[1])] {
+            let alarms = alarms(&asked.cluster, at).await?;
+            let own = alarms.iter().all(|alarm| alarm.member_id == id);
+            asked.note(who, format!("{} alarms, own: {own}", alarms.len()));
+            asked
+                .ask("put", at, "/etcdserverpb.KV/Put", put("other"))
+                .await?;
+            asked.get(at, "/health").await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// A rolling change of the flag has members with different quotas for a while.
+#[tokio::test]
+async fn members_with_different_quotas_have_one_state_and_the_smallest_raises_the_alarm()
+-> Result<()> {
+    let mut cluster = ClusterSpec::kvorum(3).prepare().await?;
+    cluster.member_mut(0).arg("--quota-backend-bytes=100000");
+    cluster.start_all().await?;
+    let asked = 1;
+    // It goes on until the first member's alarm is in the log.
+    let refused = fill(&cluster, asked).await?;
+    ensure!(refused.contains("database space exceeded"), "{refused}");
+    let smallest = cluster.id(0).await?;
+    let mut hashes = Vec::new();
+    for at in cluster.running() {
+        let raised: Vec<u64> = alarms(&cluster, at)
+            .await?
+            .iter()
+            .map(|alarm| alarm.member_id)
+            .collect();
+        ensure!(raised == [smallest], "{raised:x?}, not {smallest:x}");
+        let hash = cluster.client(at)?.maintenance;
+        let hash = { hash }
+            .hash_kv(pb::HashKvRequest::default())
+            .await?
+            .into_inner();
+        hashes.push((hash.hash, hash.hash_revision));
+    }
+    ensure!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+    cluster.stop().await
 }
