@@ -45,7 +45,8 @@ impl Leadership {
         to: MemberId,
         timeout: Duration,
     ) -> Result<(), MoveLeaderError> {
-        let deadline = Instant::now() + timeout;
+        let asked = self.ask_all().await;
+        let deadline = asked + timeout;
         loop {
             let metrics = self.raft.metrics().borrow_watched().clone();
             if !leads(&metrics) {
@@ -58,7 +59,7 @@ impl Leadership {
             if to == self.member {
                 return Ok(());
             }
-            if self.is_close(&metrics, to.0) {
+            if Self::is_close(&metrics, to.0, asked) {
                 return self.hand_to(to, deadline).await;
             }
             if Instant::now() >= deadline {
@@ -70,7 +71,8 @@ impl Leadership {
 
     /// Lets the voter lead that is closest behind. Says whether another one leads now.
     pub(crate) async fn hand_over(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        let asked = self.ask_all().await;
+        let deadline = asked + timeout;
         loop {
             let metrics = self.raft.metrics().borrow_watched().clone();
             if !leads(&metrics) {
@@ -78,7 +80,7 @@ impl Leadership {
             }
             let voters = membership::voters(metrics.membership_config.membership());
             let others = voters.into_iter().filter(|id| *id != self.member.0);
-            let close = others.filter(|id| self.is_close(&metrics, *id));
+            let close = others.filter(|id| Self::is_close(&metrics, *id, asked));
             if let Some(best) = close.max_by_key(|id| matching(&metrics, *id)) {
                 return self.hand_to(MemberId(best), deadline).await.is_ok();
             }
@@ -126,17 +128,35 @@ impl Leadership {
         }
     }
 
-    /// Whether a member answers the leader and has nearly all of its log.
-    fn is_close(&self, metrics: &Metrics, id: u64) -> bool {
+    /// Asks the peers for a sign of life, and says when.
+    async fn ask_all(&self) -> Instant {
+        let asked = Instant::now();
+        if self.raft.trigger().heartbeat().await.is_err() {
+            // Raft has stopped, so it does not lead; that is found out next.
+        }
+        asked
+    }
+
+    /// Whether a member has answered since it was asked, and has nearly all of the leader's log. A
+    /// peer that is only known to have answered a moment ago may have died since.
+    fn is_close(metrics: &Metrics, id: u64, asked: Instant) -> bool {
         let last = metrics.last_log_index.map_or(0, |last| last + 1);
-        self.answers(metrics, id) && matching(metrics, id) + ENTRIES_BEHIND_MAX >= last
+        let silent = Self::silent_for(metrics, id);
+        silent.is_some_and(|silent| silent < asked.elapsed())
+            && matching(metrics, id) + ENTRIES_BEHIND_MAX >= last
     }
 
     /// Whether a member has answered the leader within half an election timeout.
     pub(crate) fn answers(&self, metrics: &Metrics, id: u64) -> bool {
+        let silent = Self::silent_for(metrics, id);
+        silent.is_some_and(|silent| silent < self.election_timeout / 2)
+    }
+
+    /// How long ago the last request was sent to a member that it has answered.
+    fn silent_for(metrics: &Metrics, id: u64) -> Option<Duration> {
         let heartbeats = metrics.heartbeat.as_ref();
         let answered = heartbeats.and_then(|answered| answered.get(&id).copied().flatten());
-        answered.is_some_and(|at| at.elapsed() < self.election_timeout / 2)
+        answered.map(|at| at.elapsed())
     }
 }
 

@@ -198,9 +198,8 @@ impl crate::Node {
     /// Lets another voter lead. Only the leader can; returns when the other one leads.
     pub async fn move_leader(&self, to: MemberId) -> Result<(), MoveLeaderError> {
         let running = self.running();
-        let is_voter = |member: Member| !member.is_learner;
-        if !running.changer.cluster.member(to).is_some_and(is_voter) {
-            return Err(MoveLeaderError::BadTransferee);
+        if self.status().leader != Some(running.config.member) {
+            return Err(MoveLeaderError::NotLeader);
         }
         let timeout = running.request_timeout();
         running.changer.leadership.move_to(to, timeout).await

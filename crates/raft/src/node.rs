@@ -41,7 +41,7 @@ use crate::snapshot::receive::Receiver;
 use crate::snapshot::send::Sender;
 use crate::snapshot::{Counters, SnapshotMetrics};
 use crate::state_machine::{self, Adapter, MachineHandle};
-use crate::status::{Metrics, Removal, Status, StatusTask, status};
+use crate::status::{LeaderSeen, Metrics, Removal, Status, StatusTask, status};
 use crate::type_config::{TypeConfig, log_id};
 use crate::waiters::Waiters;
 use crate::{bootstrap, recovery, watchdog};
@@ -125,6 +125,7 @@ pub(crate) struct Running {
     reads: Arc<ReadIndex>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) changer: Arc<Changer>,
+    seen: LeaderSeen,
     status: watch::Receiver<Status>,
     promoted: watch::Receiver<bool>,
     server: ServerMetrics,
@@ -295,6 +296,7 @@ impl Node {
             self.running.config.member,
             &self.running.server.borrow_watched(),
             &self.running.progress,
+            &self.running.seen,
         )
     }
 
@@ -516,7 +518,17 @@ impl Parts {
             fatal.clone(),
             cutter.run(stop.clone()),
         ));
-        let follow = StatusTask::new(config.member, raft.clone(), Arc::clone(&progress), removal);
+        let seen = LeaderSeen::default();
+        let follow = StatusTask {
+            member: config.member,
+            raft: raft.clone(),
+            progress: Arc::clone(&progress),
+            removal,
+            seen: seen.clone(),
+            election_timeout: config.election_timeout,
+            started: tokio::time::Instant::now(),
+            status: watch::Sender::default(),
+        };
         let status = follow.subscribe();
         tasks.spawn(vital("the status", fatal.clone(), follow.run(stop.clone())));
         tasks.spawn(watchdog::raft(raft.clone(), fatal.clone(), stop.clone()));
@@ -541,6 +553,7 @@ impl Parts {
             reads,
             progress,
             changer,
+            seen,
             status,
             promoted,
             server,

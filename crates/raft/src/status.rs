@@ -1,16 +1,19 @@
 //! Where Raft stands, as `server` shows it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use types::MemberId;
 
 use crate::error::{Fatal, FatalCell};
+use crate::membership;
 use crate::node::Raft;
 use crate::progress::Progress;
 use crate::type_config::{Membership, TypeConfig};
@@ -47,16 +50,34 @@ pub struct Metrics {
     pub log_bytes: u64,
 }
 
+/// Whether the leader that Raft knows is one that this member hears from, or, if it is itself, one
+/// that a quorum answers. Raft keeps it in mind until it knows another; etcd forgets it after an
+/// election timeout, and clients and requests rely on that. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LeaderSeen {
+    is_seen: Arc<AtomicBool>,
+}
+
+impl LeaderSeen {
+    fn is_seen(&self) -> bool {
+        self.is_seen.load(Ordering::Acquire)
+    }
+}
+
 pub(crate) fn status(
     member: MemberId,
     server: &RaftServerMetrics<TypeConfig>,
     progress: &Progress,
+    seen: &LeaderSeen,
 ) -> Status {
     let membership = server.membership_config.membership();
     // The applied index first: it must not pass the committed one in what is shown.
     let applied_index = progress.applied();
     Status {
-        leader: server.current_leader.map(MemberId),
+        leader: server
+            .current_leader
+            .filter(|_| seen.is_seen())
+            .map(MemberId),
         term: server.vote.leader_id.term,
         committed_index: progress.committed(),
         applied_index,
@@ -86,30 +107,19 @@ impl Removal {
 
 /// Follows the status, and whether this member still is one.
 pub(crate) struct StatusTask {
-    member: MemberId,
-    raft: Raft,
-    progress: Arc<Progress>,
-    removal: Removal,
-    status: watch::Sender<Status>,
+    pub(crate) member: MemberId,
+    pub(crate) raft: Raft,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) removal: Removal,
+    pub(crate) seen: LeaderSeen,
+    /// Without a word from the leader for so long there is none.
+    pub(crate) election_timeout: Duration,
+    /// What was heard before is from an earlier run.
+    pub(crate) started: Instant,
+    pub(crate) status: watch::Sender<Status>,
 }
 
 impl StatusTask {
-    pub(crate) fn new(
-        member: MemberId,
-        raft: Raft,
-        progress: Arc<Progress>,
-        removal: Removal,
-    ) -> Self {
-        let now = status(member, &raft.server_metrics().borrow_watched(), &progress);
-        Self {
-            member,
-            raft,
-            progress,
-            removal,
-            status: watch::Sender::new(now),
-        }
-    }
-
     pub(crate) fn subscribe(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
     }
@@ -120,7 +130,18 @@ impl StatusTask {
         let mut look = tokio::time::interval(INDEX_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let now = status(self.member, &server.borrow_watched(), &self.progress);
+            let is_seen = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                is_seen = self.sees_leader() => is_seen,
+            };
+            self.seen.is_seen.store(is_seen, Ordering::Release);
+            let now = status(
+                self.member,
+                &server.borrow_watched(),
+                &self.progress,
+                &self.seen,
+            );
             self.status.send_if_modified(|last| {
                 let news = *last != now;
                 *last = now;
@@ -139,5 +160,41 @@ impl StatusTask {
                 _at = look.tick() => {}
             }
         }
+    }
+
+    async fn sees_leader(&self) -> bool {
+        let server = self.raft.server_metrics().borrow_watched().clone();
+        match server.current_leader {
+            None => false,
+            Some(leader) if leader == self.member.0 => {
+                let voters = membership::voters(server.membership_config.membership());
+                if voters.iter().all(|voter| *voter == self.member.0) {
+                    return true;
+                }
+                let acked = self.raft.data_metrics().borrow_watched().last_quorum_acked;
+                match acked {
+                    Some(at) => at.elapsed() < self.election_timeout,
+                    // Just elected.
+                    None => self.heard().await.is_some(),
+                }
+            }
+            // What was heard before the start is the vote on the disk.
+            Some(_) => self
+                .heard()
+                .await
+                .is_some_and(|ago| ago < self.started.elapsed()),
+        }
+    }
+
+    /// How long ago Raft has confirmed its vote, if it is not longer than an election timeout.
+    async fn heard(&self) -> Option<Duration> {
+        let heard = self.raft.with_raft_state(|state| {
+            let at = state.vote_last_modified();
+            at.map(|at| at.elapsed())
+        });
+        // A Raft that does not answer does not hear either.
+        let heard = tokio::time::timeout(self.election_timeout, heard).await;
+        let ago = heard.ok()?.ok()??;
+        (ago < self.election_timeout).then_some(ago)
     }
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use types::{Clock, ClusterId, LeaseId, MemberId};
 
 use crate::type_config::Proposed;
-use crate::{Config, Node, Peer};
+use crate::{Config, Node, Peer, StartError};
 
 pub(crate) const MEMBER: MemberId = MemberId(0x8e9e_05c5_2164_694d);
 
@@ -172,13 +172,20 @@ impl Member {
         config: Config,
         dial: transport::SharedDial,
     ) -> Self {
+        Self::try_among(log, state, config, dial).await.unwrap()
+    }
+
+    pub(crate) async fn try_among(
+        log: Backend,
+        state: Backend,
+        config: Config,
+        dial: transport::SharedDial,
+    ) -> Result<Self, StartError> {
         let clock = Arc::new(StandingClock::default());
         let state_config = state_config(Arc::clone(&clock) as Arc<dyn Clock>);
         let (state, views, persister) = apply::open(state, &state_config).unwrap();
-        let node = Node::start(config, log, state, persister, views.clone(), dial)
-            .await
-            .unwrap();
-        Self { node, views, clock }
+        let node = Node::start(config, log, state, persister, views.clone(), dial).await?;
+        Ok(Self { node, views, clock })
     }
 
     pub(crate) async fn ready(disks: &Disks, config: Config) -> Self {

@@ -43,21 +43,26 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
 }
 
 impl Group {
+    /// So many members of a new cluster, none of which runs.
+    pub(crate) fn prepare(members: usize, seed: u64, adjust: fn(&mut Config)) -> Self {
+        let disks = (0..members)
+            .map(|number| Disks::new(seed * 16 + number as u64))
+            .collect();
+        Self {
+            net: Arc::default(),
+            members: (0..members).map(|_| None).collect(),
+            disks,
+            adjust,
+        }
+    }
+
     /// Starts so many members of a new cluster.
     pub(crate) async fn start(members: usize, seed: u64) -> Self {
         Self::start_with(members, seed, |_config| {}).await
     }
 
     pub(crate) async fn start_with(members: usize, seed: u64, adjust: fn(&mut Config)) -> Self {
-        let disks = (0..members)
-            .map(|number| Disks::new(seed * 16 + number as u64))
-            .collect();
-        let mut group = Self {
-            net: Arc::default(),
-            members: (0..members).map(|_| None).collect(),
-            disks,
-            adjust,
-        };
+        let mut group = Self::prepare(members, seed, adjust);
         for number in 0..members {
             group.begin(number).await;
         }
@@ -66,6 +71,20 @@ impl Group {
 
     /// Starts a member on its disks.
     pub(crate) async fn begin(&mut self, number: usize) {
+        self.begin_with(number, |_config| {}).await;
+    }
+
+    /// Starts a member that is or will be added, on the disks it has or on new ones.
+    pub(crate) async fn join(&mut self, number: usize) {
+        while self.disks.len() <= number {
+            self.disks.push(Disks::new(1000 + self.disks.len() as u64));
+            self.members.push(None);
+        }
+        self.begin_with(number, |config| config.initial_members = Vec::new())
+            .await;
+    }
+
+    pub(crate) async fn begin_with(&mut self, number: usize, change: impl FnOnce(&mut Config)) {
         let mut config = Config {
             member: id(number),
             initial_members: (0..self.members.len())
@@ -78,6 +97,7 @@ impl Group {
             ..config()
         };
         (self.adjust)(&mut config);
+        change(&mut config);
         let disks = &self.disks[number];
         let (log, state) = (backend(&disks.log), backend(&disks.state));
         let member = Member::among(log, state, config, self.net.dialer(number)).await;
