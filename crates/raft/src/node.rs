@@ -488,6 +488,7 @@ impl Parts {
                 raft: raft.clone(),
                 progress: Arc::clone(&progress),
                 forwarded: Arc::default(),
+                changer: Arc::clone(&changer),
                 tasks: tasks.clone(),
                 stop: stop.clone(),
             },

@@ -19,6 +19,7 @@ use types::MemberId;
 use super::forwarded::{Answers, Came, Forwarded, Take};
 use super::service::stopped;
 use crate::error::Chain;
+use crate::member_change::changer::Changer;
 use crate::node::{COMMIT_APPLY_GAP_MAX, Raft};
 use crate::progress::Progress;
 use crate::proposer::{leader_id, was_not_appended};
@@ -34,6 +35,7 @@ pub(crate) struct LeaderService {
     pub(crate) raft: Raft,
     pub(crate) progress: Arc<Progress>,
     pub(crate) forwarded: Arc<Forwarded>,
+    pub(crate) changer: Arc<Changer>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -60,6 +62,14 @@ impl LeaderApi for LeaderService {
         Ok(Response::new(Box::pin(
             futures_util::StreamExt::take_until(receiver, stop),
         )))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<peerpb::ChangeMembersRequest>,
+    ) -> Result<Response<peerpb::ChangeMembersResponse>, Status> {
+        let changed = self.changer.serve(request.into_inner()).await;
+        Ok(Response::new(changed))
     }
 }
 
