@@ -4,10 +4,10 @@
 //! clients see is etcd's: who adds a voter sees a voter. Inside, it is a learner until it has
 //! caught up, so that adding it never costs the quorum; then the leader promotes it by itself.
 //!
-//! * [`rules`]: etcd's rules, as questions.
-//! * [`changer`]: checks and carries out, at the leader.
-//! * [`catch_up`]: promotes.
-//! * [`wire`]: between the member that was asked and the leader.
+//! * `rules`: etcd's rules, as questions.
+//! * `changer`: checks and carries out, at the leader.
+//! * `catch_up`: promotes.
+//! * `wire`: between the member that was asked and the leader.
 
 pub(crate) mod catch_up;
 pub(crate) mod changer;
