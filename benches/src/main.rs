@@ -6,12 +6,14 @@
 //! cargo run --release -p kvorum-benches -- --json FILE       and every figure as JSON
 //! cargo run --release -p kvorum-benches -- --bulk 1000000 --rounds 1
 //! cargo run --release -p kvorum-benches -- --load put --seconds 2 --rounds 1
+//! cargo run --release -p kvorum-benches -- failover          leaders that are killed, 30 of each
 //! ```
 //!
 //! The etcd is the one that `tests/fetch-clients` fetches; `KVORUM_TEST_ETCD` names another.
 //! Each server gets a fresh data directory and its default flags; no two servers run at once.
 
 mod bulk;
+mod failover;
 mod grpc;
 mod load;
 mod measure;
@@ -33,6 +35,9 @@ use crate::report::Row;
 /// Benchmarks kvorum side by side with a real etcd.
 #[derive(Parser)]
 struct Args {
+    /// Instead of the loads: something that takes a cluster.
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Only these loads (may be repeated).
     #[arg(long, value_enum)]
     load: Vec<Load>,
@@ -54,6 +59,12 @@ struct Args {
     /// Where to write every figure as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// How long a cluster takes no writes after its leader was killed.
+    Failover(failover::Options),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -89,6 +100,9 @@ async fn main() -> anyhow::Result<()> {
         Some(server) => vec![server],
         None => vec![Server::Etcd, Server::Kvorum],
     };
+    if let Some(Command::Failover(options)) = &args.command {
+        return measure_failover(&servers, options, &args).await;
+    }
     if let Some(keys) = args.bulk {
         return measure_bulk(&servers, keys, &args).await;
     }
@@ -131,6 +145,20 @@ async fn measure_bulk(servers: &[Server], keys: u64, args: &Args) -> anyhow::Res
             .with_context(|| format!("writing {}", path.display()))?;
     }
     print(&bulk::table(&results));
+    Ok(())
+}
+
+async fn measure_failover(
+    servers: &[Server],
+    options: &failover::Options,
+    args: &Args,
+) -> anyhow::Result<()> {
+    let outages = failover::run(servers, options).await?;
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&outages)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    print(&failover::table(&outages));
     Ok(())
 }
 
