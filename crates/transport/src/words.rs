@@ -153,6 +153,10 @@ pub(crate) fn certificate(reason: &CertificateError) -> String {
             expected,
             presented,
         } => return wrong_name(expected, &presented_names(presented)),
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "cannot verify signature: algorithm unimplemented".to_owned()
+        }
         CertificateError::Other(other) => other.to_string(),
         other => other.to_string(),
     };

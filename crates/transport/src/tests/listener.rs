@@ -233,3 +233,20 @@ async fn what_ends_a_handshake_is_told_in_gos_words() {
         "tls: client requested unsupported application protocols ([\"foo\"])\""
     );
 }
+
+/// On a clock that jumps when nothing else happens.
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_stalls_is_given_up() {
+    log::keep();
+    let pki = Pki::new();
+    pki.sign("server", "server");
+    let server = echo_tls(&pki.server(ClientAuth::None));
+    for sent in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01"] {
+        let mut stream = dial_from_own_address(server.port).await;
+        let from = stream.local_addr().unwrap();
+        stream.write_all(sent).await.unwrap();
+        let line = log::the_line(0, &format!("remote-addr={from} ")).await;
+        assert!(line.contains(&format!("->{from}: i/o timeout")), "{line}");
+        assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+    }
+}

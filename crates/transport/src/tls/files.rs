@@ -16,7 +16,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate, X509Version};
 use x509_parser::time::ASN1Time;
 
 use crate::TlsError;
@@ -50,6 +50,10 @@ impl Source for PairFiles {
         };
         let chain = certificates(&self.cert, cert)?;
         let ends = first_end(&self.cert, &chain)?;
+        if chain.first().is_some_and(is_version_1) {
+            let reason = "holds a certificate of version 1, and only version 3 is spoken";
+            return Err(self.cert.bad(reason));
+        }
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|error| self.key.bad(format!("holds no private key: {error}")))?;
         let certificate = self.cert.path.display();
@@ -249,6 +253,12 @@ impl Source for RevocationFile {
     fn usage(&self) -> Usage {
         Usage::Crl
     }
+}
+
+/// Differs from etcd: Go takes certificates of version 1, webpki does not read them.
+pub(super) fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_rest, certificate)| certificate.version() == X509Version::V1)
 }
 
 /// As Go calls a certificate: its common name, else its organization, else its number.

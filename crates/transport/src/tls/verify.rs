@@ -20,8 +20,12 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{ExtendedKeyUsage, FromDer, X509Certificate};
 
 use crate::tls::ClientVerification;
-use crate::tls::files::{Authorities, Revoked, system_time};
+use crate::tls::files::{Authorities, Revoked, is_version_1, system_time};
 use crate::words;
+
+/// What is said about a certificate of version 1.
+const VERSION_1: &str = "x509: certificate of version 1: only version 3 is accepted, which is what \
+                         signing with any extension makes";
 
 /// Why a client was refused, in words that a TLS error has no room for.
 #[derive(Debug, Default)]
@@ -119,8 +123,14 @@ impl ClientCertVerifier for ClientChecker {
         chain.map_err(|error| match error {
             Error::InvalidCertificate(reason) => {
                 let mut words = words::unverified(&words::certificate(&reason));
-                if reason == CertificateError::UnknownIssuer {
-                    words += &self.authorities.suspect(end_entity).unwrap_or_default();
+                match reason {
+                    CertificateError::UnknownIssuer => {
+                        words += &self.authorities.suspect(end_entity).unwrap_or_default();
+                    }
+                    CertificateError::Other(_) if is_version_1(end_entity) => {
+                        words = words::unverified(VERSION_1);
+                    }
+                    _ => {}
                 }
                 self.refuse(words, with_gos_alert(reason))
             }
