@@ -7,6 +7,7 @@
 mod certificates;
 mod network;
 mod process;
+mod snapshots;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::v3rpc::METHODS;
 use certificates::CertificateMetrics;
 use network::NetworkMetrics;
 use process::ProcessMetrics;
+use snapshots::SnapshotMetrics;
 
 /// The codes of gRPC, by number, as grpc-go's metrics call them.
 const CODES: [&str; 17] = [
@@ -69,6 +71,7 @@ struct All {
     health: HealthMetrics,
     process: ProcessMetrics,
     network: NetworkMetrics,
+    snapshots: SnapshotMetrics,
     certificates: CertificateMetrics,
     clients: ClientMetrics,
     client_received_bytes: IntCounter,
@@ -173,6 +176,7 @@ impl Metrics {
                 health: HealthMetrics::register(&registrar)?,
                 process: ProcessMetrics::register(registry)?,
                 network: NetworkMetrics::register(registry, member)?,
+                snapshots: SnapshotMetrics::register(registry)?,
                 certificates: CertificateMetrics::register(registry)?,
                 clients: ClientMetrics::register(&registrar)?,
                 client_received_bytes: registrar.counter(
@@ -201,6 +205,7 @@ impl Metrics {
             store: of_store,
             process,
             network,
+            snapshots,
             certificates,
             ..
         } = &*self.all;
@@ -251,6 +256,7 @@ impl Metrics {
             .set(gauge_value(server.node().metrics().log_bytes));
         process.read();
         network.read(&server.node().peers());
+        snapshots.read(server.node().snapshot_metrics());
         certificates.read();
     }
 
