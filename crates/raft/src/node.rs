@@ -129,7 +129,7 @@ pub(crate) struct Running {
     status: watch::Receiver<Status>,
     promoted: watch::Receiver<bool>,
     server: ServerMetrics,
-    log: Arc<LogHandle>,
+    pub(crate) log: Arc<LogHandle>,
     machine: Arc<MachineHandle>,
     transfers: Arc<Counters>,
     fatal: FatalCell,

@@ -54,9 +54,21 @@ impl Group {
         self.member(self.leader().await)
     }
 
-    /// Asks the leader, and the next one while there is none.
+    /// Asks a member that does not lead, if there is one.
     async fn change(&self, change: MemberChange) -> Result<(), MemberChangeError> {
-        self.lead().await.node.change_members(change).await
+        let leader = self.leader().await;
+        let members = self.member(leader).node.members();
+        let is_member = |number: usize| members.iter().any(|member| member.id == id(number));
+        let asked = self
+            .running()
+            .map(|(number, _)| number)
+            .find(|number| *number != leader && is_member(*number));
+        let asked = &self.member(asked.unwrap_or(leader)).node;
+        let changed = asked.change_members(change.clone()).await;
+        if changed.is_ok() {
+            is_seen(asked, &change);
+        }
+        changed
     }
 
     /// Asks until the members have been connected for long enough.
@@ -103,6 +115,23 @@ impl Group {
             (self.member(number).value(key.as_bytes())? == value.as_bytes()).then_some(())
         })
         .await;
+    }
+}
+
+/// On return whoever was asked sees the change.
+fn is_seen(asked: &Node, change: &MemberChange) {
+    let member = |id: &MemberId| asked.members().into_iter().find(|member| member.id == *id);
+    match change {
+        MemberChange::Add { id, is_learner, .. } => {
+            assert_eq!(member(id).unwrap().is_learner, *is_learner);
+        }
+        MemberChange::Promote { id } => assert!(!member(id).unwrap().is_learner),
+        MemberChange::Remove { id } => {
+            assert!(member(id).is_none() || *id == asked.running().config.member);
+        }
+        MemberChange::UpdatePeerUrls { id, peer_urls } => {
+            assert_eq!(member(id).unwrap().peer_urls, *peer_urls);
+        }
     }
 }
 
@@ -248,6 +277,30 @@ async fn learners_are_few_and_get_their_vote_when_they_are_asked_and_ready() {
 }
 
 #[tokio::test]
+async fn a_new_member_catches_up_when_the_log_was_cut() {
+    let mut group = Group::start_with(1, 48, |config| {
+        config.snapshot_count = 10;
+        config.snapshot_catchup_entries = 1;
+    })
+    .await;
+    for number in 0..100 {
+        group.put(&format!("key{number}"), "v").await;
+    }
+    let log = &group.member(0).node.running().log;
+    eventually("a log that was cut", || async {
+        log.purged().filter(|purged| *purged > 10)
+    })
+    .await;
+    group.change(add(1, false)).await.unwrap();
+    group.join(1).await;
+    group.wait_for_value(1, "key7", "v").await;
+    group.wait_for_voters(&[0, 1]).await;
+    group.put("a", "1").await;
+    group.wait_for_value(1, "a", "1").await;
+    group.stop().await;
+}
+
+#[tokio::test]
 async fn ids_and_urls_of_members_are_taken() {
     let mut group = Group::start(1, 42).await;
     group.change(add(1, true)).await.unwrap();
@@ -342,6 +395,8 @@ async fn a_removed_member_stops_and_stays_stopped() {
 #[tokio::test]
 async fn a_change_that_a_leader_left_half_done_is_finished() {
     let group = Group::start_with(3, 46, lenient).await;
+    // A leader that has just been elected has no lease yet.
+    group.put("a", "1").await;
     let leader = group.leader().await;
     let raft = &group.member(leader).node.running().changer.leadership.raft;
     let now = raft
