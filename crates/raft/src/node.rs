@@ -607,6 +607,14 @@ fn request_timeout(config: &Config) -> Duration {
     REQUEST_TIMEOUT + 2 * config.election_timeout
 }
 
+#[cfg(test)]
+impl Node {
+    /// The last entry of the log that was purged.
+    pub(crate) fn purged(&self) -> Option<u64> {
+        self.running.log.purged()
+    }
+}
+
 /// What etcd's header of a replicated request adds to its length: a tag, a length and the request's
 /// id, a varint whose highest bits are the lowest of the member's id (`pkg/idutil`). Ours has no such
 /// header; it is counted so that both take requests of the same size.

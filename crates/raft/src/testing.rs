@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use apply::{Command, Put, PutLease, PutValue, Quota, Views, Workers};
 use backend::Backend;
-use backend::engine::{Engine, FaultyEngine, Loss};
+use backend::engine::{Engine, FaultyDisk, FaultyEngine, Loss};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use types::{Clock, ClusterId, LeaseId, MemberId};
@@ -91,21 +91,20 @@ pub(crate) fn nobody() -> transport::SharedDial {
 #[derive(Clone)]
 pub(crate) struct Disks {
     pub(crate) log: Arc<FaultyEngine>,
-    pub(crate) state: Arc<FaultyEngine>,
+    pub(crate) state: FaultyDisk,
 }
 
 impl Disks {
     pub(crate) fn new(seed: u64) -> Self {
-        let engine = |seed| Arc::new(FaultyEngine::new(seed));
         Self {
-            log: engine(2 * seed),
-            state: engine(2 * seed + 1),
+            log: Arc::new(FaultyEngine::new(2 * seed)),
+            state: FaultyDisk::new(2 * seed + 1),
         }
     }
 
     /// What a loss of power now would leave. The state first: it follows the log.
     pub(crate) fn crash(&self, loss: Loss) -> Self {
-        let state = Arc::new(self.state.crash(loss));
+        let state = self.state.crash(loss);
         Self {
             log: Arc::new(self.log.crash(loss)),
             state,
@@ -159,7 +158,7 @@ pub(crate) fn state_config(clock: Arc<dyn Clock>) -> apply::Config {
 
 impl Member {
     pub(crate) async fn start(disks: &Disks, config: Config) -> Self {
-        Self::on(backend(&disks.log), backend(&disks.state), config).await
+        Self::on(backend(&disks.log), disks.state.open().unwrap(), config).await
     }
 
     pub(crate) async fn on(log: Backend, state: Backend, config: Config) -> Self {

@@ -143,7 +143,7 @@ async fn after_a_stop_there_is_nothing_to_replay() {
     let after = disks.crash(Loss::All);
     let config_of_state = state_config(Arc::new(types::SystemClock));
     let (state, _views, _persister) =
-        apply::open(crate::testing::backend(&after.state), &config_of_state).unwrap();
+        apply::open(after.state.open().unwrap(), &config_of_state).unwrap();
     assert_eq!(state.applied().0.unwrap().index + 1, applied);
     let member = Member::ready(&disks.crash(Loss::All), config()).await;
     assert_all_there(&member, &acknowledged, "after a restart");
@@ -213,7 +213,7 @@ async fn the_log_is_purged_and_never_past_the_durable_state() {
         let durable = disks.crash(Loss::All);
         let config_of_state = state_config(Arc::new(types::SystemClock));
         let (state, _views, _persister) =
-            apply::open(crate::testing::backend(&durable.state), &config_of_state).unwrap();
+            apply::open(durable.state.open().unwrap(), &config_of_state).unwrap();
         purged = first_in_log(&after);
         let applied = state.applied().0.map_or(0, |at| at.index + 1);
         assert!(
@@ -292,7 +292,7 @@ async fn a_member_whose_last_flush_fails_stops_all_the_same() {
 async fn start_on(log: &Disks, state: &Disks) -> Result<Node, StartError> {
     let clock = Arc::new(crate::testing::StandingClock::default());
     let (state, views, persister) =
-        apply::open(crate::testing::backend(&state.state), &state_config(clock)).unwrap();
+        apply::open(state.state.open().unwrap(), &state_config(clock)).unwrap();
     let log = crate::testing::backend(&log.log);
     Node::start(config(), log, state, persister, views, nobody()).await
 }
@@ -331,7 +331,7 @@ async fn a_broken_state_disk_is_a_reason_to_stop() {
     let mut small = config();
     small.snapshot_count = 1;
     let member = Member::ready(&disks, small).await;
-    disks.state.fail_flush_after(0);
+    disks.state.in_use().fail_flush_after(0);
     write_keys(&member, 0, 100).await;
     let reason = tokio::time::timeout(PATIENCE, member.node.fatal())
         .await

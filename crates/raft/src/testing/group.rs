@@ -99,7 +99,7 @@ impl Group {
         (self.adjust)(&mut config);
         change(&mut config);
         let disks = &self.disks[number];
-        let (log, state) = (backend(&disks.log), backend(&disks.state));
+        let (log, state) = (backend(&disks.log), disks.state.open().unwrap());
         let member = Member::among(log, state, config, self.net.dialer(number)).await;
         self.net.serve(number, member.node.peer_service());
         self.members[number] = Some(member);

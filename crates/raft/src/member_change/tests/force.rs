@@ -120,7 +120,7 @@ async fn power_may_fail_at_any_moment_of_it() {
         let disks = group.disks[survivor].clone();
         disks.log.fail_flush_after(flushes);
         let log = crate::testing::backend(&disks.log);
-        let state = crate::testing::backend(&disks.state);
+        let state = disks.state.open().unwrap();
         let config = Config {
             member: id(survivor),
             force_new_cluster: true,
