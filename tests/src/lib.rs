@@ -6,4 +6,5 @@ pub mod etcdctl;
 pub mod flows;
 pub mod history;
 pub mod hostile;
+pub mod surface;
 pub mod torture;

@@ -3,156 +3,27 @@
 //!
 //! What this is not: a test of what the changes do; only of what is said about them.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use api::etcdserverpb as pb;
 use futures_util::future::join_all;
+use kvorum_tests::surface::{
+    ANSWER_TIMEOUT, Asked, Leader, call, compare, compare_with, next, shown, with_metadata,
+};
 use testkit::cluster::{Cluster, ClusterSpec, Role};
-use testkit::{eventually, http};
+use testkit::eventually;
 use tokio::time::{Instant, timeout};
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
+use tonic::transport::Channel;
+use tonic::{Response, Streaming};
 
 /// etcd gives up a request after 7 s, its two election timeouts and 5 s. Whatever takes longer than this
 /// has waited for that.
 const AT_ONCE: Duration = Duration::from_secs(5);
-/// Nothing here takes longer: two rounds of 7 s, on a slow machine.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Leases of one client.
+const LEASES: i64 = 300;
 /// A port where nobody is.
 const NOBODY: &str = "http://127.0.0.1:1";
-
-/// A cluster, and what it has answered so far.
-struct Asked {
-    cluster: Cluster,
-    answers: Vec<(String, String)>,
-}
-
-/// Whether a request asks for a leader.
-#[derive(Clone, Copy, Debug)]
-enum Leader {
-    Required,
-    Any,
-}
-
-/// Runs the script on both clusters, and compares.
-async fn compare(script: impl AsyncFn(&mut Asked) -> Result<()>) -> Result<()> {
-    compare_with(&[], script).await
-}
-
-/// The same, with flags for all members.
-async fn compare_with(
-    flags: &[&str],
-    script: impl AsyncFn(&mut Asked) -> Result<()>,
-) -> Result<()> {
-    let ask = async |spec: ClusterSpec| {
-        let spec = flags.iter().fold(spec, |spec, flag| spec.arg(*flag));
-        let mut asked = Asked {
-            cluster: spec.start().await?,
-            answers: Vec::new(),
-        };
-        script(&mut asked).await?;
-        let Asked { cluster, answers } = asked;
-        cluster.stop().await?;
-        anyhow::Ok(answers)
-    };
-    let etcd = ask(ClusterSpec::etcd(3)).await.context("etcd")?;
-    let kvorum = ask(ClusterSpec::kvorum(3)).await.context("kvorum")?;
-    ensure!(etcd.len() == kvorum.len(), "{etcd:#?}\n{kvorum:#?}");
-    let differs: Vec<String> = etcd
-        .iter()
-        .zip(&kvorum)
-        .filter(|(etcd, kvorum)| etcd != kvorum)
-        .map(|(etcd, kvorum)| format!("{}\n  etcd   {}\n  kvorum {}", etcd.0, etcd.1, kvorum.1))
-        .collect();
-    ensure!(differs.is_empty(), "{}", differs.join("\n"));
-    Ok(())
-}
-
-impl Asked {
-    fn note(&mut self, what: impl Display, answer: impl Into<String>) {
-        self.answers.push((what.to_string(), answer.into()));
-    }
-
-    fn channel(&self, at: usize) -> Result<Channel> {
-        let url = self.cluster.member(at).client_url();
-        Ok(Endpoint::from_shared(url)?.connect_lazy())
-    }
-
-    /// Makes a call, and notes its answer.
-    async fn ask<M>(&mut self, what: &str, at: usize, path: &'static str, message: M) -> Result<()>
-    where
-        M: prost::Message + 'static,
-    {
-        let answer = call(&self.channel(at)?, path, message, Leader::Any).await;
-        self.note(what, answer);
-        Ok(())
-    }
-
-    /// Notes the answer of an HTTP endpoint. etcd runs the checks in any order.
-    async fn get(&mut self, at: usize, path: &str) -> Result<()> {
-        let answer = http::get(self.cluster.member(at).client_port(), path).await?;
-        let mut lines: Vec<&str> = answer.body.lines().collect();
-        lines.sort_unstable();
-        self.note(path, format!("{} {lines:?}", answer.status));
-        Ok(())
-    }
-}
-
-/// An answer, as it is compared. Of a learner's refusal only the words: its code is another one from 3.6
-/// on, which kvorum announces.
-fn shown(status: &Status) -> String {
-    match status.message() {
-        words @ "etcdserver: rpc not supported for learner" => words.to_owned(),
-        words => format!("{:?}: {words}", status.code()),
-    }
-}
-
-/// Makes a call whose answer matters only when it is a refusal.
-async fn call<M>(channel: &Channel, path: &'static str, message: M, leader: Leader) -> String
-where
-    M: prost::Message + 'static,
-{
-    let mut grpc = Grpc::new(channel.clone());
-    if let Err(error) = grpc.ready().await {
-        return format!("not connected: {error}");
-    }
-    let codec: ProstCodec<M, ()> = ProstCodec::default();
-    let request = with_metadata(message, leader);
-    let path = PathAndQuery::from_static(path);
-    match timeout(ANSWER_TIMEOUT, grpc.unary(request, path, codec)).await {
-        Ok(Ok(_answer)) => "OK".to_owned(),
-        Ok(Err(status)) => shown(&status),
-        Err(_elapsed) => "no answer".to_owned(),
-    }
-}
-
-fn with_metadata<M>(message: M, leader: Leader) -> Request<M> {
-    let mut request = Request::new(message);
-    if let Leader::Required = leader {
-        let metadata = request.metadata_mut();
-        metadata.insert("hasleader", MetadataValue::from_static("true"));
-    }
-    request
-}
-
-/// How a stream goes on: with a message, an error, or its end.
-async fn next<M>(stream: Result<Response<Streaming<M>>, Status>) -> String {
-    let mut stream = match stream {
-        Ok(stream) => stream.into_inner(),
-        Err(status) => return shown(&status),
-    };
-    match stream.message().await {
-        Ok(Some(_message)) => "a message".to_owned(),
-        Ok(None) => "the end".to_owned(),
-        Err(status) => shown(&status),
-    }
-}
 
 fn put(key: &str) -> pb::PutRequest {
     pb::PutRequest {
@@ -782,4 +653,42 @@ async fn members_with_different_quotas_have_one_state_and_the_smallest_raises_th
     }
     ensure!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
     cluster.stop().await
+}
+
+#[tokio::test]
+async fn leases_are_the_same_through_any_member() -> Result<()> {
+    compare(async |asked| {
+        let (_, others) = roles(&asked.cluster).await?;
+        let mut leases = asked.cluster.client(others[0])?.lease;
+        for id in 1..=LEASES {
+            let grant = pb::LeaseGrantRequest { ttl: 500 + id, id };
+            leases.lease_grant(grant).await?;
+        }
+        let attached = pb::PutRequest {
+            lease: 7,
+            ..put("key")
+        };
+        asked.cluster.client(others[1])?.kv.put(attached).await?;
+        for at in asked.cluster.running() {
+            let mut leases = asked.cluster.client(at)?.lease;
+            // Some of these leases are not there.
+            let ids = (1..=2 * LEASES).map(|id| pb::LeaseKeepAliveRequest { id });
+            let requests = futures_util::stream::iter(ids);
+            let mut alive = leases.lease_keep_alive(requests).await?.into_inner();
+            let mut answers = Vec::new();
+            while let Some(answer) = alive.message().await? {
+                answers.push((answer.id, answer.ttl));
+            }
+            asked.note("keep-alives", format!("{answers:?}"));
+            for id in [7, 8, 2 * LEASES] {
+                let request = pb::LeaseTimeToLiveRequest { id, keys: true };
+                let answer = leases.lease_time_to_live(request).await?.into_inner();
+                let is_within = (0..=answer.granted_ttl).contains(&answer.ttl);
+                let shown = (answer.granted_ttl, is_within, answer.keys);
+                asked.note(format!("time to live of {id}"), format!("{shown:?}"));
+            }
+        }
+        Ok(())
+    })
+    .await
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use apply::{Alarm, AlarmAction, AlarmKind, Command, Rejection};
+use apply::{Alarm, AlarmAction, AlarmKind, Command, Quota, Rejection};
 
 use crate::{EtcdServer, RequestError};
 
@@ -65,8 +65,12 @@ impl SpaceAlarm {
         if server.views().alarms.list().contains(&alarm) {
             return Ok(());
         }
+        let quota = match server.config().quota {
+            Quota::Bytes(bytes) => Some(bytes),
+            Quota::Unlimited => None,
+        };
         tracing::warn!(
-            quota = ?server.config().quota,
+            "quota-size-bytes" = quota,
             "message exceeded backend quota; raising alarm"
         );
         let raise = Command::Alarm {
