@@ -22,6 +22,7 @@ use crate::error::{Fatal, FatalCell, ProposeError, ReadIndexError, StartError, v
 use crate::forward::Forwarder;
 use crate::leader_duties::LeaderDuties;
 use crate::leadership::Leadership;
+use crate::lease_requests::LeaseAnswers;
 use crate::log_cutter::LogCutter;
 use crate::log_store::{self, LogHandle, LogStore};
 use crate::member_change::catch_up::CatchUp;
@@ -36,7 +37,7 @@ use crate::peer::{PeerService, PeerStatus};
 use crate::progress::Progress;
 use crate::proposal_id::ProposalIds;
 use crate::proposer::{self, Applied, ProposeQueue};
-use crate::read_index::ReadIndex;
+use crate::read_index::{ReadIndex, Rounds};
 use crate::snapshot::receive::Receiver;
 use crate::snapshot::send::Sender;
 use crate::snapshot::{Counters, SnapshotMetrics};
@@ -123,13 +124,14 @@ pub(crate) struct Running {
     peer_service: PeerService,
     queue: ProposeQueue,
     reads: Arc<ReadIndex>,
+    pub(crate) leases: LeaseAnswers,
     pub(crate) progress: Arc<Progress>,
     pub(crate) changer: Arc<Changer>,
     seen: LeaderSeen,
     status: watch::Receiver<Status>,
     promoted: watch::Receiver<bool>,
-    server: ServerMetrics,
     pub(crate) log: Arc<LogHandle>,
+    pub(crate) server: ServerMetrics,
     machine: Arc<MachineHandle>,
     transfers: Arc<Counters>,
     fatal: FatalCell,
@@ -447,8 +449,21 @@ impl Parts {
             proposer.run(stop.clone()),
         ));
         let reads = Arc::new(ReadIndex::default());
-        let rounds = Arc::clone(&reads).run(raft.clone(), Arc::clone(&progress), stop.clone());
-        tasks.spawn(vital("the read index", fatal.clone(), rounds));
+        let rounds = Rounds {
+            reads: Arc::clone(&reads),
+            raft: raft.clone(),
+            peers: Arc::clone(&peers),
+            progress: Arc::clone(&progress),
+            patience: config.election_timeout,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        tasks.spawn(vital("the read index", fatal.clone(), rounds.run()));
+        let leases = LeaseAnswers {
+            reads: Arc::clone(&reads),
+            progress: Arc::clone(&progress),
+            views: views.clone(),
+        };
         let changer = Arc::new(changer(
             &config,
             &peers,
@@ -489,6 +504,7 @@ impl Parts {
                 progress: Arc::clone(&progress),
                 forwarded: Arc::default(),
                 changer: Arc::clone(&changer),
+                leases: leases.clone(),
                 tasks: tasks.clone(),
                 stop: stop.clone(),
             },
@@ -552,6 +568,7 @@ impl Parts {
             peer_service,
             queue,
             reads,
+            leases,
             progress,
             changer,
             seen,

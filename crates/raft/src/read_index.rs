@@ -2,23 +2,29 @@
 //!
 //! A reader joins the next round and waits. One task runs the rounds, one after the other: it takes
 //! everybody who has joined, has the leader confirm that it still leads and say how far the log is
-//! committed, waits until that is applied here, and lets them all go. Who comes while a round runs
-//! waits for the next one: the commit index of the running one may be older than what a client has
-//! seen elsewhere.
+//! committed, waits until that is applied here, and lets them all go. Where another member leads,
+//! the round is one question to it (`peerpb.Leader/ReadIndex`), which joins a round there. Who comes
+//! while a round runs waits for the next one: the commit index of the running one may be older than
+//! what a client has seen elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::peerpb::ReadIndexRequest;
 use openraft::ReadPolicy;
-use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::RaftError;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use types::MemberId;
 
 use crate::error::ReadIndexError;
-use crate::node::Raft;
+use crate::node::{Raft, ServerMetrics};
+use crate::peer::channels::Peers;
 use crate::progress::Progress;
-use crate::type_config::TypeConfig;
+use crate::proposer::leader;
 
 /// Readers that wait for a round. Who comes when it is full is told to come later; each belongs to
 /// a request that is being served, so the server's own limits come first.
@@ -27,7 +33,11 @@ const READERS_MAX: usize = 64 * 1024;
 /// Pause before a leader is asked for again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
+/// Those who want to read here.
 type Reader = oneshot::Sender<Result<(), ReadIndexError>>;
+
+/// Those who want to know the index of a round that this member has confirmed as the leader.
+type Asker = oneshot::Sender<u64>;
 
 /// The round that is being gathered.
 #[derive(Debug, Default)]
@@ -39,93 +49,190 @@ pub(crate) struct ReadIndex {
 #[derive(Debug, Default)]
 struct Joined {
     readers: Vec<Reader>,
+    askers: Vec<Asker>,
     closed: bool,
 }
 
+impl Joined {
+    fn len(&self) -> usize {
+        self.readers.len() + self.askers.len()
+    }
+}
+
+/// What rounds are run with.
+pub(crate) struct Rounds {
+    pub(crate) reads: Arc<ReadIndex>,
+    pub(crate) raft: Raft,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) progress: Arc<Progress>,
+    /// How long a leader may take to answer before it is asked again, or another one.
+    pub(crate) patience: Duration,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
 impl ReadIndex {
-    /// Joins the next round.
+    /// Joins the next round, to read here.
     pub(crate) fn join(
         &self,
     ) -> Result<oneshot::Receiver<Result<(), ReadIndexError>>, ReadIndexError> {
         let (reader, ready) = oneshot::channel();
+        self.add(|joined| joined.readers.push(reader))?;
+        Ok(ready)
+    }
+
+    /// Joins the next round as one who asks the leader: says how far the log is committed, counted
+    /// from 1. Closes without an answer if this member does not lead.
+    pub(crate) fn ask(&self) -> Result<oneshot::Receiver<u64>, ReadIndexError> {
+        let (asker, index) = oneshot::channel();
+        self.add(|joined| joined.askers.push(asker))?;
+        Ok(index)
+    }
+
+    fn add(&self, add: impl FnOnce(&mut Joined)) -> Result<(), ReadIndexError> {
         let first = {
             let mut joined = self.joined.lock();
             if joined.closed {
                 return Err(ReadIndexError::Stopped);
             }
-            if joined.readers.len() >= READERS_MAX {
+            if joined.len() >= READERS_MAX {
                 return Err(ReadIndexError::Timeout);
             }
-            joined.readers.push(reader);
-            joined.readers.len() == 1
+            add(&mut joined);
+            joined.len() == 1
         };
         if first {
             self.notify.notify_one();
         }
-        Ok(ready)
+        Ok(())
     }
 
-    /// Runs rounds until the member stops.
-    pub(crate) async fn run(
-        self: Arc<Self>,
-        raft: Raft,
-        progress: Arc<Progress>,
-        stop: CancellationToken,
-    ) {
-        let mut readers = Vec::new();
-        loop {
-            let round = async {
-                self.notify.notified().await;
-                std::mem::swap(&mut readers, &mut self.joined.lock().readers);
-                let answer = confirm(&raft, &progress, &mut readers).await;
-                release(&mut readers, answer);
-            };
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                () = round => {}
-            }
-        }
+    fn take(&self) -> (Vec<Reader>, Vec<Asker>) {
         let mut joined = self.joined.lock();
-        joined.closed = true;
-        joined.readers.clear();
+        (
+            std::mem::take(&mut joined.readers),
+            std::mem::take(&mut joined.askers),
+        )
     }
 }
 
-fn release(readers: &mut Vec<Reader>, answer: Result<(), ReadIndexError>) {
-    for reader in readers.drain(..) {
+/// A round came to nothing.
+enum Failed {
+    /// Another one may not.
+    Again,
+    /// Raft has stopped.
+    Stopped,
+}
+
+impl Rounds {
+    /// Runs rounds until the member stops.
+    pub(crate) async fn run(self) {
+        let server = self.raft.server_metrics();
+        loop {
+            let round = async {
+                self.reads.notify.notified().await;
+                self.round(&server).await;
+            };
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                () = round => {}
+            }
+        }
+        let mut joined = self.reads.joined.lock();
+        joined.closed = true;
+        joined.readers.clear();
+        joined.askers.clear();
+    }
+
+    /// Without a leader this goes on asking for one as long as a reader waits.
+    async fn round(&self, server: &ServerMetrics) {
+        let (mut readers, askers) = self.reads.take();
+        let mut askers = Some(askers);
+        loop {
+            let led_by = leader(server).map(|leader| leader.member);
+            let confirmed = match led_by {
+                Some(me) if me.0 == *self.raft.node_id() => self.confirm(&mut askers).await,
+                Some(other) => self.ask(other).await,
+                None => Err(Failed::Again),
+            };
+            // Whoever asks this member because it leads is not to wait for another leader.
+            askers = None;
+            match confirmed {
+                Ok(index) => return self.release_at(index, readers),
+                Err(Failed::Stopped) => return release(readers, Err(ReadIndexError::Stopped)),
+                Err(Failed::Again) => {}
+            }
+            readers.retain(|reader| !reader.is_closed());
+            if readers.is_empty() {
+                return;
+            }
+            wait_for_news(server, led_by.is_none()).await;
+        }
+    }
+
+    /// As the leader: makes sure that this member still is.
+    async fn confirm(&self, askers: &mut Option<Vec<Asker>>) -> Result<u64, Failed> {
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => {
+                let index = linearizer.read_log_id().index() + 1;
+                for asker in askers.take().into_iter().flatten() {
+                    if asker.send(index).is_err() { /* it has given up waiting */ }
+                }
+                Ok(index)
+            }
+            Err(RaftError::APIError(_no_leader)) => Err(Failed::Again),
+            Err(RaftError::Fatal(_)) => Err(Failed::Stopped),
+        }
+    }
+
+    async fn ask(&self, leader: MemberId) -> Result<u64, Failed> {
+        let peer = self.peers.known(leader).ok_or(Failed::Again)?;
+        let mut client = peer.leader();
+        let call = client.read_index(ReadIndexRequest {});
+        match tokio::time::timeout(self.patience, call).await {
+            Ok(Ok(answer)) => answer.into_inner().index.ok_or(Failed::Again),
+            Ok(Err(status)) => {
+                peer.failed(&status);
+                Err(Failed::Again)
+            }
+            Err(_elapsed) => Err(Failed::Again),
+        }
+    }
+
+    /// Lets readers go when the state is as far as that. The next round does not wait for it.
+    fn release_at(&self, index: u64, readers: Vec<Reader>) {
+        if self.progress.applied() >= index {
+            return release(readers, Ok(()));
+        }
+        let (progress, stop) = (Arc::clone(&self.progress), self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = progress.wait_applied(index) => release(readers, Ok(())),
+            }
+        });
+    }
+}
+
+fn release(readers: Vec<Reader>, answer: Result<(), ReadIndexError>) {
+    for reader in readers {
         if reader.send(answer).is_err() {
             // receiver gone: the reader has given up waiting
         }
     }
 }
 
-/// Waits until a read on this member is linearizable. Without a leader it goes on asking for one
-/// as long as a reader waits.
-async fn confirm(
-    raft: &Raft,
-    progress: &Progress,
-    readers: &mut Vec<Reader>,
-) -> Result<(), ReadIndexError> {
-    loop {
-        match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => {
-                let index = linearizer.read_log_id().index();
-                progress.wait_applied(index + 1).await;
-                return Ok(());
-            }
-            Err(error) if !may_retry(&error) => return Err(ReadIndexError::Stopped),
-            Err(_no_leader) => {
-                tokio::time::sleep(RETRY_PAUSE).await;
-                readers.retain(|reader| !reader.is_closed());
-                if readers.is_empty() {
-                    return Err(ReadIndexError::Timeout);
-                }
-            }
-        }
+/// A short pause, and where there is no leader until something changes, but not for long: readers
+/// may have given up meanwhile.
+async fn wait_for_news(server: &ServerMetrics, needs_leader: bool) {
+    if !needs_leader {
+        return tokio::time::sleep(RETRY_PAUSE).await;
     }
-}
-
-fn may_retry(error: &RaftError<TypeConfig, LinearizableReadError<TypeConfig>>) -> bool {
-    matches!(error, RaftError::APIError(_))
+    let mut server = server.clone();
+    let news = async { while leader(&server).is_none() && server.changed().await.is_ok() {} };
+    if tokio::time::timeout(10 * RETRY_PAUSE, news).await.is_err() {
+        // no news
+    }
 }

@@ -8,6 +8,7 @@
 //! batch behind it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -50,6 +51,7 @@ pub struct FaultyEngine {
     /// What reads see: everything applied.
     seen: MemoryEngine,
     disk: Mutex<Disk>,
+    flush_takes: Mutex<Duration>,
 }
 
 #[derive(Debug)]
@@ -90,6 +92,7 @@ impl FaultyEngine {
         Self {
             seen,
             disk: Mutex::new(disk),
+            flush_takes: Mutex::default(),
         }
     }
 
@@ -103,6 +106,11 @@ impl FaultyEngine {
     /// durable is neither durable nor surely lost.
     pub fn fail_flush_after(&self, flushes: u64) {
         self.disk.lock().flushes_left = Some(flushes);
+    }
+
+    /// Makes every flush that begins from now on take so long.
+    pub fn slow_flush(&self, takes: Duration) {
+        *self.flush_takes.lock() = takes;
     }
 
     /// How many batches were applied since the engine was made.
@@ -257,7 +265,15 @@ impl Engine for FaultyEngine {
         self.seen.apply(changes)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a disk that is slow keeps its callers waiting"
+    )]
     fn flush_durable(&self) -> Result<(), EngineError> {
+        let takes = *self.flush_takes.lock();
+        if !takes.is_zero() {
+            std::thread::sleep(takes);
+        }
         let mut disk = self.disk.lock();
         disk.refuse_after_failure("flush")?;
         if is_last(&mut disk.flushes_left) {

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use apply::Reply;
+use apply::{Command, Reply};
 use backend::engine::Loss;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Node;
 use crate::error::ProposeError;
-use crate::testing::group::{Group, eventually};
+use crate::testing::group::{Group, eventually, id};
 use crate::testing::net::Link;
-use crate::testing::{Member, put_command};
+use crate::testing::{Disks, Member, put_command};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_members_elect_one_replicate_and_apply() {
@@ -266,4 +266,195 @@ async fn links_that_are_cut_both_ways_or_one_way_lose_and_repeat_no_acknowledged
         assert_once(&group, &written).await;
         group.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_on_any_member_sees_every_write_that_was_acknowledged_on_any() {
+    let group = Group::start(3, 120).await;
+    group.leader().await;
+    let tasks: Vec<_> = (0..6)
+        .map(|task| {
+            let writer = group.member(task % 3).node.clone();
+            let reader = group.member((task / 3 + task + 1) % 3);
+            let (node, views) = (reader.node.clone(), reader.views.clone());
+            tokio::spawn(async move {
+                let key = format!("key{task}");
+                for number in 0..40 {
+                    let value = number.to_string();
+                    let put = put_command(key.as_bytes(), value.as_bytes());
+                    writer.propose(put).await.unwrap();
+                    node.read_index().await.unwrap();
+                    let found = views.store.view().get(key.as_bytes()).unwrap();
+                    assert_eq!(found.value(), value.as_bytes());
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_confirms_no_read_and_renews_no_lease() {
+    let group = Group::start(3, 121).await;
+    let old = group.leader().await;
+    let others: Vec<usize> = (0..3).filter(|number| *number != old).collect();
+    let id = types::LeaseId(5);
+    let grant = Command::LeaseGrant { id, ttl_s: 100 };
+    let granted = group.member(old).node.propose(grant).await.unwrap();
+    granted.outcome.unwrap();
+    group.isolate(old, Link::Cut);
+    let cut_off = group.member(old).node.clone();
+    let reading = tokio::spawn({
+        let node = cut_off.clone();
+        async move { node.read_index().await }
+    });
+    let renewing = tokio::spawn(async move { cut_off.renew_lease(id).await });
+    let new = group.leader_among(&others).await;
+    let put = put_command(b"after", b"v");
+    group.member(new).node.propose(put).await.unwrap();
+    assert!(!reading.is_finished(), "nobody could confirm it");
+    assert!(!renewing.is_finished(), "nobody could confirm it");
+    assert!(group.member(old).value(b"after").is_none());
+    group.isolate(old, Link::Open);
+    // Once there is a way to the new leader both are answered, by it.
+    if reading.await.unwrap().is_ok() {
+        assert!(group.member(old).value(b"after").is_some());
+    }
+    let renewed = renewing.await.unwrap();
+    assert!(matches!(renewed, Ok(Some(100)) | Err(_)), "{renewed:?}");
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_are_renewed_and_asked_for_on_any_member() {
+    let group = Group::start(3, 122).await;
+    let leader = group.leader().await;
+    for (number, member) in group.running() {
+        let id = types::LeaseId(10 + number as i64);
+        assert_eq!(member.node.renew_lease(id).await.unwrap(), None);
+        assert_eq!(member.node.remaining_ttl(id).await.unwrap(), None);
+        let grant = Command::LeaseGrant { id, ttl_s: 60 };
+        member.node.propose(grant).await.unwrap().outcome.unwrap();
+        assert_eq!(member.node.renew_lease(id).await.unwrap(), Some(60));
+        group.member(leader).clock.advance(Duration::from_secs(7));
+        let left = member.node.remaining_ttl(id).await.unwrap();
+        assert_eq!(left, Some(53), "asked of member {number}");
+        assert_eq!(member.node.renew_lease(id).await.unwrap(), Some(60));
+        assert_eq!(member.node.remaining_ttl(id).await.unwrap(), Some(60));
+    }
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_are_seen_and_missed() {
+    let mut group = Group::start(3, 123).await;
+    group.leader().await;
+    let node = group.member(0).node.clone();
+    let seen = |member: usize| {
+        let node = node.clone();
+        move || {
+            let peer = node.peers().into_iter().find(|peer| peer.id == id(member));
+            async move { peer }
+        }
+    };
+    let peer = eventually("the peer is seen", || async {
+        seen(1)().await.filter(|peer| peer.active_since.is_some())
+    })
+    .await;
+    assert_eq!(peer.version, api::version::ETCD_VERSION);
+    assert!(peer.round_trip.is_some());
+    assert!(peer.sent_bytes > 0 && peer.received_bytes > 0);
+    assert_eq!(node.peers().len(), 2);
+    group.kill(1, Loss::Nothing);
+    eventually("the peer is missed", || async {
+        seen(1)()
+            .await
+            .filter(|peer| peer.active_since.is_none() && peer.failures > 0)
+    })
+    .await;
+    group.begin(1).await;
+    eventually("the peer is seen again", || async {
+        seen(1)().await.filter(|peer| peer.active_since.is_some())
+    })
+    .await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_of_another_cluster_is_not_listened_to() {
+    let mut group = Group::start(3, 124).await;
+    group.leader().await;
+    let put = put_command(b"k", b"v");
+    group.member(0).node.propose(put).await.unwrap();
+    let term = group.member(0).node.status().term;
+    group.kill(2, Loss::Nothing);
+    group.disks[2] = Disks::new(9999);
+    group.adjust = |config| config.cluster = types::ClusterId(0xbad);
+    group.begin(2).await;
+    let stranger = group.member(2).node.clone();
+    eventually("the stranger is refused", || async {
+        let failures = stranger
+            .peers()
+            .iter()
+            .map(|peer| peer.failures)
+            .sum::<u64>();
+        (failures > 10).then_some(())
+    })
+    .await;
+    assert!(stranger.status().leader.is_none());
+    assert!(
+        stranger
+            .peers()
+            .iter()
+            .all(|peer| peer.active_since.is_none())
+    );
+    assert_eq!(group.member(0).node.status().term, term);
+    let put = put_command(b"k2", b"v");
+    group.member(0).node.propose(put).await.unwrap();
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_do_not_wait_for_a_slow_disk_or_for_large_appends() {
+    let group = Group::start(3, 125).await;
+    let leader = group.leader().await;
+    let term = group.member(leader).node.status().term;
+    // Longer than any election timeout, and on both followers: no quorum is ever quick.
+    let followers: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+    for follower in &followers {
+        group.disks[*follower]
+            .log
+            .slow_flush(Duration::from_secs(3));
+    }
+    let large = vec![7; 48 * 1024];
+    let writers: Vec<_> = (0..200)
+        .map(|number| {
+            let node = group.member(leader).node.clone();
+            let put = put_command(format!("key{number}").as_bytes(), &large);
+            tokio::spawn(async move { node.propose(put).await })
+        })
+        .collect();
+    // The leader goes on confirming that it leads, which takes answers to heartbeats.
+    for _ in 0..50 {
+        let read = group.member(leader).node.read_index();
+        tokio::time::timeout(Duration::from_secs(2), read)
+            .await
+            .expect("a read does not wait for a disk")
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for (_, member) in group.running() {
+        let status = member.node.status();
+        assert_eq!((status.leader, status.term), (Some(id(leader)), term));
+    }
+    for follower in &followers {
+        group.disks[*follower].log.slow_flush(Duration::ZERO);
+    }
+    for writer in writers {
+        writer.abort();
+    }
+    group.stop().await;
 }

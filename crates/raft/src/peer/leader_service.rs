@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
-use types::MemberId;
+use types::{LeaseId, MemberId};
 
 use super::forwarded::{Answers, Came, Forwarded, Take};
 use super::service::stopped;
 use crate::error::Chain;
+use crate::lease_requests::{LeaseAnswers, LeaseQuestion, NotLeader};
 use crate::member_change::changer::Changer;
 use crate::node::{COMMIT_APPLY_GAP_MAX, Raft};
 use crate::progress::Progress;
@@ -36,6 +37,7 @@ pub(crate) struct LeaderService {
     pub(crate) progress: Arc<Progress>,
     pub(crate) forwarded: Arc<Forwarded>,
     pub(crate) changer: Arc<Changer>,
+    pub(crate) leases: LeaseAnswers,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -70,6 +72,45 @@ impl LeaderApi for LeaderService {
     ) -> Result<Response<peerpb::ChangeMembersResponse>, Status> {
         let changed = self.changer.serve(request.into_inner()).await;
         Ok(Response::new(changed))
+    }
+
+    async fn read_index(
+        &self,
+        _request: Request<peerpb::ReadIndexRequest>,
+    ) -> Result<Response<peerpb::ReadIndexResponse>, Status> {
+        let index = match self.leases.reads.ask() {
+            Ok(confirmed) => confirmed.await.ok(),
+            Err(_stopped) => None,
+        };
+        Ok(Response::new(peerpb::ReadIndexResponse { index }))
+    }
+
+    async fn lease_renew(
+        &self,
+        request: Request<peerpb::LeaseRenewRequest>,
+    ) -> Result<Response<peerpb::LeaseRenewResponse>, Status> {
+        use peerpb::lease_renew_response::Outcome;
+        let id = LeaseId(request.into_inner().id);
+        let outcome = match self.leases.answer(LeaseQuestion::Renew(id)).await {
+            Ok(ttl_s) => Outcome::TtlS(ttl_s.unwrap_or(0)),
+            Err(NotLeader) => Outcome::NotLeader(true),
+        };
+        let outcome = Some(outcome);
+        Ok(Response::new(peerpb::LeaseRenewResponse { outcome }))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<peerpb::LeaseTimeToLiveRequest>,
+    ) -> Result<Response<peerpb::LeaseTimeToLiveResponse>, Status> {
+        use peerpb::lease_time_to_live_response::Outcome;
+        let id = LeaseId(request.into_inner().id);
+        let outcome = match self.leases.answer(LeaseQuestion::Remaining(id)).await {
+            Ok(left_s) => Outcome::RemainingS(left_s.unwrap_or(-1)),
+            Err(NotLeader) => Outcome::NotLeader(true),
+        };
+        let outcome = Some(outcome);
+        Ok(Response::new(peerpb::LeaseTimeToLiveResponse { outcome }))
     }
 }
 
