@@ -186,7 +186,7 @@ async fn a_store_with_a_wrong_bit_is_refused_with_the_way_out() -> Result<()> {
     for number in 0..40 {
         let request = api::etcdserverpb::PutRequest {
             key: format!("key{number}").into(),
-            value: vec![b'x'; 2000].into(),
+            value: vec![b'x'; 2000],
             ..Default::default()
         };
         client.kv.put(request).await?;
@@ -339,5 +339,35 @@ async fn a_lone_member_of_a_lost_cluster_goes_on_with_force_new_cluster() -> Res
     );
     let get = etcdctl(&[&endpoint, "get", "kept", "--print-value-only"])?;
     ensure!(get.stdout == b"value\n", "{}", stderr(&get));
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_member_stops_and_does_not_start_again() -> Result<()> {
+    let mut cluster = ClusterSpec::kvorum(3).start().await?;
+    let leader = cluster.leader().await?;
+    let removed = (leader + 1) % 3;
+    let id = format!("{:x}", cluster.id(removed).await?);
+    let endpoint = format!("--endpoints={}", cluster.member(leader).client_url());
+    // Who has just started is not counted as healthy yet.
+    eventually("it is removed", || async {
+        let output = etcdctl(&[&endpoint, "member", "remove", &id])?;
+        ensure!(output.status.success(), "{}", stderr(&output));
+        Ok(())
+    })
+    .await?;
+    for _start in 0..2 {
+        let member = cluster.member_mut(removed);
+        let status = member.ended().await?;
+        let log = member.log()?;
+        ensure!(status.success(), "{status} {log}");
+        for text in [
+            "the member has been permanently removed from the cluster",
+            "data-dir used by this member must be removed",
+        ] {
+            ensure!(log.contains(text), "{text} is not in {log}");
+        }
+        member.launch()?;
+    }
     cluster.stop().await
 }
