@@ -187,6 +187,7 @@ impl Node {
             persister.clone(),
             Arc::clone(&progress),
             Arc::clone(&waiters),
+            config.workers.clone(),
             fatal.clone(),
         )
         .map_err(StartError::Membership)?;

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apply::{LogPosition, Persister, Pinned, Received};
+use apply::{LogPosition, Persister, Pinned, Received, Workers};
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -55,6 +55,7 @@ pub(crate) struct Adapter {
     durable: DurableStates,
     progress: Arc<Progress>,
     waiters: Arc<Waiters>,
+    workers: Workers,
     /// Whether openraft's worker is in the middle of applying.
     is_applying: bool,
     /// Dropped with the adapter: openraft's worker has ended then.
@@ -107,6 +108,7 @@ pub(crate) fn adapt(
     persister: Persister,
     progress: Arc<Progress>,
     waiters: Arc<Waiters>,
+    workers: Workers,
     fatal: FatalCell,
 ) -> Result<(Adapter, MachineHandle), DecodeError> {
     let (applied, raw) = state.applied();
@@ -139,6 +141,7 @@ pub(crate) fn adapt(
             durable,
             progress,
             waiters,
+            workers,
             is_applying: false,
             _alive: alive,
         },
@@ -232,18 +235,26 @@ impl Adapter {
         Ok(())
     }
 
-    fn install(&self, meta: &SnapshotMeta, received: Received) -> Result<(), apply::Fatal> {
-        let applied = {
-            let mut machine = self.machine.lock();
+    /// Off the runtime's threads: the state before has to be let go of, key by key.
+    async fn install(&self, meta: &SnapshotMeta, received: Received) -> io::Result<()> {
+        let (machine, new) = (Arc::clone(&self.machine), meta.clone());
+        let installed = self.workers.run(move || {
+            let mut machine = machine.lock();
             machine.state.install(received)?;
-            machine.applied = meta.last_log_id;
-            machine.membership = meta.last_membership.clone();
-            machine.applied
-        };
-        self.progress.apply(applied);
-        self.waiters
-            .skipped(applied.map_or(0, |id| id.leader_id.term));
-        Ok(())
+            machine.applied = new.last_log_id;
+            machine.membership = new.last_membership;
+            Ok(())
+        });
+        match installed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(self.broken(error)),
+            Err(panic) => return Err(io::Error::other(panic)),
+        }
+        self.progress.apply(meta.last_log_id);
+        let term = meta.last_log_id.map_or(0, |id| id.leader_id.term);
+        self.waiters.skipped(term);
+        let durable = self.durable.persister.durable().await;
+        durable.map_err(|error| self.broken(error))
     }
 
     /// Lets other tasks run, and waits while so much is unstaged that memory would grow. It waits
@@ -329,10 +340,7 @@ impl RaftStateMachine<TypeConfig> for Adapter {
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         };
         self.is_applying = true;
-        self.install(meta, received)
-            .map_err(|error| self.broken(error))?;
-        let durable = self.durable.persister.durable().await;
-        durable.map_err(|error| self.broken(error))?;
+        self.install(meta, received).await?;
         *self.durable.last.lock() = Some(meta.clone());
         self.is_applying = false;
         tracing::info!(

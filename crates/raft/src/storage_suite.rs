@@ -85,7 +85,15 @@ fn build(
     .unwrap();
     let config = state_config(Arc::new(SystemClock));
     let (state, _views, persister) = apply::open(state, &config).unwrap();
-    let (adapter, machine) = adapt(state, persister, progress, waiters(), fatal).unwrap();
+    let (adapter, machine) = adapt(
+        state,
+        persister,
+        progress,
+        waiters(),
+        apply::Workers::Threads,
+        fatal,
+    )
+    .unwrap();
     (
         Guard {
             _handle: handle,

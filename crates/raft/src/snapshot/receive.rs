@@ -70,9 +70,16 @@ struct Session {
     report: Report,
 }
 
+/// A call that has begun.
+struct Offered {
+    receiver: Receiver,
+    from: MemberId,
+    requests: Streaming<peerpb::SnapshotRequest>,
+}
+
 /// Where a call stands.
 enum State {
-    Offer(Receiver, MemberId, Streaming<peerpb::SnapshotRequest>),
+    Offer(Box<Offered>),
     Chunks(Box<Session>),
     /// Everything has come.
     Installing(BoxFuture<'static, Answered>, u64),
@@ -117,7 +124,12 @@ impl Receiver {
         from: MemberId,
         requests: Streaming<peerpb::SnapshotRequest>,
     ) -> Answers {
-        let state = State::Offer(self.clone(), from, requests);
+        let receiver = self.clone();
+        let state = State::Offer(Box::new(Offered {
+            receiver,
+            from,
+            requests,
+        }));
         Box::pin(stream::unfold(state, |state| async move {
             let (answer, next) = state.step().await?;
             Some((answer, next))
@@ -148,7 +160,12 @@ impl Receiver {
 impl State {
     async fn step(self) -> Option<(Answered, Self)> {
         match self {
-            Self::Offer(receiver, from, requests) => {
+            Self::Offer(offered) => {
+                let Offered {
+                    receiver,
+                    from,
+                    requests,
+                } = *offered;
                 Some(match receiver.accept(from, requests).await {
                     Ok((answer, Some(session))) => (Ok(answer), Self::Chunks(session)),
                     Ok((answer, None)) => (Ok(answer), Self::End),
