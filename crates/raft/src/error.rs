@@ -133,6 +133,15 @@ pub enum Fatal {
     /// The cluster has removed this member. etcd's words; tools look for them.
     #[error("the member has been permanently removed from the cluster")]
     Removed,
+    /// What this member has once confirmed to the leader is not in its log.
+    #[error(
+        "the raft log ends before entry {confirmed}, which this member has confirmed: its data was \
+         lost. Remove the member, and add it again with an empty data directory"
+    )]
+    LogLost {
+        /// The entry.
+        confirmed: u64,
+    },
     /// Raft itself has given up.
     #[error("raft has stopped")]
     Raft(#[source] Arc<dyn Error + Send + Sync>),

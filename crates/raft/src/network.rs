@@ -4,7 +4,7 @@
 //! leadership go one by one on a connection of their own. A peer that cannot be reached is tried
 //! again after a short pause.
 
-mod append;
+pub(crate) mod append;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -108,8 +108,24 @@ impl Peer {
     ) -> Result<Appended, Failure> {
         let mut client = self.connections.raft(Purpose::Heartbeats);
         let call = client.heartbeat(wire::append_to(&request));
-        self.answer(call, option, wire::appended_from).await
+        let appended = self.answer(call, option, wire::appended_from).await?;
+        // openraft names what the peer has confirmed.
+        if let Err(StreamAppendError::Conflict(_)) = appended {
+            return Err(lost(&self.connections));
+        }
+        Ok(appended)
     }
+}
+
+/// A peer has not got any more what it has confirmed to this leader. openraft takes it that this
+/// cannot be, and goes wrong; so the peer is one that does not answer, until it stops by itself.
+fn lost(connections: &Connections) -> Failure {
+    tracing::error!(
+        peer = %connections.id,
+        "a member has lost entries that it had confirmed: remove it, and add it again"
+    );
+    let text = format!("member {} has lost its log", connections.id);
+    Unreachable::from_string(text).into()
 }
 
 fn failed(connections: &Connections, status: &Status) -> Failure {

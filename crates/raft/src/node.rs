@@ -498,6 +498,7 @@ impl Parts {
             RaftService {
                 raft: raft.clone(),
                 receiver: receiver.clone(),
+                fatal: fatal.clone(),
                 stop: stop.clone(),
             },
             LeaderService {

@@ -393,6 +393,26 @@ async fn a_removed_member_stops_and_stays_stopped() {
 }
 
 #[tokio::test]
+async fn a_member_that_has_lost_its_data_stops_and_harms_nobody() {
+    let mut group = Group::start(3, 49).await;
+    group.put("a", "1").await;
+    let leader = group.leader().await;
+    let term = group.member(leader).node.status().term;
+    let wiped = (leader + 1) % 3;
+    group.wait_for_value(wiped, "a", "1").await;
+    group.kill(wiped, Loss::All);
+    group.disks[wiped] = crate::testing::Disks::new(77);
+    group.join(wiped).await;
+    let fatal = group.member(wiped).node.fatal();
+    let fatal = tokio::time::timeout(PATIENCE, fatal).await.unwrap();
+    assert!(matches!(fatal, Fatal::LogLost { .. }), "{fatal}");
+    group.kill(wiped, Loss::Nothing);
+    group.put("b", "2").await;
+    assert_eq!(group.member(leader).node.status().term, term);
+    group.stop().await;
+}
+
+#[tokio::test]
 async fn a_change_that_a_leader_left_half_done_is_finished() {
     let group = Group::start_with(3, 46, lenient).await;
     // A leader that has just been elected has no lease yet.

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use api::peerpb;
 use futures_util::{Stream, StreamExt};
 use openraft::base::BoxStream;
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Failure, failed, unreachable};
+use super::{Failure, failed, lost, unreachable};
 use crate::peer::channels::{Connections, Purpose};
 use crate::peer::wire::{self, Appended};
-use crate::type_config::TypeConfig;
+use crate::type_config::{LogId, TypeConfig};
 
 /// Appends on their way to one peer, counted in pieces of [`PIECE_BYTES`], a part of one being
 /// one. When so much is unanswered the next append waits.
@@ -50,6 +50,36 @@ impl Window {
     }
 }
 
+/// What a peer has confirmed to this member as the leader of a term.
+#[derive(Debug, Default)]
+pub(crate) struct Confirmed {
+    /// The term, and the last entry.
+    last: Mutex<(u64, Option<LogId>)>,
+}
+
+impl Confirmed {
+    /// In another term the peer may have taken entries back for another leader.
+    fn lead(&self, term: u64) {
+        let mut last = self.last.lock();
+        if last.0 != term {
+            *last = (term, None);
+        }
+    }
+
+    /// Whether an answer can be true.
+    fn believes(&self, appended: &Appended) -> bool {
+        let mut last = self.last.lock();
+        match appended {
+            Ok(matching) => {
+                last.1 = last.1.max(*matching);
+                true
+            }
+            Err(StreamAppendError::Conflict(at)) => Some(*at) > last.1,
+            Err(StreamAppendError::HigherVote(_)) => true,
+        }
+    }
+}
+
 /// Sends what `input` brings. The answers end when `input` has ended, or with a failure.
 pub(super) async fn stream<'s, S>(
     connections: &'s Connections,
@@ -60,8 +90,11 @@ where
 {
     let window = Arc::new(Window::new());
     let entering = Arc::clone(&window);
+    let confirming = Arc::clone(&connections.confirmed);
     let requests = input.then(move |request| {
         let window = Arc::clone(&entering);
+        // All requests of a stream are of one leader: it ends with the leadership.
+        confirming.lead(request.vote.leader_id.term);
         let request: peerpb::AppendRequest = wire::append_to(&request);
         async move {
             window.enter(request.entries.len()).await;
@@ -76,7 +109,13 @@ where
     let answers = answers.into_inner().map(move |answer| {
         window.leave();
         let answer = answer.map_err(|status| failed(connections, &status))?;
-        wire::appended_from(answer).map_err(|error| unreachable(connections, &error))
+        let appended =
+            wire::appended_from(answer).map_err(|error| unreachable(connections, &error))?;
+        if connections.confirmed.believes(&appended) {
+            Ok(appended)
+        } else {
+            Err(lost(connections))
+        }
     });
     Ok(Box::pin(answers))
 }

@@ -30,6 +30,7 @@ use super::PeerStatus;
 use super::handshake::{Identity, Introduction, says_removed};
 use super::pinger::Observed;
 use crate::error::{Fatal, FatalCell};
+use crate::network::append::Confirmed;
 
 /// The largest message that a peer is believed, as in etcd (`rafthttp/message.go`).
 pub(crate) const MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -150,6 +151,7 @@ pub(crate) struct Connections {
     snapshots: Channel,
     failures: AtomicU64,
     pub(crate) observed: Mutex<Observed>,
+    pub(crate) confirmed: Arc<Confirmed>,
     fatal: FatalCell,
 }
 
@@ -179,6 +181,7 @@ impl Connections {
             snapshots: bulk(),
             failures: AtomicU64::new(0),
             observed: Mutex::default(),
+            confirmed: Arc::default(),
             fatal: peers.fatal.clone(),
             route,
         }

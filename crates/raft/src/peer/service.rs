@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use types::MemberId;
 
 use super::wire::{self, Appended, WireError};
-use crate::error::Chain;
+use crate::error::{Chain, Fatal, FatalCell};
 use crate::node::Raft;
 use crate::progress::Progress;
 use crate::snapshot::receive::Receiver;
@@ -28,6 +28,7 @@ use crate::type_config::TypeConfig;
 pub(crate) struct RaftService {
     pub(crate) raft: Raft,
     pub(crate) receiver: Receiver,
+    pub(crate) fatal: FatalCell,
     pub(crate) stop: CancellationToken,
 }
 
@@ -129,9 +130,20 @@ impl RaftService {
     async fn hear(&self, request: AppendEntriesRequest<TypeConfig>) -> Result<Appended, Status> {
         let (vote, matching) = (request.vote, request.prev_log_id);
         let mut answer = pin!(self.raft.append_entries(request));
-        let believes = self
-            .raft
-            .with_raft_state(move |state| *state.vote_ref() == vote);
+        let fatal = self.fatal.clone();
+        let believes = self.raft.with_raft_state(move |state| {
+            let believes = *state.vote_ref() == vote;
+            // What a heartbeat names is no guess: this member has confirmed it to this leader. It
+            // could vote for one that does not have it, so it must not go on.
+            if let Some(confirmed) = matching.filter(|_| believes)
+                && state.log_ids.last() < Some(&confirmed)
+            {
+                fatal.set(Fatal::LogLost {
+                    confirmed: confirmed.index + 1,
+                });
+            }
+            believes
+        });
         let believed = tokio::select! {
             biased;
             answered = &mut answer => return appended(answered, matching),
