@@ -28,6 +28,8 @@ mod proposer;
 mod read_index;
 mod recovery;
 mod runtime;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod state_machine;
 mod status;

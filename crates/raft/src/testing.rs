@@ -181,7 +181,10 @@ impl Member {
         dial: transport::SharedDial,
     ) -> Result<Self, StartError> {
         let clock = Arc::new(StandingClock::default());
-        let state_config = state_config(Arc::clone(&clock) as Arc<dyn Clock>);
+        let state_config = apply::Config {
+            workers: config.workers.clone(),
+            ..state_config(Arc::clone(&clock) as Arc<dyn Clock>)
+        };
         let (state, views, persister) = apply::open(state, &state_config).unwrap();
         let node = Node::start(config, log, state, persister, views.clone(), dial).await?;
         Ok(Self { node, views, clock })
