@@ -79,6 +79,9 @@ pub(super) struct World {
 impl Run {
     /// Runs.
     pub(super) fn of(seed: u64, broken: Broken) -> Self {
+        if std::env::var_os("KVORUM_SIMULATION_TRACE").is_some() {
+            tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_env("KVORUM_SIMULATION_TRACE")).with_writer(std::io::stderr).without_time().try_init().ok();
+        }
         crate::seed_this_thread(seed);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -164,6 +167,10 @@ impl World {
 
     pub(super) fn note(&self, text: &str) {
         let line = format!("{:?} {text}", self.now());
+        // For a run that does not come to its end.
+        if std::env::var_os("KVORUM_SIMULATION_TRACE").is_some() {
+            eprintln!("{line}");
+        }
         self.run.borrow_mut().log.push(line);
     }
 
@@ -247,6 +254,7 @@ impl World {
     async fn recovered(&self) {
         for number in 0..self.len() {
             clients::write_until_done(self, number).await;
+            self.note(&format!("a write through {number} is done"));
         }
         loop {
             let revisions: Vec<i64> = (0..self.len())
@@ -259,7 +267,8 @@ impl World {
             if watched && revisions.iter().all(|revision| *revision == revisions[0]) {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.note(&format!("revisions {revisions:?}"));
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 
