@@ -15,7 +15,7 @@ mod memory;
 mod sled;
 
 #[cfg(any(test, feature = "test-util"))]
-pub use faulty::{FaultyEngine, Loss};
+pub use faulty::{FaultyEngine, Loss, Promise};
 #[cfg(any(test, feature = "test-util"))]
 pub use faulty_disk::FaultyDisk;
 pub use memory::MemoryEngine;

@@ -61,7 +61,10 @@ fn the_same_seed_gives_the_same_run() {
 fn is_caught(broken: Broken, by: &[&str]) {
     let caught = (1..200).find_map(|seed| violation(&Run::of(seed, broken)));
     let caught = caught.expect("some seed shows it");
-    assert!(by.iter().any(|property| caught.contains(property)), "{caught}");
+    assert!(
+        by.iter().any(|property| caught.contains(property)),
+        "{caught}"
+    );
 }
 
 #[test]

@@ -42,6 +42,16 @@ impl Loss {
     pub const ALL: [Self; 4] = [Self::Nothing, Self::All, Self::Torn, Self::Scattered];
 }
 
+/// What every engine promises, and one can be told not to keep: for tests that prove that other tests
+/// would notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// A flush makes durable.
+    Durability,
+    /// A batch is there or not: broken, half of it is durable at once and half of it is not.
+    Atomicity,
+}
+
 /// An engine on a disk that can be told what to do wrong.
 ///
 /// Hold it in an `Arc`, give one clone to [`crate::Backend::with_engine`], and use the other to make
@@ -67,6 +77,7 @@ struct Disk {
     has_failed: bool,
     applies: u64,
     flushes: u64,
+    broken: Option<Promise>,
 }
 
 impl FaultyEngine {
@@ -88,6 +99,7 @@ impl FaultyEngine {
             has_failed: false,
             applies: 0,
             flushes: 0,
+            broken: None,
         };
         Self {
             seen,
@@ -113,6 +125,17 @@ impl FaultyEngine {
         *self.flush_takes.lock() = takes;
     }
 
+    /// From now on, and after crashes, does not keep this promise.
+    pub fn break_promise(&self, promise: Option<Promise>) {
+        self.disk.lock().broken = promise;
+    }
+
+    /// The promise that it does not keep.
+    #[must_use]
+    pub fn broken_promise(&self) -> Option<Promise> {
+        self.disk.lock().broken
+    }
+
     /// How many batches were applied since the engine was made.
     #[must_use]
     pub fn applies(&self) -> u64 {
@@ -135,7 +158,9 @@ impl FaultyEngine {
         let mut records = disk.base.clone();
         let kept = replay(&log, &mut records);
         assert!(kept >= disk.flushed, "what was flushed is durable");
-        Self::on_disk(records, random)
+        let left = Self::on_disk(records, random);
+        left.break_promise(disk.broken);
+        left
     }
 
     /// Flips one random bit in the value of the record at engine key `key`, as seen and on the disk.
@@ -260,7 +285,14 @@ impl Engine for FaultyEngine {
                 .extend_from_slice(frame.get(..written).expect("it is at most the length"));
             return Err(disk.fail("apply a batch"));
         }
-        disk.log.extend_from_slice(&frame);
+        if disk.broken == Some(Promise::Atomicity) {
+            let (later, sooner) = changes.split_at(changes.len() / 2);
+            disk.log.extend_from_slice(&self::frame(sooner));
+            disk.flushed = disk.log.len();
+            disk.log.extend_from_slice(&self::frame(later));
+        } else {
+            disk.log.extend_from_slice(&frame);
+        }
         disk.applies += 1;
         self.seen.apply(changes)
     }
@@ -280,6 +312,9 @@ impl Engine for FaultyEngine {
             return Err(disk.fail("flush"));
         }
         disk.flushes += 1;
+        if disk.broken == Some(Promise::Durability) {
+            return Ok(());
+        }
         disk.flushed = disk.log.len();
         if disk.flushed > LOG_BYTES_MAX {
             disk.fold();

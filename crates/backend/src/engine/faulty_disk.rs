@@ -87,6 +87,7 @@ impl Site for Place {
             let mut stores = self.disk.stores.lock();
             stores.seed = stores.seed.wrapping_add(0x9e37_79b9);
             let engine = Arc::new(FaultyEngine::new(stores.seed));
+            engine.break_promise(stores.in_use.broken_promise());
             stores.begun = Some(Arc::clone(&engine));
             engine
         };

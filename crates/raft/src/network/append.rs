@@ -1,10 +1,11 @@
 //! Entries on their way to a peer: requests go out ahead of their answers, within bounds.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use api::peerpb;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use openraft::base::BoxStream;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use parking_lot::Mutex;
@@ -86,8 +87,14 @@ pub(super) async fn stream<'s, S>(
     input: S,
 ) -> Result<BoxStream<'s, Result<Appended, Failure>>, Failure>
 where
-    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
+    let mut input = input.peekable();
+    // openraft waits out its pause where the first request is asked for. A call asks only when it is
+    // connected: a peer that is not there would be tried again without any pause.
+    if Pin::new(&mut input).peek().await.is_none() {
+        return Ok(Box::pin(stream::empty()));
+    }
     let window = Arc::new(Window::new());
     let entering = Arc::clone(&window);
     let confirming = Arc::clone(&connections.confirmed);

@@ -19,7 +19,9 @@ pub(super) async fn run(world: &World) {
             3 => slow_links(world, member),
             4 => {
                 world.note(&format!("connections of {member} break"));
-                world.net.break_connections(|from, to| from == member || to == member);
+                world
+                    .net
+                    .break_connections(|from, to| from == member || to == member);
             }
             5 => {
                 let by = Duration::from_millis(1 + world.draw(400) as u64);

@@ -12,7 +12,11 @@ pub(super) enum Request {
     /// Write this value, which nobody else writes.
     Put { key: u8, value: u64 },
     /// Write this value if the key has this mod revision, else read.
-    Guarded { key: u8, mod_revision: i64, value: u64 },
+    Guarded {
+        key: u8,
+        mod_revision: i64,
+        value: u64,
+    },
     /// Delete the key.
     Delete { key: u8 },
     /// Read the key, linearizably.

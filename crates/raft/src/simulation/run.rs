@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use apply::{Views, Workers};
-use backend::Backend;
-use backend::engine::{Change as EngineChange, Engine, EngineError, EngineScan, FaultyEngine, Loss};
-use bytes::Bytes;
+use backend::engine::{Loss, Promise};
 use mvcc::{EventKind, PrevKv, WatchBatch, WatchRequest, WatchStream};
 use random::rngs::StdRng;
 use random::{RngExt, SeedableRng};
@@ -22,7 +20,7 @@ use super::history::{At, Change, History, Operation};
 use super::{clients, faults};
 use crate::testing::group::id;
 use crate::testing::net::{Link, Net, url};
-use crate::testing::{Disks, Member, config};
+use crate::testing::{Disks, Member, backend, config};
 use crate::{Config, Node, Peer};
 
 /// How long clients and faults go on.
@@ -79,9 +77,7 @@ pub(super) struct World {
 impl Run {
     /// Runs.
     pub(super) fn of(seed: u64, broken: Broken) -> Self {
-        if std::env::var_os("KVORUM_SIMULATION_TRACE").is_some() {
-            tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_env("KVORUM_SIMULATION_TRACE")).with_writer(std::io::stderr).without_time().try_init().ok();
-        }
+        if std::env::var_os("KVORUM_SIMULATION_TRACE").is_some() {}
         crate::seed_this_thread(seed);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -113,8 +109,10 @@ impl World {
             broken,
             net: Arc::default(),
             members: RefCell::new((0..members).map(|_| None).collect()),
-            disks: RefCell::new((0..members).map(|n| Disks::new(seed * 64 + n)).collect()),
-            disk_us: (0..members).map(|_| Arc::new(AtomicU64::new(200))).collect(),
+            disks: RefCell::new((0..members).map(|n| disks(seed * 64 + n, broken)).collect()),
+            disk_us: (0..members)
+                .map(|_| Arc::new(AtomicU64::new(200)))
+                .collect(),
             began: Instant::now(),
             random: RefCell::new(random),
             run: RefCell::new(Run {
@@ -128,7 +126,10 @@ impl World {
         }
         let mut tasks = Vec::new();
         for client in 0..CLIENTS {
-            tasks.push(tokio::task::spawn_local(clients::run(client, Rc::clone(&world))));
+            tasks.push(tokio::task::spawn_local(clients::run(
+                client,
+                Rc::clone(&world),
+            )));
         }
         let watchers: Vec<_> = (0..world.len())
             .map(|number| tokio::task::spawn_local(Rc::clone(&world).watch(number)))
@@ -138,7 +139,9 @@ impl World {
         for task in tasks {
             task.await.unwrap();
         }
-        let stuck = tokio::time::timeout(RECOVERY, world.recovered()).await.is_err();
+        let stuck = tokio::time::timeout(RECOVERY, world.recovered())
+            .await
+            .is_err();
         observer.abort();
         for watcher in watchers {
             watcher.abort();
@@ -209,7 +212,7 @@ impl World {
         };
         let (log, state) = {
             let disks = &self.disks.borrow()[number];
-            (self.backend(&disks.log), self.backend(&disks.state))
+            (backend(&disks.log), disks.state.open().unwrap())
         };
         let member = Member::among(log, state, config, self.net.dialer(number)).await;
         self.net.serve(number, member.node.peer_service());
@@ -228,14 +231,6 @@ impl World {
     pub(super) fn slow_disk(&self, number: usize, by: Duration) {
         let us = u64::try_from(by.as_micros()).unwrap();
         self.disk_us[number].store(us, Ordering::Relaxed);
-    }
-
-    fn backend(&self, engine: &Arc<FaultyEngine>) -> Backend {
-        let careless: Arc<dyn Engine> = Arc::new(Careless {
-            engine: Arc::clone(engine),
-            broken: self.broken,
-        });
-        Backend::with_engine(careless).unwrap()
     }
 
     /// Mends everything.
@@ -306,7 +301,10 @@ impl World {
                 };
                 let status = node.status();
                 if status.leader == Some(id(number)) {
-                    self.run.borrow_mut().leaders.push((status.term, id(number)));
+                    self.run
+                        .borrow_mut()
+                        .leaders
+                        .push((status.term, id(number)));
                 }
             }
             tokio::time::sleep(Duration::from_millis(7)).await;
@@ -344,6 +342,20 @@ impl World {
     }
 }
 
+fn disks(seed: u64, broken: Broken) -> Disks {
+    let disks = Disks::new(seed);
+    let promise = match broken {
+        Broken::Nothing | Broken::ReadIndex => None,
+        Broken::Flushes => Some(Promise::Durability),
+        Broken::Batches => Some(Promise::Atomicity),
+    };
+    disks
+        .log
+        .break_promise(promise.filter(|promise| *promise == Promise::Durability));
+    disks.state.in_use().break_promise(promise);
+    disks
+}
+
 fn watch_from(views: &Views, revision: i64) -> WatchStream {
     let mut stream = views.store.watch_stream();
     let request = WatchRequest {
@@ -377,41 +389,4 @@ fn changes(batch: WatchBatch) -> Vec<(i64, Vec<Change>)> {
 /// The number that a value stands for.
 pub(super) fn number(value: &[u8]) -> u64 {
     u64::from_be_bytes(value.try_into().unwrap())
-}
-
-/// An engine that does not keep its contract when the run wants it broken.
-#[derive(Debug)]
-struct Careless {
-    engine: Arc<FaultyEngine>,
-    broken: Broken,
-}
-
-impl Engine for Careless {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        self.engine.get(key)
-    }
-
-    fn scan(&self, from: &[u8], to: &[u8]) -> EngineScan {
-        self.engine.scan(from, to)
-    }
-
-    fn apply(&self, mut changes: Vec<EngineChange>) -> Result<(), EngineError> {
-        if self.broken == Broken::Batches {
-            let later = changes.split_off(changes.len() / 2);
-            self.engine.apply(later)?;
-            self.engine.flush_durable()?;
-        }
-        self.engine.apply(changes)
-    }
-
-    fn flush_durable(&self) -> Result<(), EngineError> {
-        if self.broken == Broken::Flushes {
-            return Ok(());
-        }
-        self.engine.flush_durable()
-    }
-
-    fn size_on_disk(&self) -> Result<u64, EngineError> {
-        self.engine.size_on_disk()
-    }
 }

@@ -17,7 +17,9 @@ pub(super) fn check(run: &Run) -> Result<(), String> {
         };
         let changes = run.history.revisions.get(&expected.0);
         if changes.is_none_or(|changes| *changes != [expected.1]) {
-            return Err(format!("{operation:?} is not in the history, but {changes:?}"));
+            return Err(format!(
+                "{operation:?} is not in the history, but {changes:?}"
+            ));
         }
     }
     Ok(())

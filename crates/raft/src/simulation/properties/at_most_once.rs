@@ -16,7 +16,9 @@ pub(super) fn check(run: &Run) -> Result<(), String> {
     for (revision, changes) in &run.history.revisions {
         for value in changes.iter().filter_map(|(_, value)| *value) {
             let Some(operation) = asked.get(&value) else {
-                return Err(format!("nobody wrote {value}, which is at revision {revision}"));
+                return Err(format!(
+                    "nobody wrote {value}, which is at revision {revision}"
+                ));
             };
             if !seen.insert(value) {
                 return Err(format!("{operation:?} was done twice, again at {revision}"));
