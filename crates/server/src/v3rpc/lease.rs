@@ -1,6 +1,7 @@
 //! The Lease service.
+//!
+//! Any member is asked; what only the leader knows, it is asked for by `raft::Node`.
 
-use ::lease::RenewError;
 use api::encoded::etcdserverpb::lease_server::Lease;
 use api::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
@@ -9,7 +10,8 @@ use api::etcdserverpb::{
 };
 use api::rpctypes::ErrorCode;
 use apply::{Command, Reply};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt};
+use raft::ReadIndexError;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use types::LeaseId;
@@ -18,6 +20,10 @@ use crate::{EtcdServer, RequestError};
 
 /// The longest TTL, in seconds.
 const TTL_MAX_S: i64 = 9_000_000_000;
+/// Keep-alives of one stream that are on their way at a time; when it is full, the next one is read
+/// when the first of these has been answered. They share rounds, so that a client with
+/// thousands of leases on one stream waits for a few rounds and not for thousands.
+const KEEP_ALIVES_IN_FLIGHT_MAX: usize = 256;
 
 /// Serves leases.
 pub(crate) struct LeaseService {
@@ -73,34 +79,8 @@ impl Lease for LeaseService {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        self.server.read_index().await?;
-        let views = self.server.views();
-        let found = views
-            .leases
-            .get(LeaseId(id))
-            .zip(views.renewer.remaining_ttl_s(LeaseId(id)));
-        let header = Some(self.server.header());
-        Ok(Response::new(match found {
-            Some((lease, ttl)) => LeaseTimeToLiveResponse {
-                header,
-                id,
-                ttl,
-                granted_ttl: lease.granted_ttl_s,
-                keys: if keys {
-                    lease.keys.into_iter().map(Into::into).collect()
-                } else {
-                    vec![]
-                },
-            },
-            None => LeaseTimeToLiveResponse {
-                header,
-                id,
-                ttl: -1,
-                granted_ttl: 0,
-                keys: vec![],
-            },
-        }))
+        let request = request.into_inner();
+        Ok(Response::new(self.server.lease_time_to_live(&request).await?))
     }
 
     async fn lease_leases(
@@ -126,18 +106,17 @@ fn done(reply: Reply) -> i64 {
     }
 }
 
-/// Answers keep-alives one by one: the next request is read when the client has taken the answer.
+/// Answers keep-alives, in their order.
 fn keep_alive(
     server: EtcdServer,
     requests: Streaming<LeaseKeepAliveRequest>,
 ) -> impl Stream<Item = Result<LeaseKeepAliveResponse, Status>> {
-    stream::try_unfold((server, requests), |(server, mut requests)| async move {
-        let Some(request) = requests.message().await? else {
-            return Ok(None);
-        };
-        let answer = server.keep_lease_alive(request.id).await?;
-        Ok(Some((answer, (server, requests))))
-    })
+    requests
+        .map(move |request| {
+            let server = server.clone();
+            async move { Ok(server.keep_lease_alive(request?.id).await?) }
+        })
+        .buffered(KEEP_ALIVES_IN_FLIGHT_MAX)
 }
 
 impl EtcdServer {
@@ -157,13 +136,57 @@ impl EtcdServer {
     async fn keep_lease_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, RequestError> {
         // The header is taken first: it must not show a later revision than the renewal.
         let header = Some(self.header());
-        // Leadership has to be certain: a leader of the past must not renew.
-        self.read_index().await?;
-        let ttl = match self.views().renewer.renew(LeaseId(id)) {
-            Ok(ttl) => ttl,
-            Err(RenewError::NotFound) => 0,
-            Err(RenewError::NotPrimary) => return Err(ErrorCode::NoLeader.into()),
-        };
-        Ok(LeaseKeepAliveResponse { header, id, ttl })
+        let renewed = self.node().renew_lease(LeaseId(id)).await;
+        let ttl = renewed.map_err(|error| self.lease_error(error))?;
+        Ok(LeaseKeepAliveResponse {
+            header,
+            id,
+            ttl: ttl.unwrap_or(0),
+        })
+    }
+
+    /// Tells what a lease has left, and its keys; a TTL of -1 says that there is none.
+    async fn lease_time_to_live(
+        &self,
+        request: &LeaseTimeToLiveRequest,
+    ) -> Result<LeaseTimeToLiveResponse, RequestError> {
+        let id = LeaseId(request.id);
+        // The leader knows the time, every member the keys.
+        let (ttl, read) = tokio::join!(self.node().remaining_ttl(id), self.node().read_index());
+        let ttl = ttl.map_err(|error| self.lease_error(error))?;
+        read.map_err(|error| self.lease_error(error))?;
+        let found = ttl.zip(self.views().leases.get(id));
+        let header = Some(self.header());
+        Ok(match found {
+            Some((ttl, lease)) => LeaseTimeToLiveResponse {
+                header,
+                id: id.0,
+                ttl,
+                granted_ttl: lease.granted_ttl_s,
+                keys: if request.keys {
+                    lease.keys.into_iter().map(Into::into).collect()
+                } else {
+                    vec![]
+                },
+            },
+            None => LeaseTimeToLiveResponse {
+                header,
+                id: id.0,
+                ttl: -1,
+                granted_ttl: 0,
+                keys: vec![],
+            },
+        })
+    }
+
+    /// The leader was not heard. etcd says whether there was one to ask.
+    fn lease_error(&self, error: ReadIndexError) -> RequestError {
+        match error {
+            ReadIndexError::NoLeader => ErrorCode::NoLeader.into(),
+            ReadIndexError::Timeout if self.node().status().leader.is_none() => {
+                ErrorCode::NoLeader.into()
+            }
+            other => other.into(),
+        }
     }
 }
