@@ -20,7 +20,7 @@ use rand::{Rng as _, SeedableRng as _};
 use testkit::check::Run;
 use testkit::history::Range;
 use testkit::model::Model;
-use testkit::{Client, Cluster, ClusterSpec, eventually, note};
+use testkit::{Client, Cluster, ClusterSpec, Program, eventually, note};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -90,7 +90,11 @@ impl Torture {
     /// # Errors
     /// When a property is violated, or the cluster does not recover.
     pub async fn run(self) -> Result<()> {
-        let cluster = self.spec.clone().proxied().start().await?;
+        let mut spec = self.spec.clone().proxied();
+        if spec.program() == Program::Kvorum {
+            spec = spec.faulty_disks();
+        }
+        let cluster = spec.start().await?;
         cluster.leader().await?;
         let mut rng = StdRng::seed_from_u64(self.seed);
         let (closing, closing_seen) = watch::channel(false);

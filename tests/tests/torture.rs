@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use kvorum_tests::torture::{Scope, Torture};
 use testkit::patience::parameter;
 use testkit::{ClusterSpec, note};
@@ -42,4 +42,20 @@ async fn three_members_keep_every_promise_under_faults() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_members_keep_every_promise_under_faults() -> Result<()> {
     torture(5).await
+}
+
+/// The checkers can fail, end to end: on disks that answer syncs and do nothing, power that fails
+/// everywhere takes acknowledged writes, and that is what the report says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_lost_by_disks_that_lie_are_noticed() -> Result<()> {
+    let torture = Torture {
+        spec: ClusterSpec::kvorum(3),
+        seed: parameter("KVORUM_SEED", SEED)?,
+        duration: Duration::from_secs(2),
+        scope: Scope::LyingDisks,
+    };
+    let noticed = torture.run().await.err().context("nothing was noticed")?;
+    let report = format!("{noticed:#}");
+    ensure!(report.contains("acknowledged writes are there"), "{report}");
+    Ok(())
 }

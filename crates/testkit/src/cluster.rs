@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::certs::Certs;
 use crate::client::Client;
+use crate::disk::Library;
 use crate::network::Network;
 use crate::patience::{eventually, note};
 use crate::server::Program;
@@ -34,6 +35,16 @@ pub struct ClusterSpec {
     args: Vec<String>,
     tls: Option<Certs>,
     links: Links,
+    disks: Disks,
+}
+
+/// What members write on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disks {
+    /// The machine's disk.
+    Real,
+    /// One [`Disk`](crate::disk::Disk) each.
+    Faulty,
 }
 
 /// How members reach each other.
@@ -89,7 +100,14 @@ impl ClusterSpec {
             args: Vec::new(),
             tls: None,
             links: Links::Direct,
+            disks: Disks::Real,
         }
+    }
+
+    /// What is run.
+    #[must_use]
+    pub fn program(&self) -> Program {
+        self.program
     }
 
     /// Adds a flag (`--name=value`) to every member.
@@ -113,6 +131,13 @@ impl ClusterSpec {
         self
     }
 
+    /// Gives every member a disk that can fail: see [`Member::disk`]. For kvorum only.
+    #[must_use]
+    pub fn faulty_disks(mut self) -> ClusterSpec {
+        self.disks = Disks::Faulty;
+        self
+    }
+
     /// Gives the members names, ports and directories, and starts none of them.
     ///
     /// # Errors
@@ -123,8 +148,13 @@ impl ClusterSpec {
             Links::Direct => None,
             Links::Proxied => Some(Network::default()),
         };
+        let library = match self.disks {
+            Disks::Real => None,
+            Disks::Faulty => Some(Library::compile(dir.path())?),
+        };
         let size = self.size;
         let mut cluster = Cluster {
+            library,
             spec: self,
             members: Vec::new(),
             network,
@@ -176,6 +206,7 @@ pub struct Cluster {
     spec: ClusterSpec,
     members: Vec<Member>,
     network: Option<Network>,
+    library: Option<Library>,
     verdict: Verdict,
     dir: TempDir,
 }
@@ -471,6 +502,9 @@ impl Cluster {
         if let Some(network) = &self.network {
             let proxy = network.join(at, member.listen_peer_port()).await?;
             member.behind(network.clone(), at, proxy);
+        }
+        if let Some(library) = &self.library {
+            member.on_faulty_disk(library.clone())?;
         }
         self.members.push(member);
         Ok(at)

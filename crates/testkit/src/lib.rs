@@ -14,6 +14,7 @@ pub mod certs;
 pub mod check;
 pub mod client;
 pub mod cluster;
+pub mod disk;
 pub mod history;
 pub mod http;
 pub mod model;

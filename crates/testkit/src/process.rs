@@ -30,9 +30,23 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub fn start(program: &Path, args: &[String], log: &Path) -> Result<Process> {
+        Process::start_in(program, args, &[], log)
+    }
+
+    /// As [`Process::start`], with more in its environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_in(
+        program: &Path,
+        args: &[String],
+        environment: &[(&str, PathBuf)],
+        log: &Path,
+    ) -> Result<Process> {
         let log_file = append(log)?;
         let mut command = command(program);
         command.args(args).stdin(Stdio::null());
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdout(log_file.try_clone()?).stderr(log_file);
         let child = command
             .spawn()

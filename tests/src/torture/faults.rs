@@ -31,6 +31,9 @@ pub enum Scope {
     Faults,
     /// And members that are removed, lose their disk, and are added.
     FaultsAndMembers,
+    /// Disks that lie about syncs, and power that fails everywhere: acknowledged writes will be
+    /// lost, and the checkers have to say so.
+    LyingDisks,
 }
 
 /// One thing that is done to the cluster.
@@ -51,9 +54,13 @@ enum Kind {
     Terminate,
     FullDisk,
     SlowMember,
+    SlowDisk,
+    PowerFails,
+    PowerFailsEverywhere,
     ReplaceMember,
 }
 
+/// What can be done to any program.
 const KINDS: [Kind; 15] = [
     Kind::CutMinority,
     Kind::CutLeader,
@@ -71,6 +78,9 @@ const KINDS: [Kind; 15] = [
     Kind::FullDisk,
     Kind::SlowMember,
 ];
+
+/// And what takes a disk that can fail.
+const KINDS_OF_DISKS: [Kind; 3] = [Kind::SlowDisk, Kind::PowerFails, Kind::PowerFailsEverywhere];
 
 pub(super) struct Faults {
     cluster: Cluster,
@@ -94,6 +104,9 @@ impl Faults {
         };
         for at in faults.cluster.present() {
             faults.announce(at)?;
+            if scope == Scope::LyingDisks {
+                faults.cluster.member(at).disk()?.lie()?;
+            }
         }
         Ok(faults)
     }
@@ -126,10 +139,7 @@ impl Faults {
         let mut left: Vec<Kind> = Vec::new();
         while started.elapsed() < duration {
             if left.is_empty() {
-                left = KINDS.to_vec();
-                if self.scope == Scope::FaultsAndMembers {
-                    left.extend([Kind::ReplaceMember; 2]);
-                }
+                left = self.kinds();
                 left.shuffle(&mut self.rng);
             }
             let Some(kind) = left.pop() else { continue };
@@ -150,6 +160,19 @@ impl Faults {
         Ok(())
     }
 
+    fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = KINDS.to_vec();
+        if self.cluster.member(0).disk().is_ok() {
+            kinds.extend(KINDS_OF_DISKS);
+        }
+        match self.scope {
+            Scope::Faults => {}
+            Scope::FaultsAndMembers => kinds.extend([Kind::ReplaceMember; 2]),
+            Scope::LyingDisks => kinds = vec![Kind::PowerFailsEverywhere],
+        }
+        kinds
+    }
+
     /// Who it is done to: the leader, everybody, or a random minority.
     async fn victims(&mut self, kind: Kind) -> Result<Vec<usize>> {
         let mut present = self.cluster.present();
@@ -159,7 +182,7 @@ impl Faults {
             | Kind::LeaderDoesNotHear
             | Kind::KillLeader
             | Kind::StopLeader => Ok(vec![self.cluster.leader().await?]),
-            Kind::KillAll => Ok(present),
+            Kind::KillAll | Kind::PowerFailsEverywhere => Ok(present),
             Kind::OneLink => {
                 present.shuffle(&mut self.rng);
                 present.truncate(2);
@@ -219,6 +242,13 @@ impl Faults {
                     self.cluster.member(at).fill_disk()?;
                 }
             }
+            Kind::SlowDisk => {
+                let delay = Duration::from_millis(self.rng.random_range(20..300));
+                for &at in victims {
+                    self.cluster.member(at).disk()?.slow(delay)?;
+                }
+            }
+            Kind::PowerFails | Kind::PowerFailsEverywhere => self.fail_power(victims)?,
             Kind::SlowMember => return self.limp(victims, lasts).await,
             Kind::ReplaceMember => return self.replace(victims[0]).await,
         }
@@ -244,6 +274,19 @@ impl Faults {
         for &at in victims {
             self.set_incarnation(at, 0);
             self.cluster.member_mut(at).kill()?;
+        }
+        Ok(())
+    }
+
+    /// Everywhere at the same moment: nobody syncs while others are dead already.
+    fn fail_power(&mut self, victims: &[usize]) -> Result<()> {
+        self.signal(victims, Signal::SIGSTOP)?;
+        for &at in victims {
+            self.set_incarnation(at, 0);
+            let lost = self.cluster.member_mut(at).lose_power()?;
+            self.story.push(format!(
+                "  member {at} lost {lost} writes that were not synced"
+            ));
         }
         Ok(())
     }
@@ -306,6 +349,10 @@ impl Faults {
             {
                 self.signal(&[at], Signal::SIGCONT)?;
                 self.cluster.member(at).free_disk()?;
+            }
+            if let Ok(disk) = self.cluster.member(at).disk() {
+                disk.fill(false)?;
+                disk.slow(Duration::ZERO)?;
             }
             self.start(at)?;
         }

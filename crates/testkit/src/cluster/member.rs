@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit};
 
 use super::{ClusterSpec, PORT_CLASH_RETRIES_MAX};
 use crate::client::Client;
+use crate::disk::{Disk, Library};
 use crate::network::Network;
 use crate::patience::eventually;
 use crate::process::{self, Process};
@@ -28,6 +29,7 @@ pub struct Member {
     ports: Ports,
     dir: PathBuf,
     proxy: Option<Proxied>,
+    disk: Option<Disk>,
     initial_cluster: String,
     initial_cluster_state: &'static str,
     /// Flags of this member alone.
@@ -64,6 +66,7 @@ impl Member {
             ports: free_ports()?,
             dir,
             proxy: None,
+            disk: None,
             initial_cluster: String::new(),
             initial_cluster_state: "new",
             args: Vec::new(),
@@ -80,6 +83,20 @@ impl Member {
             number,
             port,
         });
+    }
+
+    pub(super) fn on_faulty_disk(&mut self, library: Library) -> Result<()> {
+        let disk = Disk::new(library, &self.data_dir(), &self.dir.join("disk"))?;
+        self.disk = Some(disk);
+        Ok(())
+    }
+
+    /// Its disk.
+    ///
+    /// # Errors
+    /// When the cluster was not made with [`ClusterSpec::faulty_disks`].
+    pub fn disk(&self) -> Result<&Disk> {
+        self.disk.as_ref().context("the disk is a real one")
     }
 
     /// Sets `--initial-cluster` and `--initial-cluster-state` for the next start.
@@ -196,7 +213,13 @@ impl Member {
         };
         self.log_start = std::fs::metadata(self.log_path()).map_or(0, |file| file.len());
         self.incarnation += 1;
-        let process = Process::start(&binary, &self.all_args(), &self.log_path())?;
+        let disk = self.disk.as_ref().map(Disk::environment);
+        let process = Process::start_in(
+            &binary,
+            &self.all_args(),
+            &disk.unwrap_or_default(),
+            &self.log_path(),
+        )?;
         if let Some(proxy) = &self.proxy {
             proxy.network.set_process(proxy.number, process.pid());
         }
@@ -299,15 +322,26 @@ impl Member {
         }
     }
 
-    /// Lets none of its files grow any more, as on a full disk: such a write fails with "file too
-    /// large" (`RLIMIT_FSIZE`), which needs neither root nor a file system of its own. What was
-    /// written before can be written over. [`Member::free_disk`] ends it, and so does a restart.
+    /// kill -9 together with the power: what its disk had not synced is gone.
+    ///
+    /// # Errors
+    /// When it does not run, or has a real disk.
+    pub fn lose_power(&mut self) -> Result<usize> {
+        self.kill()?;
+        self.disk()?.lose_power()
+    }
+
+    /// Lets none of its files grow any more. On a real disk (which needs neither root nor a file
+    /// system of its own) such a write fails with "file too large" instead of "no space left", by
+    /// `RLIMIT_FSIZE`. [`Member::free_disk`] ends it.
     ///
     /// # Errors
     /// When it does not run.
     pub fn fill_disk(&self) -> Result<()> {
-        let largest = largest_file(&self.dir)?;
-        self.limit_files(Some(largest))
+        match &self.disk {
+            Some(disk) => disk.fill(true),
+            None => self.limit_files(Some(largest_file(&self.dir)?)),
+        }
     }
 
     /// Files may grow again.
@@ -315,7 +349,10 @@ impl Member {
     /// # Errors
     /// When it does not run.
     pub fn free_disk(&self) -> Result<()> {
-        self.limit_files(None)
+        match &self.disk {
+            Some(disk) => disk.fill(false),
+            None => self.limit_files(None),
+        }
     }
 
     fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
