@@ -137,7 +137,8 @@ async fn every_member_serves_every_request() -> Result<()> {
         };
         let deleted = client.kv.clone().delete_range(delete).await?;
         ensure!(deleted.into_inner().deleted == 1);
-        lease(&client, 100 + i64::try_from(at)?).await?;
+        let lease = lease(&client, 100 + i64::try_from(at)?).await;
+        lease.with_context(|| format!("a lease at member {at}"))?;
     }
     cluster.stop().await
 }
@@ -146,10 +147,13 @@ async fn every_member_serves_every_request() -> Result<()> {
 async fn lease(client: &Client, id: i64) -> Result<()> {
     let mut lease = client.lease.clone();
     let granted = lease.lease_grant(pb::LeaseGrantRequest { ttl: 60, id });
-    ensure!(granted.await?.into_inner().id == id);
+    ensure!(granted.await.context("grant")?.into_inner().id == id);
     let (requests, queue) = tokio::sync::mpsc::channel(1);
     requests.send(pb::LeaseKeepAliveRequest { id }).await?;
-    let answers = lease.lease_keep_alive(ReceiverStream::new(queue)).await?;
+    let answers = lease
+        .lease_keep_alive(ReceiverStream::new(queue))
+        .await
+        .context("keep alive")?;
     let kept = answers
         .into_inner()
         .message()
@@ -157,7 +161,11 @@ async fn lease(client: &Client, id: i64) -> Result<()> {
         .context("the stream ended")?;
     ensure!(kept.ttl == 60, "{kept:?}");
     let request = pb::LeaseTimeToLiveRequest { id, keys: true };
-    let left = lease.lease_time_to_live(request).await?.into_inner();
+    let left = lease
+        .lease_time_to_live(request)
+        .await
+        .context("time to live")?
+        .into_inner();
     ensure!(left.granted_ttl == 60 && left.ttl > 0, "{left:?}");
     lease.lease_revoke(pb::LeaseRevokeRequest { id }).await?;
     Ok(())
