@@ -76,7 +76,10 @@ impl Group {
         eventually("a healthy cluster", || async {
             match self.change(change.clone()).await {
                 Err(MemberChangeError::Unhealthy) => None,
-                made => Some(made.unwrap()),
+                made => {
+                    made.unwrap();
+                    Some(())
+                }
             }
         })
         .await;
@@ -255,7 +258,10 @@ async fn learners_are_few_and_get_their_vote_when_they_are_asked_and_ready() {
     eventually("a ready learner", || async {
         match group.change(promote(1)).await {
             Err(MemberChangeError::LearnerNotReady) => None,
-            made => Some(made.unwrap()),
+            made => {
+                made.unwrap();
+                Some(())
+            }
         }
     })
     .await;
