@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Node;
 use crate::error::ProposeError;
-use crate::testing::group::{Group, eventually, id};
+use crate::testing::group::{Group, PATIENCE, eventually, id};
 use crate::testing::net::Link;
 use crate::testing::{Disks, Member, put_command};
 
@@ -456,5 +456,62 @@ async fn heartbeats_do_not_wait_for_a_slow_disk_or_for_large_appends() {
     for writer in writers {
         writer.abort();
     }
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_on_a_commands_way_waits_for_a_heartbeat() {
+    let group = Group::start_with(3, 126, |config| {
+        config.heartbeat_interval = Duration::from_secs(4);
+        config.election_timeout = Duration::from_secs(8);
+    })
+    .await;
+    let leader = group.leader().await;
+    let follower = (leader + 1) % 3;
+    let one_way = Duration::from_millis(50);
+    for member in 0..3 {
+        group.isolate(member, Link::Slow(one_way));
+    }
+    let node = &group.member(follower).node;
+    node.propose(put_command(b"warm", b"up")).await.unwrap();
+    let mut took = Vec::new();
+    for number in 0..10 {
+        let begin = tokio::time::Instant::now();
+        let put = put_command(format!("key{number}").as_bytes(), b"v");
+        node.propose(put).await.unwrap();
+        let written = begin.elapsed();
+        node.read_index().await.unwrap();
+        took.push((written, begin.elapsed() - written));
+        // Long enough for every stream to have nothing to do.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("written and read in {took:?}, {one_way:?} to every member");
+    // Two ways there and back; a busy machine may take its time, but not for all of them.
+    let (written, read) = took.iter().min().unwrap();
+    assert!(*written >= 4 * one_way, "{took:?}");
+    assert!(*written < Duration::from_secs(2), "{took:?}");
+    assert!(*read < Duration::from_secs(2), "{took:?}");
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_removed_while_it_was_away_is_told_so() {
+    let mut group = Group::start(3, 127).await;
+    let leader = group.leader().await;
+    let away = (leader + 1) % 3;
+    group.kill(away, Loss::Nothing);
+    let change = crate::MemberChange::Remove { id: id(away) };
+    eventually("the member is removed", || async {
+        let node = &group.member(leader).node;
+        node.change_members(change.clone()).await.ok()
+    })
+    .await;
+    group.begin(away).await;
+    let reason = tokio::time::timeout(PATIENCE, group.member(away).node.fatal()).await;
+    let reason = reason.expect("it is told");
+    assert_eq!(
+        reason.to_string(),
+        "the member has been permanently removed from the cluster"
+    );
     group.stop().await;
 }

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use transport::{Dial, Dialed, SharedDial};
 use types::Url;
@@ -21,6 +22,9 @@ use crate::PeerService;
 
 /// Bytes in a pipe.
 const PIPE_BYTES: usize = 64 * 1024;
+
+/// Pieces of a connection's bytes on a slow link.
+const CHUNKS_ON_THE_WAY_MAX: usize = 1024;
 
 /// What becomes of bytes on their way from one member to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,17 +141,29 @@ async fn pump(
     mut to: impl AsyncWrite + Unpin,
     link: &watch::Sender<Link>,
 ) {
-    let mut buffer = vec![0; PIPE_BYTES];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        wait_open(link).await;
-        let state = *link.borrow();
-        if let Link::Slow(by) = state {
-            tokio::time::sleep(by).await;
+    let (sender, mut on_the_way) = tokio::sync::mpsc::channel(CHUNKS_ON_THE_WAY_MAX);
+    let read = async move {
+        let mut buffer = vec![0; PIPE_BYTES];
+        while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            let sent = (Instant::now(), buffer[..read].to_vec());
+            if sender.send(sent).await.is_err() {
+                return;
+            }
         }
-        if to.write_all(&buffer[..read]).await.is_err() {
-            return;
+    };
+    let write = async {
+        while let Some((sent, bytes)) = on_the_way.recv().await {
+            let state = *link.borrow();
+            if let Link::Slow(by) = state {
+                tokio::time::sleep_until(sent + by).await;
+            }
+            wait_open(link).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
         }
-    }
+    };
+    tokio::join!(read, write);
 }
 
 async fn serve(connection: tokio::io::DuplexStream, service: PeerService) {
