@@ -11,6 +11,7 @@ use futures_util::{Stream, StreamExt, stream};
 use openraft::errors::RaftError;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -131,23 +132,30 @@ impl RaftService {
         let (vote, matching) = (request.vote, request.prev_log_id);
         let mut answer = pin!(self.raft.append_entries(request));
         let fatal = self.fatal.clone();
-        let believes = self.raft.with_raft_state(move |state| {
-            let believes = *state.vote_ref() == vote;
-            // What a heartbeat names is no guess: this member has confirmed it to this leader. It
-            // could vote for one that does not have it, so it must not go on.
-            if let Some(confirmed) = matching.filter(|_| believes)
-                && state.log_ids.last() < Some(&confirmed)
-            {
-                fatal.set(Fatal::LogLost {
-                    confirmed: confirmed.index + 1,
-                });
-            }
-            believes
-        });
+        let believes = async {
+            let (sender, believes) = oneshot::channel();
+            let look = move |state: &openraft::RaftState<TypeConfig>| {
+                let believes = *state.vote_ref() == vote;
+                // What a heartbeat names is no guess: this member has confirmed it to this leader. It
+                // could vote for one that does not have it, so it must not go on.
+                if let Some(confirmed) = matching.filter(|_| believes)
+                    && state.log_ids.last() < Some(&confirmed)
+                {
+                    fatal.set(Fatal::LogLost {
+                        confirmed: confirmed.index + 1,
+                    });
+                }
+                if sender.send(believes).is_err() { /* it was answered already */ }
+            };
+            let asked = self.raft.external_request(look).await;
+            asked.map_err(|fatal| stopped(&fatal))?;
+            let believes = believes.await;
+            believes.map_err(|_gone| Status::unavailable("raft has stopped"))
+        };
         let believed = tokio::select! {
             biased;
             answered = &mut answer => return appended(answered, matching),
-            believed = believes => believed.map_err(|fatal| stopped(&fatal))?,
+            believed = believes => believed?,
         };
         if believed {
             return Ok(Ok(matching));
