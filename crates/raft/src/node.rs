@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod group_tests;
+mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -18,34 +19,26 @@ use tokio_util::task::TaskTracker;
 use transport::SharedDial;
 use types::{ClusterId, MemberId};
 
-use crate::error::{Fatal, FatalCell, ProposeError, ReadIndexError, StartError, vital};
-use crate::forward::Forwarder;
-use crate::leader_duties::LeaderDuties;
-use crate::leadership::Leadership;
+use crate::error::{Fatal, FatalCell, ProposeError, ReadIndexError, StartError};
 use crate::lease_requests::LeaseAnswers;
-use crate::log_cutter::LogCutter;
 use crate::log_store::{self, LogHandle, LogStore};
-use crate::member_change::catch_up::CatchUp;
 use crate::member_change::changer::Changer;
 use crate::network::Network;
 use crate::peer::channels::Peers;
 use crate::peer::handshake::Identity;
-use crate::peer::leader_service::LeaderService;
-use crate::peer::pinger::Pinger;
-use crate::peer::service::{PingService, RaftService};
 use crate::peer::{PeerService, PeerStatus};
 use crate::progress::Progress;
 use crate::proposal_id::ProposalIds;
 use crate::proposer::{self, Applied, ProposeQueue};
-use crate::read_index::{ReadIndex, Rounds};
-use crate::snapshot::receive::Receiver;
+use crate::read_index::ReadIndex;
 use crate::snapshot::send::Sender;
 use crate::snapshot::{Counters, SnapshotMetrics};
 use crate::state_machine::{self, Adapter, MachineHandle};
-use crate::status::{LeaderSeen, Metrics, Removal, Status, StatusTask, status};
+use crate::status::{LeaderSeen, Metrics, Status, status};
 use crate::type_config::{TypeConfig, log_id};
 use crate::waiters::Waiters;
-use crate::{bootstrap, recovery, watchdog};
+use crate::{bootstrap, recovery};
+use parts::Parts;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, Adapter>;
 
@@ -214,6 +207,7 @@ impl Node {
             .map_err(|fatal| StartError::Raft(Arc::new(fatal)))?;
         bootstrap::bootstrap(&raft, &config, is_pristine).await?;
         let parts = Parts {
+            config,
             raft,
             peers,
             ids,
@@ -222,10 +216,14 @@ impl Node {
             machine,
             transfers,
             progress,
+            views,
+            persister,
             fatal,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
         };
         Ok(Self {
-            running: Arc::new(parts.run(config, persister, views)),
+            running: Arc::new(parts.run()),
         })
     }
 
@@ -403,222 +401,6 @@ impl Running {
         }
         self.log.close().await;
         tracing::info!(member = %self.config.member, "raft has stopped");
-    }
-}
-
-/// What a member is made of, before its tasks run.
-struct Parts {
-    raft: Raft,
-    peers: Arc<Peers>,
-    ids: Arc<ProposalIds>,
-    waiters: Arc<Waiters>,
-    log: Arc<LogHandle>,
-    machine: Arc<MachineHandle>,
-    transfers: Arc<Counters>,
-    progress: Arc<Progress>,
-    fatal: FatalCell,
-}
-
-impl Parts {
-    /// Starts the tasks: all of them are tracked, and end when `stop` is cancelled.
-    fn run(self, config: Config, persister: Persister, views: Views) -> Running {
-        let Self {
-            raft,
-            peers,
-            ids,
-            waiters,
-            log,
-            machine,
-            transfers,
-            progress,
-            fatal,
-        } = self;
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let forwarder = Forwarder {
-            raft: raft.clone(),
-            peers: Arc::clone(&peers),
-            waiters: Arc::clone(&waiters),
-            ids: Arc::clone(&ids),
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-            current: None,
-        };
-        let (queue, proposer) = proposer::proposer(raft.clone(), waiters, ids, forwarder);
-        tasks.spawn(vital(
-            "the proposer",
-            fatal.clone(),
-            proposer.run(stop.clone()),
-        ));
-        let reads = Arc::new(ReadIndex::default());
-        let rounds = Rounds {
-            reads: Arc::clone(&reads),
-            raft: raft.clone(),
-            peers: Arc::clone(&peers),
-            progress: Arc::clone(&progress),
-            patience: config.election_timeout,
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-        };
-        tasks.spawn(vital("the read index", fatal.clone(), rounds.run()));
-        let leases = LeaseAnswers {
-            reads: Arc::clone(&reads),
-            progress: Arc::clone(&progress),
-            views: views.clone(),
-        };
-        let changer = Arc::new(changer(
-            &config,
-            &peers,
-            &raft,
-            &progress,
-            views.cluster.clone(),
-        ));
-        let catch_up = CatchUp {
-            changer: Arc::clone(&changer),
-        };
-        tasks.spawn(vital(
-            "the members' catching up",
-            fatal.clone(),
-            catch_up.run(stop.clone()),
-        ));
-        let removal = Removal {
-            cluster: views.cluster.clone(),
-            fatal: fatal.clone(),
-        };
-        let receiver = Receiver::new(
-            raft.clone(),
-            Arc::clone(&machine),
-            persister.clone(),
-            config.workers.clone(),
-            Arc::clone(&transfers),
-            stop.clone(),
-        );
-        let peer_service = PeerService::new(
-            peers.me(),
-            views.cluster.clone(),
-            RaftService {
-                raft: raft.clone(),
-                receiver: receiver.clone(),
-                fatal: fatal.clone(),
-                stop: stop.clone(),
-            },
-            LeaderService {
-                raft: raft.clone(),
-                progress: Arc::clone(&progress),
-                forwarded: Arc::default(),
-                changer: Arc::clone(&changer),
-                leases: leases.clone(),
-                tasks: tasks.clone(),
-                stop: stop.clone(),
-            },
-            PingService {
-                progress: Arc::clone(&progress),
-            },
-        );
-        let (promoted, promoted_now) = watch::channel(false);
-        let duties = LeaderDuties {
-            raft: raft.clone(),
-            views,
-            queue: queue.clone(),
-            election_timeout: config.election_timeout,
-            promoted,
-        };
-        tasks.spawn(vital("the lessor", fatal.clone(), duties.run(stop.clone())));
-        let cutter = LogCutter {
-            raft: raft.clone(),
-            log: Arc::clone(&log),
-            progress: Arc::clone(&progress),
-            snapshot_count: config.snapshot_count,
-            catch_up_entries: config.snapshot_catchup_entries,
-            transfers: machine.transfers(),
-            receiver,
-        };
-        tasks.spawn(vital(
-            "the log cutter",
-            fatal.clone(),
-            cutter.run(stop.clone()),
-        ));
-        let seen = LeaderSeen::default();
-        let follow = StatusTask {
-            member: config.member,
-            raft: raft.clone(),
-            progress: Arc::clone(&progress),
-            removal,
-            seen: seen.clone(),
-            election_timeout: config.election_timeout,
-            started: tokio::time::Instant::now(),
-            status: watch::Sender::default(),
-        };
-        let status = follow.subscribe();
-        tasks.spawn(vital("the status", fatal.clone(), follow.run(stop.clone())));
-        tasks.spawn(watchdog::raft(raft.clone(), fatal.clone(), stop.clone()));
-        tasks.spawn(watchdog::persister(persister, fatal.clone(), stop.clone()));
-        let clockwork = Arc::clone(&machine).run_clockwork(stop.clone());
-        tasks.spawn(vital("the state's clockwork", fatal.clone(), clockwork));
-        let pinger = Pinger {
-            peers: Arc::clone(&peers),
-            raft: raft.clone(),
-            election_timeout: config.election_timeout,
-        };
-        tasks.spawn(vital("the pinger", fatal.clone(), pinger.run(stop.clone())));
-        let server = raft.server_metrics();
-        let promoted = promoted_now;
-        let stopped = OnceCell::new();
-        Running {
-            config,
-            raft,
-            peers,
-            peer_service,
-            queue,
-            reads,
-            leases,
-            progress,
-            changer,
-            seen,
-            status,
-            promoted,
-            server,
-            log,
-            machine,
-            transfers,
-            fatal,
-            tasks,
-            stop,
-            stopped,
-        }
-    }
-}
-
-/// The leader's part of changing the members.
-fn changer(
-    config: &Config,
-    peers: &Arc<Peers>,
-    raft: &Raft,
-    progress: &Arc<Progress>,
-    cluster: apply::Cluster,
-) -> Changer {
-    let peers = Arc::clone(peers);
-    let connected_for = move |id| {
-        let connections = peers.known(id)?;
-        let since = connections.observed.lock().active_since?;
-        Some(
-            tokio::time::Instant::now()
-                .into_std()
-                .saturating_duration_since(since),
-        )
-    };
-    Changer {
-        leadership: Leadership {
-            member: config.member,
-            raft: raft.clone(),
-            election_timeout: config.election_timeout,
-        },
-        progress: Arc::clone(progress),
-        cluster,
-        connected_for: Arc::new(connected_for),
-        is_strict: config.strict_reconfig_check,
-        learners_max: config.learners_max,
-        timeout: request_timeout(config),
-        turn: tokio::sync::Mutex::default(),
     }
 }
 

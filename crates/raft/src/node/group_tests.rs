@@ -37,12 +37,46 @@ async fn three_members_elect_one_replicate_and_apply() {
     group.stop().await;
 }
 
+/// Puts a key, and says at which revision.
+async fn put(node: &Node, key: &str) -> i64 {
+    let applied = node.propose(put_command(key.as_bytes(), b"v")).await;
+    match applied.unwrap().outcome.unwrap() {
+        Reply::Put { revision, .. } => revision,
+        other => panic!("a put came to {other:?}"),
+    }
+}
+
 /// Clients of one member, each of which puts new keys one after the other.
 struct Writers {
     name: &'static str,
     stop: CancellationToken,
     clients: Vec<JoinHandle<Written>>,
     acknowledged: Arc<AtomicUsize>,
+}
+
+async fn write_new_keys(
+    name: String,
+    node: Node,
+    acknowledged: Arc<AtomicUsize>,
+    stop: CancellationToken,
+) -> Written {
+    let mut written = Written::default();
+    for number in 0.. {
+        if stop.is_cancelled() {
+            break;
+        }
+        let key = format!("{name}-{number:05}");
+        let put = put_command(key.as_bytes(), key.as_bytes());
+        match node.propose(put).await {
+            Ok(applied) => {
+                applied.outcome.unwrap();
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+                written.acknowledged.push(key);
+            }
+            Err(error) => written.failed.push((key, error)),
+        }
+    }
+    written
 }
 
 /// What became of a client's puts.
@@ -60,25 +94,8 @@ impl Writers {
             .map(|client| {
                 let (node, stop) = (node.clone(), stop.clone());
                 let count = Arc::clone(&acknowledged);
-                tokio::spawn(async move {
-                    let mut written = Written::default();
-                    for number in 0.. {
-                        if stop.is_cancelled() {
-                            break;
-                        }
-                        let key = format!("{name}-{client}-{number:05}");
-                        let put = put_command(key.as_bytes(), key.as_bytes());
-                        match node.propose(put).await {
-                            Ok(applied) => {
-                                applied.outcome.unwrap();
-                                count.fetch_add(1, Ordering::Relaxed);
-                                written.acknowledged.push(key);
-                            }
-                            Err(error) => written.failed.push((key, error)),
-                        }
-                    }
-                    written
-                })
+                let name = format!("{name}-{client}");
+                tokio::spawn(write_new_keys(name, node, count, stop))
             })
             .collect();
         Self {
@@ -160,12 +177,7 @@ async fn every_member_takes_commands_and_its_clients_read_what_they_wrote() {
                 let mut revisions = Vec::new();
                 for round in 0..50 {
                     let key = format!("{number}-{round}");
-                    let put = put_command(key.as_bytes(), b"v");
-                    let applied = node.propose(put).await.unwrap();
-                    let Reply::Put { revision, .. } = applied.outcome.unwrap() else {
-                        panic!("a put is answered as one");
-                    };
-                    revisions.push(revision);
+                    revisions.push(put(&node, &key).await);
                     assert!(views.store.view().get(key.as_bytes()).is_some());
                 }
                 revisions
@@ -333,7 +345,7 @@ async fn leases_are_renewed_and_asked_for_on_any_member() {
     let group = Group::start(3, 122).await;
     let leader = group.leader().await;
     for (number, member) in group.running() {
-        let id = types::LeaseId(10 + number as i64);
+        let id = types::LeaseId(10 + i64::try_from(number).unwrap());
         assert_eq!(member.node.renew_lease(id).await.unwrap(), None);
         assert_eq!(member.node.remaining_ttl(id).await.unwrap(), None);
         let grant = Command::LeaseGrant { id, ttl_s: 60 };
