@@ -234,7 +234,13 @@ impl EtcdServer {
         let now = self.node().status();
         let nobody_led = before.leader.is_none() && now.leader.is_none() && before.term == now.term;
         match error {
-            ProposeError::Timeout if nobody_led => ProposeError::NoLeader,
+            ProposeError::Timeout
+            | ProposeError::TimeoutDueToLeaderFail
+            | ProposeError::TimeoutDueToConnectionLost
+                if nobody_led =>
+            {
+                ProposeError::NoLeader
+            }
             other => other,
         }
     }

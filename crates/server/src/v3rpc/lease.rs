@@ -80,7 +80,9 @@ impl Lease for LeaseService {
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         let request = request.into_inner();
-        Ok(Response::new(self.server.lease_time_to_live(&request).await?))
+        Ok(Response::new(
+            self.server.lease_time_to_live(&request).await?,
+        ))
     }
 
     async fn lease_leases(
