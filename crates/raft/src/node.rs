@@ -414,6 +414,11 @@ impl Node {
     pub(crate) fn purged(&self) -> Option<u64> {
         self.running.log.purged()
     }
+
+    /// The entry after which the log is kept for members that are being sent a state.
+    pub(crate) fn kept_for_peers(&self) -> Option<u64> {
+        self.running.machine.transfers().needed()
+    }
 }
 
 /// What etcd's header of a replicated request adds to its length: a tag, a length and the request's

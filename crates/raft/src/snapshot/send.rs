@@ -41,6 +41,8 @@ pub(crate) struct Sender {
 enum SendError {
     #[error("there is no state to send")]
     Nothing,
+    #[error("it cannot be reached")]
+    Unreached(#[source] Status),
     #[error("it does not answer")]
     Stalled,
     #[error("it has ended the transfer")]
@@ -74,14 +76,20 @@ impl Sender {
             sent = self.transfer(to, vote, needed.last_log_id) => sent,
         };
         sent.map(SnapshotResponse::new).map_err(|error| {
-            if let SendError::Status(status) = &error {
+            if let SendError::Status(status) | SendError::Unreached(status) = &error {
                 to.failed(status);
             }
             if let SendError::Fatal(fatal) = &error {
                 self.fatal.set(fatal.clone());
             }
+            let reached = !matches!(error, SendError::Unreached(_));
             let error = Chain(&error);
-            tracing::warn!(peer = %to.id, %error, "failed to send database snapshot");
+            if reached {
+                tracing::warn!(peer = %to.id, %error, "failed to send database snapshot");
+            } else {
+                // As often as it is tried, which is often.
+                tracing::debug!(peer = %to.id, %error, "no database snapshot could be sent");
+            }
             let text = format!("no state for member {}: {error}", to.id);
             Unreachable::from_string(text).into()
         })
@@ -93,19 +101,13 @@ impl Sender {
         vote: Vote,
         needed: Option<LogId>,
     ) -> Result<Vote, SendError> {
+        // Before anything is held for it: who is not there may not be for long.
+        let (requests, mut answers) = open(to).await?;
         let mut running = self.begin(to.id, &vote, needed).await?;
-        let (requests, outgoing) =
-            mpsc::channel(usize::try_from(CHUNKS_IN_FLIGHT_MAX).expect("few"));
         let offer = running.offer(&vote, needed);
         if requests.send(request(Kind::Offer(offer))).await.is_err() {
             return Err(SendError::Ended);
         }
-        let mut client = to.raft(Purpose::Snapshots);
-        let call = client.snapshot(ReceiverStream::new(outgoing));
-        let answers = tokio::time::timeout(STALL_TIMEOUT, call).await;
-        let mut answers = answers
-            .map_err(|_elapsed| SendError::Stalled)??
-            .into_inner();
         let first = next_answer(&mut answers).await?;
         if let Some(vote) = first.vote {
             running.report.not_needed();
@@ -174,6 +176,26 @@ impl Sender {
             .unwrap_or_else(|never| match never {});
         Ok(Transfer::new(id, pinned, meta))
     }
+}
+
+/// Begins a call.
+async fn open(
+    to: &Connections,
+) -> Result<
+    (
+        mpsc::Sender<peerpb::SnapshotRequest>,
+        Streaming<peerpb::SnapshotResponse>,
+    ),
+    SendError,
+> {
+    let room = usize::try_from(CHUNKS_IN_FLIGHT_MAX).expect("a small number");
+    let (requests, outgoing) = mpsc::channel(room);
+    let mut client = to.raft(Purpose::Snapshots);
+    let call = client.snapshot(ReceiverStream::new(outgoing));
+    let answers = tokio::time::timeout(STALL_TIMEOUT, call).await;
+    let answers = answers.map_err(|_elapsed| SendError::Stalled)?;
+    let answers = answers.map_err(SendError::Unreached)?;
+    Ok((requests, answers.into_inner()))
 }
 
 fn request(kind: Kind) -> peerpb::SnapshotRequest {

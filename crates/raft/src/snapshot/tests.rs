@@ -240,6 +240,23 @@ async fn a_new_learner_of_an_old_cluster_gets_the_state_first() {
     group.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_held_for_a_member_that_is_not_there() {
+    let mut group = Group::start_with(3, 360, short_log).await;
+    let leader = group.leader().await;
+    let behind = others(leader)[0];
+    fill(&group.member(leader).node, 0..1, 10).await;
+    has_key(group.member(behind), "key0").await;
+    group.kill(behind, Loss::All);
+    fill(&group.member(leader).node, 1..200, 100).await;
+    cut_behind(&group, behind, 150).await;
+    assert_eq!(group.member(leader).node.kept_for_peers(), None);
+    group.begin(behind).await;
+    has_key(group.member(behind), "key199").await;
+    has_installed(group.member(behind)).await;
+    group.stop().await;
+}
+
 /// The power fails between the installation of the state and the cut of the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_ends_before_the_installed_state_begins_anew() {
