@@ -143,6 +143,9 @@ impl Torture {
             known.count(),
             watchers.iter().map(|w| w.sessions.len()).sum::<usize>()
         ));
+        if std::env::var_os("KVORUM_TORTURE_STORY").is_some() {
+            note(faults.story());
+        }
         let run = Run::new(model, operations, watchers);
         run.check().with_context(|| faults.story())?;
         faults.into_cluster().stop().await

@@ -1,7 +1,8 @@
 //! Faults of every kind under concurrent clients, and a history that is checked.
 //!
 //! `KVORUM_TORTURE_SECONDS` is how long each of the two clusters has faults, `KVORUM_SEED` which;
-//! `KVORUM_TEST_PROGRAM=etcd` tortures a real etcd.
+//! `KVORUM_TEST_PROGRAM=etcd` tortures a real etcd, on real disks. `KVORUM_TORTURE_STORY` prints what was
+//! done also when all is well.
 
 use std::time::Duration;
 

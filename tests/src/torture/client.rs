@@ -58,8 +58,11 @@ impl Customer {
     pub(super) async fn work(mut self) -> Vec<Operation> {
         while !self.stage.closing() {
             let request = self.choose();
-            self.ask(request).await;
-            let pause = self.rng.random_range(PAUSE);
+            let answered = self.ask(request).await;
+            let mut pause = self.rng.random_range(PAUSE);
+            if !answered {
+                pause *= 10;
+            }
             tokio::time::sleep(pause).await;
         }
         // So that the store comes to rest soon.
@@ -140,7 +143,8 @@ impl Customer {
         }
     }
 
-    async fn ask(&mut self, request: Request) {
+    /// Whether there was an answer.
+    async fn ask(&mut self, request: Request) -> bool {
         let target = self.stage.any_target(&mut self.rng);
         let patience = self.rng.random_range(PATIENCE);
         let life = target.life();
@@ -154,6 +158,7 @@ impl Customer {
             Ok(Err(_)) | Err(_) => Outcome::Unknown,
         };
         self.learn(&request, &outcome);
+        let answered = outcome != Outcome::Unknown;
         self.operations.push(Operation {
             client: self.number as usize,
             member: target.member,
@@ -163,6 +168,7 @@ impl Customer {
             request,
             outcome,
         });
+        answered
     }
 
     fn learn(&mut self, request: &Request, outcome: &Outcome) {

@@ -19,8 +19,10 @@ use super::Target;
 
 /// How long a fault lasts.
 const FAULT: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_millis(2500);
-/// How long the cluster is left alone afterwards.
+/// How long the cluster is left alone before the next.
 const PEACE: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(500);
+/// And where acknowledged writes are what is waited for.
+const PEACE_FOR_WRITES: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(3);
 /// A member that hardly runs: it is stopped for most of the time, in turns of so long.
 const LIMP: Duration = Duration::from_millis(40);
 
@@ -138,6 +140,8 @@ impl Faults {
         let started = Instant::now();
         let mut left: Vec<Kind> = Vec::new();
         while started.elapsed() < duration {
+            let peace = self.rng.random_range(self.peace());
+            tokio::time::sleep(peace).await;
             if left.is_empty() {
                 left = self.kinds();
                 left.shuffle(&mut self.rng);
@@ -154,10 +158,16 @@ impl Faults {
             self.recover()
                 .await
                 .with_context(|| format!("after {kind:?} {victims:?}"))?;
-            let peace = self.rng.random_range(PEACE);
-            tokio::time::sleep(peace).await;
         }
         Ok(())
+    }
+
+    /// How long the cluster is left alone before a fault.
+    fn peace(&self) -> std::ops::Range<Duration> {
+        match self.scope {
+            Scope::LyingDisks => PEACE_FOR_WRITES,
+            _ => PEACE,
+        }
     }
 
     fn kinds(&self) -> Vec<Kind> {
