@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use api::etcdserverpb as pb;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use kvorum_tests::surface::{
     ANSWER_TIMEOUT, Asked, Leader, call, compare, compare_with, next, shown, with_metadata,
 };
@@ -420,7 +420,7 @@ async fn without_a_leader_everybody_hears_the_same() -> Result<()> {
     .await
 }
 
-type Ending = std::pin::Pin<Box<dyn Future<Output = String> + Send>>;
+type Ending = BoxFuture<'static, String>;
 
 /// A watch and a keep-alive that ask for a leader, and a watch that does not. All have begun.
 async fn open_streams(
@@ -526,7 +526,7 @@ async fn without_leader(channel: &Channel, [member, lease]: [u64; 2]) -> Vec<(St
 
 struct Calls<'c> {
     channel: &'c Channel,
-    calls: Vec<std::pin::Pin<Box<dyn Future<Output = (String, String)> + Send + 'c>>>,
+    calls: Vec<BoxFuture<'c, (String, String)>>,
 }
 
 impl Calls<'_> {

@@ -276,11 +276,11 @@ impl Metrics {
     }
 
     /// Counts a promotion that this member was asked for.
-    pub(crate) fn learner_promoted(&self, outcome: Result<(), ErrorCode>) {
+    pub(crate) fn learner_promoted(&self, refusal: Option<ErrorCode>) {
         let server = &self.all.server;
-        match outcome {
-            Ok(()) => server.learner_promote_successes.inc(),
-            Err(error) => server
+        match refusal {
+            None => server.learner_promote_successes.inc(),
+            Some(error) => server
                 .learner_promote_failures
                 .with_label_values(&[error.text()])
                 .inc(),

@@ -131,6 +131,7 @@ mod tests {
     use std::time::Duration;
 
     use prometheus::{Encoder, TextEncoder};
+    use types::{Clock, SystemClock};
 
     use super::*;
 
@@ -146,7 +147,7 @@ mod tests {
     fn a_peer_is_counted_under_etcds_names() {
         let registry = Registry::new();
         let metrics = NetworkMetrics::register(&registry, MemberId(1)).unwrap();
-        let now = Instant::now();
+        let now = SystemClock.now();
         let mut peer = PeerStatus {
             id: MemberId(0xab),
             active_since: Some(now),

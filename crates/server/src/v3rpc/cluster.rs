@@ -139,8 +139,8 @@ impl EtcdServer {
 
     async fn promote_member(&self, id: MemberId) -> Result<(), RequestError> {
         let promoted = self.change_members(MemberChange::Promote { id }).await;
-        let outcome = promoted.as_ref().map(|()| ()).map_err(RequestError::code);
-        self.metrics().learner_promoted(outcome);
+        let refusal = promoted.as_ref().err().map(RequestError::code);
+        self.metrics().learner_promoted(refusal);
         promoted
     }
 

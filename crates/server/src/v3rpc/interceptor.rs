@@ -148,7 +148,8 @@ fn admit(server: &EtcdServer, method: &Method, metadata: &HeaderMap) -> Result<(
     }
     let version = metadata.get("client-api-version");
     let version = version.map_or(Ok("unknown"), |version| {
-        std::str::from_utf8(version.as_bytes()).map_err(|_| ErrorCode::InvalidClientAPIVersion)
+        std::str::from_utf8(version.as_bytes())
+            .map_err(|_not_utf8| ErrorCode::InvalidClientAPIVersion)
     })?;
     let kind = match method.kind {
         MethodKind::Unary => "unary",
