@@ -17,13 +17,16 @@ pub(crate) mod wire;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::encoded::peerpb::leader_server::LeaderServer;
 use api::encoded::peerpb::peer_server::PeerServer;
 use api::encoded::peerpb::raft_server::RaftServer;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
+use parking_lot::Mutex;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use types::MemberId;
@@ -33,6 +36,9 @@ use handshake::Identity;
 use leader_service::LeaderService;
 use service::{PingService, RaftService};
 
+/// How often the same refusal is logged.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Answers peers. Cheap to clone.
 #[derive(Clone)]
 pub struct PeerService {
@@ -41,7 +47,11 @@ pub struct PeerService {
     raft: RaftServer<RaftService>,
     leader: LeaderServer<LeaderService>,
     ping: PeerServer<PingService>,
+    /// The last refusal that was logged: when, of whom, and why.
+    refused: Arc<Mutex<Option<Refused>>>,
 }
+
+type Refused = (tokio::time::Instant, MemberId, String);
 
 impl fmt::Debug for PeerService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,6 +73,7 @@ impl PeerService {
             raft: RaftServer::new(raft).max_decoding_message_size(MESSAGE_BYTES_MAX),
             leader: LeaderServer::new(leader).max_decoding_message_size(MESSAGE_BYTES_MAX),
             ping: PeerServer::new(ping),
+            refused: Arc::default(),
         }
     }
 
@@ -82,7 +93,7 @@ impl PeerService {
         match known {
             Ok(from) => request.extensions_mut().insert(from),
             Err(refusal) => {
-                tracing::warn!(reason = refusal.message(), "refused a call of a peer");
+                self.log_refusal(&refusal, request.headers());
                 return Ok(refusal.into_http());
             }
         };
@@ -93,6 +104,23 @@ impl PeerService {
             self.leader.clone().call(request).await
         } else {
             self.ping.clone().call(request).await
+        }
+    }
+}
+
+impl PeerService {
+    /// Whoever is refused tries again several times a second: each reason is told once in a while.
+    fn log_refusal(&self, refusal: &Status, headers: &HeaderMap) {
+        let reason = refusal.message();
+        let from = handshake::sender(headers);
+        let now = tokio::time::Instant::now();
+        let mut last = self.refused.lock();
+        let is_news = last.as_ref().is_none_or(|(at, who, why)| {
+            now - *at >= REFUSAL_LOG_INTERVAL || (*who, why.as_str()) != (from, reason)
+        });
+        if is_news {
+            tracing::warn!(peer = %from, reason, "refused a call of a peer");
+            *last = Some((now, from, reason.to_owned()));
         }
     }
 }

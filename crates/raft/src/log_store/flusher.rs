@@ -117,11 +117,15 @@ impl Flusher {
     pub(super) async fn run_as_task(mut self, pace: Pace) {
         while let Some(write) = self.queue.recv().await {
             tokio::time::sleep(pace()).await;
-            if let Err(failed) = self.round(write) {
-                while let Some(write) = self.queue.recv().await {
-                    if !failed.refuse(write) {
-                        return;
-                    }
+            let Err(failed) = self.round(write) else {
+                if self.is_closed {
+                    return;
+                }
+                continue;
+            };
+            while let Some(write) = self.queue.recv().await {
+                if !failed.refuse(write) {
+                    return;
                 }
             }
             if self.is_closed {

@@ -96,6 +96,13 @@ pub(crate) fn check(
     Ok(from)
 }
 
+/// Who says to ask; 0 if nobody.
+pub(crate) fn sender(headers: &HeaderMap) -> MemberId {
+    let from = headers.get(FROM).and_then(|value| value.to_str().ok());
+    let from = from.and_then(|text| u64::from_str_radix(text, 16).ok());
+    MemberId(from.unwrap_or_default())
+}
+
 /// Whether an answer says that this member was removed.
 pub(crate) fn says_removed(status: &Status) -> bool {
     status.code() == tonic::Code::FailedPrecondition && status.message() == REMOVED
