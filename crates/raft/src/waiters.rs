@@ -279,3 +279,131 @@ impl State {
         older.map(|(id, _)| *id).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use apply::Rejection;
+    use tokio::sync::Semaphore;
+    use types::MemberId;
+
+    use super::*;
+    use crate::testing::put;
+
+    type Outcome = oneshot::Receiver<Result<Applied, ProposeError>>;
+
+    struct Asked {
+        waiters: Waiters,
+        turns: Arc<Semaphore>,
+    }
+
+    impl Asked {
+        fn new() -> Self {
+            let ids = ProposalIds::new(MemberId(1), SystemTime::UNIX_EPOCH);
+            Self {
+                waiters: Waiters::new(Arc::new(ids)),
+                turns: Arc::new(Semaphore::new(8)),
+            }
+        }
+
+        fn awaited(&self, id: u64) -> (Awaited, Outcome) {
+            let (caller, outcome) = oneshot::channel();
+            let awaited = Awaited {
+                proposal: Proposal::new(id, vec![put(b"k", b"v")]),
+                callers: vec![caller],
+                turn: Arc::clone(&self.turns).try_acquire_owned().unwrap(),
+            };
+            (awaited, outcome)
+        }
+
+        fn send(&self, id: u64, term: u64) -> Outcome {
+            let (awaited, outcome) = self.awaited(id);
+            assert!(self.waiters.send(awaited, term).is_some());
+            outcome
+        }
+
+        fn apply(&self, ids: &[u64], term: u64) {
+            let applied = |id: &u64| AppliedProposal {
+                id: *id,
+                term,
+                outcomes: vec![Err(Rejection::LeaseNotFound)],
+            };
+            let mut applied: Vec<_> = ids.iter().map(applied).collect();
+            self.waiters.applied(&mut applied, term);
+        }
+
+        fn returned(&self) -> Vec<u64> {
+            let (returned, _pause) = self.waiters.take_returned();
+            returned
+                .iter()
+                .map(|awaited| awaited.proposal.id())
+                .collect()
+        }
+    }
+
+    #[test]
+    fn what_is_not_applied_when_a_higher_term_is_comes_back_to_be_sent_again() {
+        let asked = Asked::new();
+        let (mut applied, mut lost) = (asked.send(1, 5), asked.send(2, 5));
+        let mut next = asked.send(3, 6);
+        // The last of the old term and the first of the new one, in one batch.
+        let mut both = vec![AppliedProposal {
+            id: 1,
+            term: 5,
+            outcomes: vec![Err(Rejection::LeaseNotFound)],
+        }];
+        asked.waiters.applied(&mut both, 6);
+        assert_eq!(applied.try_recv().unwrap().unwrap().term, 5);
+        assert!(lost.try_recv().is_err() && next.try_recv().is_err());
+        assert_eq!(asked.waiters.take_returned().0.len(), 1);
+        // A refusal that comes late is of a sending that is over.
+        asked.waiters.refused(2, 5);
+        assert!(asked.returned().is_empty());
+        asked.apply(&[3], 6);
+        assert_eq!(next.try_recv().unwrap().unwrap().term, 6);
+        assert_eq!(asked.turns.available_permits(), 8);
+    }
+
+    #[test]
+    fn nothing_is_sent_in_a_term_that_is_over() {
+        let asked = Asked::new();
+        asked.apply(&[], 6);
+        let (awaited, _outcome) = asked.awaited(1);
+        assert!(asked.waiters.send(awaited, 5).is_none());
+        let (returned, pause) = asked.waiters.take_returned();
+        assert_eq!((returned.len(), pause), (1, true));
+    }
+
+    #[test]
+    fn what_may_be_in_a_state_that_was_installed_is_never_sent_again() {
+        let asked = Asked::new();
+        let mut older = asked.send(1, 5);
+        let (mut later, mut lost) = (asked.send(2, 6), asked.send(3, 6));
+        asked.waiters.skipped(6);
+        assert_eq!(
+            older.try_recv().unwrap().unwrap_err(),
+            ProposeError::Timeout
+        );
+        asked.apply(&[2], 6);
+        assert_eq!(later.try_recv().unwrap().unwrap().term, 6);
+        asked.apply(&[], 7);
+        assert_eq!(lost.try_recv().unwrap().unwrap_err(), ProposeError::Timeout);
+        assert!(asked.returned().is_empty());
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_let_go_of_and_closing_tells_everybody() {
+        let asked = Asked::new();
+        drop(asked.send(1, 5));
+        let mut waiting = asked.send(2, 5);
+        asked.waiters.sweep();
+        assert_eq!(asked.turns.available_permits(), 7);
+        asked.waiters.close();
+        assert_eq!(asked.turns.available_permits(), 8);
+        let closed = oneshot::error::TryRecvError::Closed;
+        assert_eq!(waiting.try_recv().unwrap_err(), closed);
+        let (awaited, _outcome) = asked.awaited(3);
+        assert!(asked.waiters.send(awaited, 5).is_none());
+    }
+}

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Node;
 use crate::error::ProposeError;
 use crate::testing::group::{Group, PATIENCE, eventually, id};
-use crate::testing::net::Link;
+use crate::testing::net::{Link, url};
 use crate::testing::{Disks, Member, put_command};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -525,5 +525,29 @@ async fn a_member_that_was_removed_while_it_was_away_is_told_so() {
         reason.to_string(),
         "the member has been permanently removed from the cluster"
     );
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_members_that_are_reached_at_their_second_url_survive_the_loss_of_two() {
+    let mut group = Group::start_with(5, 128, |config| {
+        for peer in &mut config.initial_members {
+            peer.peer_urls.insert(0, url(99));
+        }
+    })
+    .await;
+    let leader = group.leader().await;
+    let survivors: Vec<usize> = (0..5)
+        .filter(|number| *number != leader && *number != (leader + 1) % 5)
+        .collect();
+    let writers = Writers::start("survivor", &group.member(survivors[0]).node, 8);
+    writers.progress(30).await;
+    group.kill((leader + 1) % 5, Loss::All);
+    writers.progress(30).await;
+    group.kill(leader, Loss::All);
+    writers.progress(30).await;
+    let written = writers.stop().await;
+    assert!(written.failed.is_empty(), "{:?}", written.failed);
+    assert_once(&group, &[written]).await;
     group.stop().await;
 }
