@@ -206,11 +206,7 @@ fn histogram(durations: &Durations) -> Metric {
     metric
 }
 
-/// Prometheus knows no other numbers.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a count above 2^53 may be a little off"
-)]
+/// Prometheus knows no other numbers. A count above 2^53 may be a little off.
 fn float(value: u64) -> f64 {
     value as f64
 }
