@@ -51,6 +51,8 @@ enum Kind {
     KillLeader,
     KillMinority,
     KillAll,
+    /// And it is back before anybody has missed it.
+    BounceLeader,
     StopLeader,
     StopMinority,
     Terminate,
@@ -63,7 +65,7 @@ enum Kind {
 }
 
 /// What can be done to any program.
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::CutMinority,
     Kind::CutLeader,
     Kind::LeaderIsNotHeard,
@@ -74,6 +76,7 @@ const KINDS: [Kind; 15] = [
     Kind::KillLeader,
     Kind::KillMinority,
     Kind::KillAll,
+    Kind::BounceLeader,
     Kind::StopLeader,
     Kind::StopMinority,
     Kind::Terminate,
@@ -191,6 +194,7 @@ impl Faults {
             | Kind::LeaderIsNotHeard
             | Kind::LeaderDoesNotHear
             | Kind::KillLeader
+            | Kind::BounceLeader
             | Kind::StopLeader => Ok(vec![self.cluster.leader().await?]),
             Kind::KillAll | Kind::PowerFailsEverywhere => Ok(present),
             Kind::OneLink => {
@@ -244,6 +248,7 @@ impl Faults {
                 self.network
                     .between(victims, &others, Fault::Throttle(rate));
             }
+            Kind::BounceLeader => return self.kill(victims),
             Kind::KillLeader | Kind::KillMinority | Kind::KillAll => self.kill(victims)?,
             Kind::StopLeader | Kind::StopMinority => self.signal(victims, Signal::SIGSTOP)?,
             Kind::Terminate => self.terminate(victims).await?,
