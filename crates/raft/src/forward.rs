@@ -5,7 +5,7 @@
 //! ids, and takes each once. It gives up when the term is over; then [`waiters`](crate::waiters) knows
 //! what to do with them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +69,7 @@ impl Forwarder {
             ids: Arc::clone(&self.ids),
             proposals,
             unanswered: VecDeque::from([id]),
+            doubtful: HashSet::new(),
         };
         self.tasks.spawn(forwarding.run(self.stop.clone()));
         self.current = Some((leader, sender));
@@ -85,6 +86,9 @@ struct Forwarding {
     proposals: mpsc::Receiver<u64>,
     /// Sent, in order.
     unanswered: VecDeque<u64>,
+    /// Of these, what was sent on a stream that broke: the leader of then may have appended it and
+    /// not remember, if it was started anew since.
+    doubtful: HashSet<u64>,
 }
 
 /// Why a stream is at its end.
@@ -109,6 +113,7 @@ impl Forwarding {
                 End::Broken { answers: 0 } => pause = (2 * pause).min(PAUSE_MAX),
                 End::Broken { .. } => pause = FIRST_PAUSE,
             }
+            self.doubtful = self.unanswered.iter().copied().collect();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -155,6 +160,13 @@ impl Forwarding {
                 },
                 answer = next(&mut responses) => match answer {
                     Some(Ok(answer)) => {
+                        if answer.outcome() == Outcome::NotLeader
+                            && self.doubtful.contains(&answer.id)
+                        {
+                            // It is asked again, until its term is over: an entry of a higher
+                            // one decides.
+                            return End::Broken { answers: 0 };
+                        }
                         answers += 1;
                         self.answered(&answer);
                     }
