@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use openraft::errors::{InitializeError, RaftError};
 
+use crate::ask::ask;
 use crate::error::StartError;
 use crate::node::{Config, Peer, Raft};
 use crate::type_config::PeerNode;
@@ -20,15 +21,11 @@ pub(crate) async fn bootstrap(
     if is_pristine && !config.initial_members.is_empty() {
         return begin(raft, config).await;
     }
-    let voters: Vec<u64> = raft
-        .with_raft_state(|state| {
-            state
-                .membership_state
-                .effective()
-                .membership()
-                .voter_ids()
-                .collect()
-        })
+    let voters = ask(raft, |state| -> Vec<u64> {
+        let membership = state.membership_state.effective().membership();
+        membership.voter_ids().collect()
+    });
+    let voters = voters
         .await
         .map_err(|fatal| StartError::Raft(Arc::new(fatal)))?;
     if voters == [config.member.0] {

@@ -8,6 +8,7 @@
 //!
 //! What it is not: it does not know what a command does, and it serves nobody.
 
+mod ask;
 mod bootstrap;
 mod codec;
 pub mod error;

@@ -26,6 +26,8 @@ use api::encoded::peerpb::raft_server::RaftServer;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -47,6 +49,8 @@ pub struct PeerService {
     raft: RaftServer<RaftService>,
     leader: LeaderServer<LeaderService>,
     ping: PeerServer<PingService>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
     /// The last refusal that was logged: when, of whom, and why.
     refused: Arc<Mutex<Option<Refused>>>,
 }
@@ -67,12 +71,15 @@ impl PeerService {
         leader: LeaderService,
         ping: PingService,
     ) -> Self {
+        let (tasks, stop) = (leader.tasks.clone(), leader.stop.clone());
         Self {
             me,
             cluster,
             raft: RaftServer::new(raft).max_decoding_message_size(MESSAGE_BYTES_MAX),
             leader: LeaderServer::new(leader).max_decoding_message_size(MESSAGE_BYTES_MAX),
             ping: PeerServer::new(ping),
+            tasks,
+            stop,
             refused: Arc::default(),
         }
     }
@@ -97,6 +104,22 @@ impl PeerService {
                 return Ok(refusal.into_http());
             }
         };
+        // Raft is told to stop when all calls have ended: nothing is asked of it after that.
+        let _call = self.tasks.token();
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {
+                Ok(Status::unavailable("the member stops").into_http())
+            }
+            answer = self.answer(request) => answer,
+        }
+    }
+
+    async fn answer<B>(&self, request: Request<B>) -> Result<Response<Body>, Infallible>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<tonic::codegen::StdError> + Send,
+    {
         let path = request.uri().path();
         if path.starts_with("/peerpb.Raft/") {
             self.raft.clone().call(request).await

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use types::MemberId;
 
+use crate::ask::ask;
 use crate::error::{Fatal, FatalCell};
 use crate::membership;
 use crate::node::Raft;
@@ -188,7 +189,7 @@ impl StatusTask {
 
     /// How long ago Raft has confirmed its vote, if it is not longer than an election timeout.
     async fn heard(&self) -> Option<Duration> {
-        let heard = self.raft.with_raft_state(|state| {
+        let heard = ask(&self.raft, |state| {
             let at = state.vote_last_modified();
             at.map(|at| at.elapsed())
         });

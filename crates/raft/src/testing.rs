@@ -1,5 +1,6 @@
 //! What the tests of this crate share: members on disks that can be told to fail, and groups of them.
 
+pub(crate) mod errors;
 pub(crate) mod group;
 pub(crate) mod net;
 

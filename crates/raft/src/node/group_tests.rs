@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Node;
 use crate::error::ProposeError;
+use crate::testing::errors::Errors;
 use crate::testing::group::{Group, PATIENCE, eventually, id};
 use crate::testing::net::{Link, url};
 use crate::testing::{Disks, Member, put_command};
@@ -549,4 +550,36 @@ async fn five_members_that_are_reached_at_their_second_url_survive_the_loss_of_t
     assert!(written.failed.is_empty(), "{:?}", written.failed);
     assert_once(&group, &[written]).await;
     group.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_an_error_in_an_ordinary_run() {
+    let errors = Errors::default();
+    let _collecting = tracing::subscriber::set_default(errors.clone());
+    for seed in 0..5 {
+        let mut group = Group::start(3, 140 + seed).await;
+        let leader = group.leader().await;
+        for number in 0..20 {
+            put(&group.member(number % 3).node, &format!("key{number}")).await;
+        }
+        group
+            .member((leader + 1) % 3)
+            .node
+            .read_index()
+            .await
+            .unwrap();
+        // One is stopped and comes back, then they stop one after the other, the leader first.
+        group.member((leader + 2) % 3).node.stop().await;
+        put(&group.member(leader).node, "without").await;
+        group.kill((leader + 2) % 3, Loss::Nothing);
+        group.begin((leader + 2) % 3).await;
+        eventually("it is back", || async {
+            group.member((leader + 2) % 3).value(b"without")
+        })
+        .await;
+        for number in [leader, (leader + 1) % 3, (leader + 2) % 3] {
+            group.member(number).node.stop().await;
+        }
+        errors.none();
+    }
 }

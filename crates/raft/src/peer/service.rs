@@ -11,13 +11,13 @@ use futures_util::{Stream, StreamExt, stream};
 use openraft::errors::RaftError;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 use types::MemberId;
 
 use super::wire::{self, Appended, WireError};
+use crate::ask::ask;
 use crate::error::{Chain, Fatal, FatalCell};
 use crate::node::Raft;
 use crate::progress::Progress;
@@ -55,9 +55,12 @@ impl RaftApi for RaftService {
     ) -> Result<Response<BoxStream<peerpb::AppendResponse>>, Status> {
         // Why the requests ended, if not by the peer's wish.
         let failure = Arc::new(Mutex::new(None));
+        // A task of openraft's own takes the requests, and must not when Raft has stopped.
+        let requests = readable(request.into_inner(), Arc::clone(&failure));
+        let requests = requests.take_until(self.stop.clone().cancelled_owned());
         let appended = self
             .raft
-            .stream_append(readable(request.into_inner(), Arc::clone(&failure)))
+            .stream_append(requests)
             .map(|appended| match appended {
                 Ok(appended) => Ok(wire::appended_to(appended)),
                 Err(fatal) => Err(stopped(&fatal)),
@@ -133,7 +136,6 @@ impl RaftService {
         let mut answer = pin!(self.raft.append_entries(request));
         let fatal = self.fatal.clone();
         let believes = async {
-            let (sender, believes) = oneshot::channel();
             let look = move |state: &openraft::RaftState<TypeConfig>| {
                 let believes = *state.vote_ref() == vote;
                 // What a heartbeat names is no guess: this member has confirmed it to this leader. It
@@ -145,12 +147,10 @@ impl RaftService {
                         confirmed: confirmed.index + 1,
                     });
                 }
-                if sender.send(believes).is_err() { /* it was answered already */ }
+                believes
             };
-            let asked = self.raft.external_request(look).await;
-            asked.map_err(|fatal| stopped(&fatal))?;
-            let believes = believes.await;
-            believes.map_err(|_gone| Status::unavailable("raft has stopped"))
+            let believes = ask(&self.raft, look).await;
+            believes.map_err(|fatal| stopped(&fatal))
         };
         let believed = tokio::select! {
             biased;

@@ -16,6 +16,7 @@ use types::MemberId;
 use super::{
     Counters, KEPT_FOR, Report, SIGN_OF_LIFE_INTERVAL, STALL_TIMEOUT, Way, bucket, checksum,
 };
+use crate::ask::ask;
 use crate::error::Chain;
 use crate::membership;
 use crate::node::Raft;
@@ -264,7 +265,7 @@ impl Receiver {
             return Err(Status::invalid_argument("a chunk before the offer"));
         };
         let offer = Offer::read(offer)?;
-        let own = shared.raft.with_raft_state(|state| *state.vote_ref());
+        let own = ask(&shared.raft, |state| *state.vote_ref());
         let own = own
             .await
             .map_err(|fatal| Status::unavailable(Chain(&fatal).to_string()))?;
