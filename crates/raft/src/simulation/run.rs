@@ -53,6 +53,8 @@ pub(super) struct Run {
     pub(super) history: History,
     /// What a watcher on each member was given.
     pub(super) watched: Vec<Vec<(i64, Vec<Change>)>>,
+    /// The history that each member has at the end; `history` is the first one's.
+    pub(super) histories: Vec<History>,
     /// The hash of each member's store at the end.
     pub(super) hashes: Vec<(u32, i64)>,
     /// What did not come about at the end.
@@ -68,6 +70,8 @@ pub(super) struct World {
     pub(super) random: RefCell<StdRng>,
     members: RefCell<Vec<Option<Member>>>,
     disks: RefCell<Vec<Disks>>,
+    /// How often each member was started.
+    starts: RefCell<Vec<u64>>,
     /// How long a disk takes, in microseconds.
     disk_us: Vec<Arc<AtomicU64>>,
     began: Instant,
@@ -110,6 +114,7 @@ impl World {
             net: Arc::default(),
             members: RefCell::new((0..members).map(|_| None).collect()),
             disks: RefCell::new((0..members).map(|n| disks(seed * 64 + n, broken)).collect()),
+            starts: RefCell::new((0..members).map(|_| 0).collect()),
             disk_us: (0..members)
                 .map(|_| Arc::new(AtomicU64::new(200)))
                 .collect(),
@@ -217,6 +222,12 @@ impl World {
         let member = Member::among(log, state, config, self.net.dialer(number)).await;
         self.net.serve(number, member.node.peer_service());
         self.members.borrow_mut()[number] = Some(member);
+        self.starts.borrow_mut()[number] += 1;
+    }
+
+    /// Which of its starts a member lives from, if it does.
+    fn life(&self, number: usize) -> Option<u64> {
+        self.is_running(number).then(|| self.starts.borrow()[number])
     }
 
     /// The power of a member fails.
@@ -252,17 +263,21 @@ impl World {
             self.note(&format!("a write through {number} is done"));
         }
         loop {
-            let revisions: Vec<i64> = (0..self.len())
+            let states: Vec<(u64, i64)> = (0..self.len())
                 .filter_map(|number| self.member(number))
-                .map(|(_, views)| views.store.revision())
+                .map(|(node, views)| (node.status().applied_index, views.store.revision()))
                 .collect();
-            let watched = self.run.borrow().watched.iter().all(|watched| {
-                watched.last().map(|(revision, _)| *revision) == revisions.first().copied()
-            });
-            if watched && revisions.iter().all(|revision| *revision == revisions[0]) {
+            let have_watched = {
+                let run = self.run.borrow();
+                let mut watched = run.watched.iter().zip(&states);
+                watched.all(|(watched, (_, revision))| {
+                    watched.last().map(|(last, _)| last) == Some(revision)
+                })
+            };
+            if have_watched && states.iter().all(|(applied, _)| *applied == states[0].0) {
                 return;
             }
-            self.note(&format!("revisions {revisions:?}"));
+            self.note(&format!("applied and revision: {states:?}"));
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
@@ -281,15 +296,9 @@ impl World {
             let (_, views) = self.member(number).expect("all run at the end");
             let hash = views.store.hash_kv(None).unwrap();
             run.hashes.push((hash.hash, hash.hash_revision));
+            run.histories.push(history(&views).await);
         }
-        let (_, views) = self.member(0).expect("all run at the end");
-        let last = views.store.revision();
-        let mut stream = watch_from(&views, 1);
-        while run.history.last() < last {
-            for (revision, changes) in changes(stream.next().await) {
-                run.history.revisions.insert(revision, changes);
-            }
-        }
+        run.history = run.histories[0].clone();
     }
 
     /// Notes who leads, again and again.
@@ -330,9 +339,10 @@ impl World {
     }
 
     async fn follow(&self, number: usize, mut stream: WatchStream) {
-        while self.is_running(number) {
+        let life = self.life(number);
+        while self.life(number) == life {
             let next = tokio::time::timeout(Duration::from_millis(50), stream.next()).await;
-            if !self.is_running(number) {
+            if self.life(number) != life {
                 return;
             }
             if let Ok(batch) = next {
@@ -354,6 +364,17 @@ fn disks(seed: u64, broken: Broken) -> Disks {
         .break_promise(promise.filter(|promise| *promise == Promise::Durability));
     disks.state.in_use().break_promise(promise);
     disks
+}
+
+async fn history(views: &Views) -> History {
+    let mut history = History::default();
+    let mut stream = watch_from(views, 1);
+    while history.last() < views.store.revision() {
+        for (revision, changes) in changes(stream.next().await) {
+            history.revisions.insert(revision, changes);
+        }
+    }
+    history
 }
 
 fn watch_from(views: &Views, revision: i64) -> WatchStream {

@@ -3,10 +3,19 @@
 use super::super::run::Run;
 
 pub(super) fn check(run: &Run) -> Result<(), String> {
-    let mut hashes = run.hashes.iter();
-    let first = hashes.next();
-    match hashes.find(|hash| Some(*hash) != first) {
-        Some(_) => Err(format!("the members' hashes differ: {:x?}", run.hashes)),
-        None => Ok(()),
+    for (member, history) in run.histories.iter().enumerate() {
+        let (here, there) = (&history.revisions, &run.history.revisions);
+        let differs = |revision: &&i64| here.get(revision) != there.get(revision);
+        let first = here.keys().chain(there.keys()).filter(differs).min();
+        if let Some(revision) = first {
+            let (here, there) = (here.get(revision), there.get(revision));
+            return Err(format!(
+                "at revision {revision} member {member} has {here:?} and member 0 {there:?}"
+            ));
+        }
     }
+    if run.hashes.iter().any(|hash| Some(hash) != run.hashes.first()) {
+        return Err(format!("the members' hashes differ: {:x?}", run.hashes));
+    }
+    Ok(())
 }
