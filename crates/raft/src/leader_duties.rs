@@ -56,6 +56,7 @@ impl LeaderDuties {
                 changed = server.changed() => if changed.is_err() { break },
                 _at = look.tick(), if led.is_some() => {
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => break,
                         () = self.revoke_expired() => {}
                     }

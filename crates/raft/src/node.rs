@@ -284,6 +284,7 @@ impl Node {
             }
         };
         tokio::select! {
+            biased;
             () = ready => {}
             () = running.stop.cancelled() => {}
             _reason = running.fatal.wait() => {}

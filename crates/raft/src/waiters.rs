@@ -14,8 +14,8 @@
 //! ```
 //! What it is not: it sends nothing.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -87,7 +87,7 @@ struct Sent {
 
 #[derive(Debug, Default)]
 struct State {
-    sent: HashMap<u64, Sent>,
+    sent: BTreeMap<u64, Sent>,
     returned: Vec<Awaited>,
     /// Something was refused: it needs a pause before it is sent again.
     was_refused: bool,

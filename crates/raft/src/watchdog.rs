@@ -28,6 +28,7 @@ pub(crate) async fn raft(raft: Raft, fatal: FatalCell, stop: CancellationToken) 
 /// Waits for the persister's failure.
 pub(crate) async fn persister(persister: Persister, fatal: FatalCell, stop: CancellationToken) {
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         error = persister.failed() => fatal.set(Fatal::Persist(Arc::new(error))),
     }

@@ -4,7 +4,7 @@
 //! one attempt and fails with it. All urls of a peer are tried in turn. What this is not: it knows
 //! no message, and never tries a call again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -70,7 +70,7 @@ pub(crate) struct Peers {
     dial: SharedDial,
     election_timeout: Duration,
     fatal: FatalCell,
-    known: Mutex<HashMap<MemberId, Arc<Connections>>>,
+    known: Mutex<BTreeMap<MemberId, Arc<Connections>>>,
     led_since: Mutex<Option<Instant>>,
 }
 

@@ -6,7 +6,7 @@
 //! a member has fewer without an answer. Numbers of streams grow, so what comes late on an older one
 //! is not taken.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use api::peerpb::ProposeResponse;
 use api::peerpb::propose_response::Outcome;
@@ -43,7 +43,7 @@ struct Sender {
     term: u64,
     stream: u64,
     answers: Answers,
-    proposed: HashSet<u64>,
+    proposed: BTreeSet<u64>,
     applied: VecDeque<u64>,
     /// The highest id that was applied and is forgotten.
     forgotten: u64,
@@ -52,7 +52,7 @@ struct Sender {
 /// What members have sent.
 #[derive(Debug, Default)]
 pub(crate) struct Forwarded {
-    senders: Mutex<HashMap<MemberId, Sender>>,
+    senders: Mutex<BTreeMap<MemberId, Sender>>,
 }
 
 impl Forwarded {
@@ -112,7 +112,7 @@ impl Sender {
             term,
             stream,
             answers: answers.clone(),
-            proposed: HashSet::new(),
+            proposed: BTreeSet::new(),
             applied: VecDeque::new(),
             forgotten: 0,
         }

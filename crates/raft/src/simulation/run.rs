@@ -83,11 +83,11 @@ impl Run {
     pub(super) fn of(seed: u64, broken: Broken) -> Self {
         if std::env::var_os("KVORUM_SIMULATION_TRACE").is_some() {}
         crate::seed_this_thread(seed);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true);
+        #[cfg(tokio_unstable)]
+        builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_be_bytes()));
+        let runtime = builder.build().unwrap();
         LocalSet::new().block_on(&runtime, World::run(seed, broken))
     }
 
@@ -212,6 +212,7 @@ impl World {
             // Short, so that logs are cut and members have to be sent a state.
             snapshot_count: 50,
             snapshot_catchup_entries: 20,
+            started_at: std::time::UNIX_EPOCH + self.now(),
             workers: Workers::Tasks(Arc::new(pace)),
             ..config()
         };

@@ -1,6 +1,6 @@
 //! A network in memory: members reach each other through pipes that can be cut, slowed and broken.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -40,9 +40,11 @@ pub(crate) enum Link {
 /// Members by number; a member's url is `http://member-<number>:2380`.
 #[derive(Default)]
 pub(crate) struct Net {
-    services: Mutex<HashMap<usize, PeerService>>,
-    links: Mutex<HashMap<(usize, usize), watch::Sender<Link>>>,
+    services: Mutex<BTreeMap<usize, PeerService>>,
+    links: Mutex<BTreeMap<(usize, usize), watch::Sender<Link>>>,
     connections: Mutex<Vec<(usize, usize, CancellationToken)>>,
+    /// How often each member was unplugged: what is left of it from before reaches nobody.
+    unplugged: Mutex<BTreeMap<usize, u64>>,
 }
 
 pub(crate) fn url(member: usize) -> String {
@@ -55,6 +57,7 @@ impl Net {
         Arc::new(NetDial {
             net: Arc::clone(self),
             from,
+            life: self.life(from),
         })
     }
 
@@ -64,6 +67,7 @@ impl Net {
 
     /// Breaks every connection from and to a member; nobody can connect to it any more.
     pub(crate) fn unplug(&self, member: usize) {
+        *self.unplugged.lock().entry(member).or_default() += 1;
         self.services.lock().remove(&member);
         self.break_connections(|from, to| from == member || to == member);
     }
@@ -91,6 +95,10 @@ impl Net {
         }
     }
 
+    fn life(&self, member: usize) -> u64 {
+        self.unplugged.lock().get(&member).copied().unwrap_or(0)
+    }
+
     fn link(&self, from: usize, to: usize) -> watch::Sender<Link> {
         let mut links = self.links.lock();
         let link = links
@@ -99,10 +107,13 @@ impl Net {
         link.clone()
     }
 
-    async fn connect(self: Arc<Self>, from: usize, to: usize) -> io::Result<Dialed> {
+    async fn connect(self: Arc<Self>, from: usize, life: u64, to: usize) -> io::Result<Dialed> {
         let (there, back) = (self.link(from, to), self.link(to, from));
         wait_open(&there).await;
         wait_open(&back).await;
+        if self.life(from) != life {
+            return Err(io::ErrorKind::NetworkUnreachable.into());
+        }
         let service = self.services.lock().get(&to).cloned();
         let service = service.ok_or(io::ErrorKind::ConnectionRefused)?;
         let (near, near_end) = tokio::io::duplex(PIPE_BYTES);
@@ -113,6 +124,7 @@ impl Net {
             let (near_read, near_write) = tokio::io::split(near_end);
             let (far_read, far_write) = tokio::io::split(far_end);
             tokio::select! {
+                biased;
                 () = broken.cancelled() => {}
                 () = pump(near_read, far_write, &there) => {}
                 () = pump(far_read, near_write, &back) => {}
@@ -183,11 +195,12 @@ async fn serve(connection: tokio::io::DuplexStream, service: PeerService) {
 struct NetDial {
     net: Arc<Net>,
     from: usize,
+    life: u64,
 }
 
 impl Dial for NetDial {
     fn dial(&self, url: &Url) -> BoxFuture<'static, io::Result<Dialed>> {
         let to = url.host().strip_prefix("member-").unwrap().parse().unwrap();
-        Box::pin(Arc::clone(&self.net).connect(self.from, to))
+        Box::pin(Arc::clone(&self.net).connect(self.from, self.life, to))
     }
 }
