@@ -160,9 +160,11 @@ impl Forwarding {
                 },
                 answer = next(&mut responses) => match answer {
                     Some(Ok(answer)) => {
-                        if answer.outcome() == Outcome::NotLeader
-                            && self.doubtful.contains(&answer.id)
-                        {
+                        let is_refusal = matches!(
+                            answer.outcome(),
+                            Outcome::NotLeader | Outcome::TooManyRequests
+                        );
+                        if is_refusal && self.doubtful.contains(&answer.id) {
                             // It is asked again, until its term is over: an entry of a higher
                             // one decides.
                             return End::Broken { answers: 0 };

@@ -30,8 +30,13 @@ pub(super) async fn run(client: usize, world: Rc<World>) {
         let value = (client as u64) << 32 | written;
         let request = choose(&world, value, &seen);
         let invoked = world.now();
-        let answer = ask(&world, &node, &views, &request).await;
+        let life = world.life(member);
+        let mut answer = ask(&world, &node, &views, &request).await;
         drop((node, views));
+        if world.life(member) != life {
+            // What is left of a member that died reaches no client.
+            answer = Answer::Unknown;
+        }
         if let (Request::Read { key }, Answer::Found { found, .. }) = (&request, &answer) {
             seen[usize::from(*key)] = found.map_or(0, |(_, mod_revision)| mod_revision);
         }

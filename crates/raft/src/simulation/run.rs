@@ -81,11 +81,9 @@ pub(super) struct World {
 impl Run {
     /// Runs.
     pub(super) fn of(seed: u64, broken: Broken) -> Self {
-        if std::env::var_os("KVORUM_SIMULATION_TRACE").is_some() {}
         crate::seed_this_thread(seed);
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_time().start_paused(true);
-        #[cfg(tokio_unstable)]
         builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_be_bytes()));
         let runtime = builder.build().unwrap();
         LocalSet::new().block_on(&runtime, World::run(seed, broken))
@@ -227,8 +225,9 @@ impl World {
     }
 
     /// Which of its starts a member lives from, if it does.
-    fn life(&self, number: usize) -> Option<u64> {
-        self.is_running(number).then(|| self.starts.borrow()[number])
+    pub(super) fn life(&self, number: usize) -> Option<u64> {
+        self.is_running(number)
+            .then(|| self.starts.borrow()[number])
     }
 
     /// The power of a member fails.
@@ -284,21 +283,24 @@ impl World {
     }
 
     async fn conclude(&self, is_stuck: bool) {
-        let mut run = self.run.borrow_mut();
         if is_stuck {
             let states: Vec<_> = (0..self.len())
                 .filter_map(|number| self.member(number))
                 .map(|(node, views)| (node.status(), views.store.revision()))
                 .collect();
-            run.stuck = Some(format!("the group does not recover: {states:?}"));
+            let stuck = format!("the group does not recover: {states:?}");
+            self.run.borrow_mut().stuck = Some(stuck);
             return;
         }
         for number in 0..self.len() {
             let (_, views) = self.member(number).expect("all run at the end");
             let hash = views.store.hash_kv(None).unwrap();
+            let history = history(&views).await;
+            let mut run = self.run.borrow_mut();
             run.hashes.push((hash.hash, hash.hash_revision));
-            run.histories.push(history(&views).await);
+            run.histories.push(history);
         }
+        let mut run = self.run.borrow_mut();
         run.history = run.histories[0].clone();
     }
 

@@ -14,7 +14,11 @@ pub(super) fn check(run: &Run) -> Result<(), String> {
             ));
         }
     }
-    if run.hashes.iter().any(|hash| Some(hash) != run.hashes.first()) {
+    if run
+        .hashes
+        .iter()
+        .any(|hash| Some(hash) != run.hashes.first())
+    {
         return Err(format!("the members' hashes differ: {:x?}", run.hashes));
     }
     Ok(())
