@@ -4,6 +4,7 @@
 //! leases are looked for twice a second and revoked through the log, at most as many at a time as
 //! etcd does (`server/etcdserver/server.go`, `revokeExpiredLeases`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use apply::{Command, Views};
@@ -11,13 +12,16 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::sync::watch;
+use openraft::raft::ClientWriteResult;
+use tokio::sync::{oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use types::{LeaseId, MemberId};
 
 use crate::node::Raft;
-use crate::proposer::ProposeQueue;
+use crate::proposal_id::ProposalIds;
+use crate::proposer::leader_id;
+use crate::type_config::{OnComplete, Proposal, Proposed, TypeConfig};
 
 /// How often expired leases are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -25,13 +29,13 @@ const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Leases revoked in one look.
 const REVOKES_MAX: usize = 500;
 
-/// Revocations on their way at a time.
-const REVOKES_IN_FLIGHT_MAX: usize = 128;
+/// Leases revoked by one entry.
+const REVOKES_TOGETHER_MAX: usize = 64;
 
 pub(crate) struct LeaderDuties {
     pub(crate) raft: Raft,
     pub(crate) views: Views,
-    pub(crate) queue: ProposeQueue,
+    pub(crate) ids: Arc<ProposalIds>,
     pub(crate) election_timeout: Duration,
     /// Whether this member leads and its renewer knows.
     pub(crate) promoted: watch::Sender<bool>,
@@ -54,11 +58,12 @@ impl LeaderDuties {
                 biased;
                 () = stop.cancelled() => break,
                 changed = server.changed() => if changed.is_err() { break },
-                _at = look.tick(), if led.is_some() => {
+                _at = look.tick() => {
+                    let Some(term) = led else { continue };
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => break,
-                        () = self.revoke_expired() => {}
+                        () = self.revoke_expired(term) => {}
                     }
                 }
             }
@@ -80,39 +85,51 @@ impl LeaderDuties {
         self.promoted.send_replace(leads.is_some());
     }
 
-    async fn revoke_expired(&self) {
+    /// Whatever comes of it, the renewer brings a lease up again while it is there.
+    async fn revoke_expired(&self, term: u64) {
         let expired = self.views.renewer.expired(REVOKES_MAX);
-        stream::iter(expired)
-            .for_each_concurrent(REVOKES_IN_FLIGHT_MAX, |id| self.revoke(id))
+        stream::iter(expired.chunks(REVOKES_TOGETHER_MAX))
+            .for_each_concurrent(None, |ids| self.revoke(ids, term))
             .await;
     }
 
-    /// Proposes one revocation. Whatever comes of it, the renewer brings the lease up again while
-    /// it is there.
-    async fn revoke(&self, id: LeaseId) {
-        let command = Command::LeaseRevoke { id };
-        let encoded = command.encode();
-        let outcome = match self.queue.push(command, encoded) {
-            Ok(outcome) => tokio::time::timeout(EXPIRY_INTERVAL * 10, outcome).await,
-            Err(error) => {
-                tracing::warn!(lease = %id, %error, "cannot revoke an expired lease");
-                return;
+    /// Proposes revocations for the term in which the leases expired, and never again: the leader of
+    /// another one may have renewed them.
+    async fn revoke(&self, leases: &[LeaseId], term: u64) {
+        let commands = leases.iter().map(|id| {
+            let command = Command::LeaseRevoke { id: *id };
+            let encoded = command.encode();
+            Proposed { command, encoded }
+        });
+        let proposal = Proposal::new(self.ids.next(), commands.collect());
+        let (done, outcome) = oneshot::channel();
+        let responder = OnComplete::new(move |result: ClientWriteResult<TypeConfig>| {
+            if done.send(result.map(|_written| ())).is_err() {
+                // receiver gone: it took too long
             }
-        };
-        match outcome {
-            Ok(Ok(Ok(_applied))) => tracing::debug!(lease = %id, "revoked an expired lease"),
-            Ok(Ok(Err(error))) => {
-                tracing::warn!(lease = %id, %error, "cannot revoke an expired lease");
-            }
+        });
+        let written = self
+            .raft
+            .write(proposal)
+            .with_leader(leader_id(term))
+            .responder(responder)
+            .await;
+        if written.is_err() {
+            return;
+        }
+        let leases = leases.len();
+        match tokio::time::timeout(EXPIRY_INTERVAL * 10, outcome).await {
+            Ok(Ok(Ok(()))) => tracing::debug!(leases, "revoked expired leases"),
+            Ok(Ok(Err(error))) => tracing::warn!(leases, %error, "cannot revoke expired leases"),
             Ok(Err(_stopping)) => {}
-            Err(_elapsed) => tracing::warn!(lease = %id, "revoking an expired lease takes long"),
+            Err(_elapsed) => tracing::warn!(leases, "revoking expired leases takes long"),
         }
     }
 }
 
 /// The term this member leads in, if it does.
 fn leading_term(
-    server: &openraft::metrics::RaftServerMetrics<crate::type_config::TypeConfig>,
+    server: &openraft::metrics::RaftServerMetrics<TypeConfig>,
 ) -> Option<u64> {
     (server.state == ServerState::Leader && server.vote.committed)
         .then_some(server.vote.leader_id.term)

@@ -59,7 +59,7 @@ impl Parts {
         let changer = self.change_members();
         let receiver = self.receiver();
         let peer_service = self.serve(&leases, &changer, receiver.clone());
-        let promoted = self.lead(queue.clone());
+        let promoted = self.lead();
         self.cut_log(receiver);
         let (seen, status) = self.follow_status();
         self.watch();
@@ -210,12 +210,12 @@ impl Parts {
     }
 
     /// What is to be done where this member leads. Says whether it does, and is ready.
-    fn lead(&self, queue: ProposeQueue) -> watch::Receiver<bool> {
+    fn lead(&self) -> watch::Receiver<bool> {
         let (promoted, promoted_now) = watch::channel(false);
         let duties = LeaderDuties {
             raft: self.raft.clone(),
             views: self.views.clone(),
-            queue,
+            ids: Arc::clone(&self.ids),
             election_timeout: self.config.election_timeout,
             promoted,
         };
