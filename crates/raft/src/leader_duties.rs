@@ -128,9 +128,7 @@ impl LeaderDuties {
 }
 
 /// The term this member leads in, if it does.
-fn leading_term(
-    server: &openraft::metrics::RaftServerMetrics<TypeConfig>,
-) -> Option<u64> {
+fn leading_term(server: &openraft::metrics::RaftServerMetrics<TypeConfig>) -> Option<u64> {
     (server.state == ServerState::Leader && server.vote.committed)
         .then_some(server.vote.leader_id.term)
 }
