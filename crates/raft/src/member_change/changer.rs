@@ -3,12 +3,23 @@
 //! A change that moves a vote takes two entries, a joint membership and then the new one. A leader
 //! that dies in between leaves the joint one behind; whoever leads next finishes it before it does
 //! anything else with the members.
+//!
+//! What is in the log cannot be taken back: openraft goes by a membership from when it is appended,
+//! and refuses another one until that is committed. A removal that leaves a quorum which does not
+//! answer stays joint: its leader needs a quorum of both memberships, so within an election timeout it
+//! leads no more, and neither does anybody else, while a majority of the members runs. Serializable
+//! reads are all that is left. It ends by itself when enough of the voters that stay come back: the one
+//! that is elected finishes it. When they never do, `--force-new-cluster` is the way, as it is in
+//! etcd, where the removal commits and the cluster then has no quorum either. So before a vote is
+//! taken away those who would be left are asked; without `--strict-reconfig-check` they are not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::peerpb::{ChangeMembersRequest, ChangeMembersResponse};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::raft::Precondition;
@@ -22,6 +33,8 @@ use super::{MemberChange, MemberChangeError, Refusal};
 use crate::leadership::{Leadership, matching};
 use crate::membership::voters;
 use crate::node::Raft;
+use crate::peer::channels::Peers;
+use crate::peer::pinger::ping;
 use crate::progress::Progress;
 use crate::type_config::{PeerNode, StoredMembership, TypeConfig};
 
@@ -38,6 +51,7 @@ pub(crate) struct Changer {
     pub(crate) progress: Arc<Progress>,
     pub(crate) cluster: apply::Cluster,
     pub(crate) connected_for: ConnectedFor,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) is_strict: bool,
     pub(crate) learners_max: usize,
     /// What a change may take.
@@ -81,7 +95,14 @@ impl Changer {
 
     async fn change_in_turn(&self, change: &MemberChange) -> Result<u64, Refusal> {
         let now = self.settled().await?;
-        match self.check(change, &now).map_err(Refusal::Refused)? {
+        let step = self.check(change, &now).map_err(Refusal::Refused)?;
+        if let MemberChange::Remove { id } = change
+            && self.is_strict
+            && !self.can_do_without(*id, &now).await
+        {
+            return Err(Refusal::Refused(MemberChangeError::Unhealthy));
+        }
+        match step {
             Step::Write(changes) => self.write(changes, &now).await,
             Step::HandOver => {
                 let timeout = self.leadership.election_timeout;
@@ -92,6 +113,30 @@ impl Changer {
                 }
             }
         }
+    }
+
+    /// Whether the voters that are left without this one are a quorum that answers now. The rules go by
+    /// pings of up to a second ago: a member that has died since counts there.
+    async fn can_do_without(&self, id: MemberId, now: &StoredMembership) -> bool {
+        let mut left = voters(now.membership());
+        if !left.remove(&id.0) {
+            return true;
+        }
+        let quorum = left.len() / 2 + 1;
+        let me = self.leadership.member;
+        let mut answered = usize::from(left.contains(&me.0));
+        let others = left.iter().map(|id| MemberId(*id)).filter(|id| *id != me);
+        let others = others.filter_map(|id| self.peers.known(id));
+        let mut asked: FuturesUnordered<_> = others
+            .map(|peer| async move { ping(&peer, self.leadership.election_timeout).await })
+            .collect();
+        while answered < quorum {
+            match asked.next().await {
+                Some(answers) => answered += usize::from(answers),
+                None => return false,
+            }
+        }
+        true
     }
 
     /// Waits until this member is sure to lead, and has applied every change of the members there

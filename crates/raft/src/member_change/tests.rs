@@ -2,6 +2,7 @@
 
 mod force;
 mod leaders;
+mod quorum;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

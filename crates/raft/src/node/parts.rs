@@ -162,6 +162,7 @@ impl Parts {
             progress: Arc::clone(&self.progress),
             cluster: self.views.cluster.clone(),
             connected_for: Arc::new(connected_for),
+            peers: Arc::clone(&self.peers),
             is_strict: config.strict_reconfig_check,
             learners_max: config.learners_max,
             timeout: request_timeout(config),

@@ -5,6 +5,7 @@
 //! no message, and never tries a call again.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -20,9 +21,9 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 use transport::{Dialed, SharedDial};
 use types::{MemberId, Url};
 
@@ -228,6 +229,21 @@ impl Connections {
         self.failures.fetch_add(1, Ordering::Relaxed);
         if says_removed(status) {
             self.fatal.set(Fatal::Removed);
+        }
+        // Who refuses is there, and one late answer says little. A connection that broke says that
+        // the peer may be gone, and who asks whether it is must not be told what a ping has seen
+        // before that.
+        if status.source().is_some() || status.code() == Code::Unavailable {
+            self.fell_silent(tokio::time::Instant::now().into_std());
+        }
+    }
+
+    /// Notes that it does not answer.
+    pub(super) fn fell_silent(&self, at: Instant) {
+        let mut observed = self.observed.lock();
+        if observed.active_since.take().is_some() {
+            tracing::warn!(peer = %self.id, "peer became inactive");
+            observed.silent_since = Some(at);
         }
     }
 

@@ -101,32 +101,33 @@ impl Pinger {
     }
 }
 
-async fn ping(peer: &Connections, patience: Duration) {
+/// Asks a peer now, and notes what comes of it. Says whether it has answered.
+pub(crate) async fn ping(peer: &Connections, patience: Duration) -> bool {
     let asked = tokio::time::Instant::now();
     let mut client = peer.peer();
     let answer = tokio::time::timeout(patience, client.ping(peerpb::PingRequest {})).await;
-    let mut observed = peer.observed.lock();
-    match answer {
-        Ok(Ok(pong)) => {
-            let pong = pong.into_inner();
-            if observed.active_since.is_none() {
-                tracing::info!(peer = %peer.id, "peer became active");
-                observed.active_since = Some(asked.into_std());
-            }
-            observed.silent_since = None;
-            observed.round_trip = Some(asked.elapsed());
-            observed.version = pong.version;
-            observed.applied_index = pong.applied_index;
-            return;
-        }
+    let pong = match answer {
+        Ok(Ok(pong)) => pong.into_inner(),
         Ok(Err(status)) => {
             peer.failed(&status);
             tracing::debug!(peer = %peer.id, %status, "peer does not answer");
+            peer.fell_silent(asked.into_std());
+            return false;
         }
-        Err(_elapsed) => peer.failed(&tonic::Status::deadline_exceeded("no answer to a ping")),
+        Err(_elapsed) => {
+            peer.failed(&tonic::Status::deadline_exceeded("no answer to a ping"));
+            peer.fell_silent(asked.into_std());
+            return false;
+        }
+    };
+    let mut observed = peer.observed.lock();
+    if observed.active_since.is_none() {
+        tracing::info!(peer = %peer.id, "peer became active");
+        observed.active_since = Some(asked.into_std());
     }
-    if observed.active_since.take().is_some() {
-        tracing::warn!(peer = %peer.id, "peer became inactive");
-        observed.silent_since = Some(asked.into_std());
-    }
+    observed.silent_since = None;
+    observed.round_trip = Some(asked.elapsed());
+    observed.version = pong.version;
+    observed.applied_index = pong.applied_index;
+    true
 }
