@@ -10,9 +10,12 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use types::MemberId;
 
+use crate::leadership::matching;
 use crate::log_store::LogHandle;
 use crate::node::Raft;
+use crate::peer::channels::Peers;
 use crate::progress::Progress;
 use crate::snapshot::Transfers;
 use crate::snapshot::receive::Receiver;
@@ -31,6 +34,11 @@ const CATCH_UP_BYTES_ALONE: u64 = 2 * 1024 * 1024;
 /// state afterwards.
 const TRANSFER_BYTES: u64 = 128 * 1024 * 1024;
 
+/// Bytes of commands in the log above which no member is waited for that gets entries and is slow to
+/// take them. openraft purges nothing that it is sending: without a bound such a member, alive as it
+/// is, would let the log grow for ever. It loses its stream of entries, and gets a state instead.
+const HELD_BYTES_MAX: u64 = if cfg!(test) { 4 } else { 256 } * 1024 * 1024;
+
 pub(crate) struct LogCutter {
     pub(crate) raft: Raft,
     pub(crate) log: Arc<LogHandle>,
@@ -42,6 +50,16 @@ pub(crate) struct LogCutter {
     /// The states that are on their way to peers, which go on with the log then.
     pub(crate) transfers: Arc<Transfers>,
     pub(crate) receiver: Receiver,
+    pub(crate) peers: Arc<Peers>,
+}
+
+/// How far the log has been cut, or is to be.
+#[derive(Clone, Copy, Default)]
+struct Cut {
+    /// The state is durable up to here.
+    durable: Option<u64>,
+    /// openraft was asked to purge up to here.
+    upto: Option<u64>,
 }
 
 impl LogCutter {
@@ -50,15 +68,19 @@ impl LogCutter {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What an earlier run left counts, or a member that is often killed would never cut.
-        let mut durable = self.log.purged();
+        let mut cut = Cut {
+            durable: self.log.purged(),
+            upto: None,
+        };
         loop {
             let step = async {
                 look.tick().await;
                 self.transfers.tidy();
                 self.receiver.tidy().await;
-                if self.is_due(durable) {
-                    durable = self.cut().await?;
+                if self.is_due(cut.durable) {
+                    cut = self.cut().await?;
                 }
+                self.leave_behind(cut.upto);
                 Some(())
             };
             tokio::select! {
@@ -79,7 +101,7 @@ impl LogCutter {
     }
 
     /// Makes the state durable, then purges. `None`: raft has stopped.
-    async fn cut(&self) -> Option<Option<u64>> {
+    async fn cut(&self) -> Option<Cut> {
         let mut durable = self.raft.watch_snapshot_progress();
         let target = self.progress.applied().checked_sub(1);
         self.raft.trigger().snapshot().await.ok()?;
@@ -88,10 +110,34 @@ impl LogCutter {
             .await
             .ok()?
             .map(|id| id.index);
-        if let Some(upto) = reached.and_then(|index| self.upto(index)) {
+        let upto = reached.and_then(|index| self.upto(index));
+        if let Some(upto) = upto {
             self.raft.trigger().purge_log(upto).await.ok()?;
         }
-        Some(reached)
+        Some(Cut {
+            durable: reached,
+            upto,
+        })
+    }
+
+    /// Ends the streams that keep the log from being purged up to `upto` when it has grown too long. Until it
+    /// is purged this comes again with every look: a stream may just have been opened anew.
+    fn leave_behind(&self, upto: Option<u64>) {
+        let purged = self.log.purged();
+        let Some(upto) = upto.filter(|upto| purged < Some(*upto)) else {
+            return;
+        };
+        if self.log.bytes_after(purged) <= HELD_BYTES_MAX {
+            return;
+        }
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        for id in metrics.replication.iter().flat_map(|peers| peers.keys()) {
+            if matching(&metrics, *id) <= upto
+                && let Some(peer) = self.peers.known(MemberId(*id))
+            {
+                peer.left_behind.notify_waiters();
+            }
+        }
     }
 
     /// Up to where the log may be purged when the state is durable up to `durable`.

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::peerpb;
 use futures_util::{Stream, StreamExt, stream};
 use openraft::base::BoxStream;
+use openraft::errors::Unreachable;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -108,11 +110,13 @@ where
             request
         }
     });
-    let answers = connections
-        .raft(Purpose::Entries)
-        .append(requests)
-        .await
-        .map_err(|status| failed(connections, &status))?;
+    let mut client = connections.raft(Purpose::Entries);
+    let answers = tokio::select! {
+        biased;
+        () = connections.left_behind.notified() => return Err(left_behind(connections)),
+        answers = client.append(requests) => answers,
+    };
+    let answers = answers.map_err(|status| failed(connections, &status))?;
     let answers = answers.into_inner().map(move |answer| {
         window.leave();
         let answer = answer.map_err(|status| failed(connections, &status))?;
@@ -124,5 +128,27 @@ where
             Err(lost(connections))
         }
     });
-    Ok(Box::pin(answers))
+    // The failure that ends it is what lets openraft purge, and send a state then.
+    let is_left_behind = Arc::new(AtomicBool::new(false));
+    let leave = {
+        let (told, is_left_behind) = (
+            Arc::clone(&connections.left_behind),
+            Arc::clone(&is_left_behind),
+        );
+        async move {
+            told.notified().await;
+            is_left_behind.store(true, Ordering::Release);
+        }
+    };
+    let end = stream::once(async move { is_left_behind.load(Ordering::Acquire) });
+    let end =
+        end.filter_map(move |left| async move { left.then(|| Err(left_behind(connections))) });
+    Ok(Box::pin(answers.take_until(Box::pin(leave)).chain(end)))
+}
+
+/// The log is not kept any longer for a peer that is slow.
+fn left_behind(connections: &Connections) -> Failure {
+    tracing::warn!(peer = %connections.id, "a member is too slow for the log: it gets a state");
+    let text = format!("member {} is too far behind", connections.id);
+    Unreachable::from_string(text).into()
 }

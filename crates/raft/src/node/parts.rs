@@ -233,6 +233,7 @@ impl Parts {
             catch_up_entries: self.config.snapshot_catchup_entries,
             transfers: self.machine.transfers(),
             receiver,
+            peers: Arc::clone(&self.peers),
         };
         self.spawn("the log cutter", cutter.run(self.stop.clone()));
     }

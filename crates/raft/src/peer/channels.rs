@@ -21,6 +21,7 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -153,6 +154,8 @@ pub(crate) struct Connections {
     failures: AtomicU64,
     pub(crate) observed: Mutex<Observed>,
     pub(crate) confirmed: Arc<Confirmed>,
+    /// Wakes the stream of entries: it is to end, the peer is too far behind.
+    pub(crate) left_behind: Arc<Notify>,
     fatal: FatalCell,
 }
 
@@ -183,6 +186,7 @@ impl Connections {
             failures: AtomicU64::new(0),
             observed: Mutex::default(),
             confirmed: Arc::default(),
+            left_behind: Arc::default(),
             fatal: peers.fatal.clone(),
             route,
         }

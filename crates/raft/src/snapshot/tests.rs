@@ -142,6 +142,30 @@ async fn a_member_that_was_cut_off_catches_up_by_a_state_and_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_log_does_not_grow_for_a_member_that_is_slow() {
+    let group = Group::start_with(3, 309, short_log).await;
+    let leader = group.leader().await;
+    let slow = others(leader)[0];
+    let (node, slow_node) = (&group.member(leader).node, &group.member(slow).node);
+    fill(node, 0..1, 10).await;
+    has_key(group.member(slow), "key0").await;
+    // It is alive, and takes entries all the time.
+    group.isolate(slow, Link::Slow(Duration::from_millis(1500)));
+    fill(node, 1..60, 512 * 1024).await;
+    eventually("the log is cut before it is sent", || async {
+        let had = slow_node.status().applied_index;
+        (node.purged() > Some(had + 1)).then_some(())
+    })
+    .await;
+    assert_eq!(node.status().leader, Some(id(leader)));
+    group.isolate(slow, Link::Open);
+    has_key(group.member(slow), "key59").await;
+    has_installed(group.member(slow)).await;
+    same_hash(group.member(slow), group.member(leader));
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_goes_on_where_it_broke_off() {
     let (group, leader, behind) = one_left_behind(310, 160, 60_000).await;
     group.isolate(behind, Link::Open);
