@@ -15,6 +15,10 @@ use crate::{
     DeleteRange, Member, Op, Put, PutLease, PutValue, RangeOp, SortOrder, SortTarget, Txn,
 };
 
+/// Transactions within one another. A client's are fewer: protobuf's own limit of 100 messages counts
+/// two for each. Here they are bytes within bytes, which that limit does not see.
+const TXN_DEPTH_MAX: usize = 128;
+
 impl Command {
     /// The command's bytes in the log.
     #[must_use]
@@ -39,7 +43,7 @@ impl Command {
             {
                 Kind::Put(put) => Self::Put(put_from(put)?),
                 Kind::DeleteRange(delete) => Self::DeleteRange(delete_range_from(delete)?),
-                Kind::Txn(txn) => Self::Txn(txn_from(txn)?),
+                Kind::Txn(txn) => Self::Txn(txn_from(txn, 1)?),
                 Kind::Compact(compact) => Self::Compact {
                     revision: compact.revision,
                 },
@@ -254,7 +258,11 @@ fn txn_to(txn: &Txn) -> pb::Txn {
     }
 }
 
-fn txn_from(txn: pb::Txn) -> Result<Txn, DecodeError> {
+/// The transaction that lies in `depth - 1` others.
+fn txn_from(txn: pb::Txn, depth: usize) -> Result<Txn, DecodeError> {
+    if depth > TXN_DEPTH_MAX {
+        return Err(bad("transactions nest too deep"));
+    }
     Ok(Txn {
         compare: txn
             .compare
@@ -264,12 +272,12 @@ fn txn_from(txn: pb::Txn) -> Result<Txn, DecodeError> {
         success: txn
             .success
             .into_iter()
-            .map(op_from)
+            .map(|op| op_from(op, depth))
             .collect::<Result<_, _>>()?,
         failure: txn
             .failure
             .into_iter()
-            .map(op_from)
+            .map(|op| op_from(op, depth))
             .collect::<Result<_, _>>()?,
     })
 }
@@ -285,7 +293,7 @@ fn op_to(op: &Op) -> pb::Op {
     pb::Op { kind: Some(kind) }
 }
 
-fn op_from(op: pb::Op) -> Result<Op, DecodeError> {
+fn op_from(op: pb::Op, depth: usize) -> Result<Op, DecodeError> {
     use pb::op::Kind;
     Ok(
         match op
@@ -297,7 +305,7 @@ fn op_from(op: pb::Op) -> Result<Op, DecodeError> {
             Kind::DeleteRange(delete) => Op::DeleteRange(delete_range_from(delete)?),
             Kind::Txn(bytes) => {
                 let txn = pb::Txn::decode(bytes).map_err(|error| bad(error.to_string()))?;
-                Op::Txn(txn_from(txn)?)
+                Op::Txn(txn_from(txn, depth + 1)?)
             }
         },
     )
@@ -402,5 +410,33 @@ pub(crate) fn member_from(member: pb::Member) -> Member {
         peer_urls: member.peer_urls,
         client_urls: member.client_urls,
         is_learner: member.is_learner,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command whose transactions lie in one another, as bytes.
+    fn nested(depth: usize) -> Bytes {
+        let mut txn = pb::Txn::default();
+        for _ in 1..depth {
+            let inner = pb::op::Kind::Txn(Bytes::from(txn.encode_to_vec()));
+            txn = pb::Txn {
+                success: vec![pb::Op { kind: Some(inner) }],
+                ..pb::Txn::default()
+            };
+        }
+        let kind = Some(Kind::Txn(txn));
+        Bytes::from(pb::Command { kind }.encode_to_vec())
+    }
+
+    #[test]
+    fn transactions_that_nest_too_deep_are_refused() {
+        assert!(Command::decode(&nested(TXN_DEPTH_MAX)).is_ok());
+        for depth in [TXN_DEPTH_MAX + 1, 10_000] {
+            let refusal = Command::decode(&nested(depth)).unwrap_err();
+            assert_eq!(refusal.reason, "transactions nest too deep");
+        }
     }
 }
