@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use types::{MemberId, Url};
 
 use super::identity::Identity;
-use super::peer_client::{PeerClient, RemoteCluster};
+use super::peer_client::{PeerClient, RemoteCluster, RemoteMember};
 use crate::config::{ClusterState, Config, InitialCluster, InitialMember};
 use crate::error::{BootstrapError, chain};
 use same_urls::same_urls;
@@ -60,8 +60,13 @@ async fn is_known(config: &Config, member: MemberId, peers: &PeerClient) -> bool
     let asked = urls.iter().map(|url| peers.cluster(url, IS_KNOWN_TIMEOUT));
     join_all(asked).await.into_iter().flatten().any(|cluster| {
         let known = cluster.members.iter().find(|known| known.id() == member);
-        known.is_some_and(|known| !known.client_urls.is_empty())
+        known.is_some_and(has_run)
     })
+}
+
+/// Whether a member has told the cluster its client urls; one that was only added has none.
+const fn has_run(known: &RemoteMember) -> bool {
+    !known.client_urls.is_empty()
 }
 
 async fn join(config: &Config, peers: &PeerClient) -> Result<Identity, BootstrapError> {
@@ -83,10 +88,15 @@ async fn join(config: &Config, peers: &PeerClient) -> Result<Identity, Bootstrap
             return Err(BootstrapError::Etcd { url });
         }
         match find(config, &existing).await {
-            Ok(member) => {
+            // Differs from etcd, which takes the old id with an empty log, and may then vote for a
+            // leader that lacks what this member has acknowledged.
+            Ok(known) if has_run(known) => {
+                return Err(BootstrapError::Bootstrapped { member: known.id() });
+            }
+            Ok(known) => {
                 check_version(config, peers).await?;
                 return Ok(Identity {
-                    member,
+                    member: known.id(),
                     cluster: existing.id,
                 });
             }
@@ -96,8 +106,11 @@ async fn join(config: &Config, peers: &PeerClient) -> Result<Identity, Bootstrap
     Err(refusal)
 }
 
-/// The id under which the cluster knows this member (`membership.ValidateClusterAndAssignIDs`).
-async fn find(config: &Config, existing: &RemoteCluster) -> Result<MemberId, BootstrapError> {
+/// What the cluster knows of this member (`membership.ValidateClusterAndAssignIDs`).
+async fn find<'a>(
+    config: &Config,
+    existing: &'a RemoteCluster,
+) -> Result<&'a RemoteMember, BootstrapError> {
     let invalid = |reason| BootstrapError::Members {
         existing: existing.to_string(),
         reason,
@@ -130,7 +143,7 @@ async fn find(config: &Config, existing: &RemoteCluster) -> Result<MemberId, Boo
             )));
         };
         if member.name == config.name {
-            this = Some(known.id());
+            this = Some(known);
         }
     }
     this.ok_or_else(|| {

@@ -186,6 +186,14 @@ async fn a_member_that_joins_is_told_its_ids() {
 }
 
 #[tokio::test]
+async fn a_member_that_has_run_does_not_join_with_an_empty_disk() {
+    let peers = Peers::default().with(B, &three(",\"clientURLs\":[\"http://a:1\"]"));
+    let refusal = among(&joining(), peers).await.unwrap_err();
+    let text = "member 7 has already been bootstrapped";
+    assert!(refusal.starts_with(text), "{refusal}");
+}
+
+#[tokio::test]
 async fn a_cluster_that_cannot_be_joined_is_refused_in_etcds_words() {
     let refusal = async |peers| among(&joining(), peers).await.unwrap_err();
     assert_eq!(
