@@ -7,8 +7,6 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
@@ -17,11 +15,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
-use transport::PeerInfo;
+use transport::{Greeted, PeerInfo};
 
 use crate::EtcdServer;
 use crate::http::Endpoints;
@@ -29,8 +26,6 @@ use crate::v3rpc::GrpcServices;
 
 /// A connection has to have said what it speaks within this time (grpc-go's default).
 const GREETING_TIMEOUT: Duration = Duration::from_secs(120);
-/// Bytes of HTTP/2's preface: after so many it is clear what a connection speaks.
-const GREETING_BYTES: usize = 24;
 /// The headers of an HTTP/1 request have to be complete within this time.
 const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests that are being answered when the member stops get this long.
@@ -192,11 +187,7 @@ async fn serve_connection(
     service: ClientService,
     stopping: CancellationToken,
 ) {
-    let heard = Arc::new(AtomicUsize::new(0));
-    let stream = Greeted {
-        stream,
-        heard: heard.clone(),
-    };
+    let (stream, greeting) = Greeted::new(stream);
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Arc::clone(&peer));
         let service = service.clone();
@@ -216,7 +207,7 @@ async fn serve_connection(
                 return;
             }
             () = due(greeting_due.as_mut()) => {
-                if heard.load(Ordering::Relaxed) < GREETING_BYTES {
+                if !greeting.is_complete() {
                     return;
                 }
                 greeting_due = None;
@@ -234,55 +225,5 @@ async fn due(timer: Option<&mut Pin<Box<tokio::time::Sleep>>>) {
     match timer {
         Some(timer) => timer.await,
         None => std::future::pending().await,
-    }
-}
-
-/// A stream that knows how much has been read from it.
-struct Greeted<S> {
-    stream: S,
-    heard: Arc<AtomicUsize>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        self.heard
-            .fetch_add(buf.filled().len() - before, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

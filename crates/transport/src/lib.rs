@@ -5,6 +5,7 @@
 
 mod dial;
 mod error;
+mod greeting;
 mod handshake;
 mod listener;
 mod stream;
@@ -13,6 +14,7 @@ mod words;
 
 pub use dial::{Dial, Dialed, Dialer, Io, SharedDial};
 pub use error::{ListenError, TlsError};
+pub use greeting::{Greeted, Greeting};
 pub use listener::{Endpoint, EndpointKind, Listener};
 pub use stream::{ClientCertificate, PeerInfo, RemoteAddr, Stream};
 pub use tls::{

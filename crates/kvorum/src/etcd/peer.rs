@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use api::version::{CLUSTER_VERSION, ETCD_VERSION, STORAGE_VERSION};
@@ -20,7 +21,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
-use transport::{Listener, Stream};
+use transport::{Greeted, Greeting, Listener, Stream};
 use types::ClusterId;
 
 /// The header that every answer carries.
@@ -29,7 +30,8 @@ pub(super) const CLUSTER_ID: &str = "x-etcd-cluster-id";
 pub(super) const KVORUM_VERSION: &str = "x-kvorum-version";
 /// Connections served at a time; more are hung up on.
 const CONNECTIONS_MAX: usize = 1024;
-/// The headers of a request have to be complete within this time.
+/// A connection has to have said what it speaks within this time; so long may the headers of an
+/// HTTP/1 request take too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers on the peer port. Cheap to clone.
@@ -139,8 +141,9 @@ impl PeerService {
             let service = self.clone();
             async move { service.call(request).await }
         });
+        let (stream, greeting) = Greeted::new(stream);
         let connection = builder.serve_connection(TokioIo::new(stream), answer);
-        if let Err(error) = connection.await {
+        if let Err(error) = unless_silent(connection, &greeting, HEADER_TIMEOUT).await {
             tracing::debug!(error, "peer connection ended");
         }
     }
@@ -186,6 +189,20 @@ impl PeerService {
     }
 }
 
+/// Serves a connection to its end, or until it is clear that it says nothing.
+async fn unless_silent<E: From<io::Error>>(
+    connection: impl Future<Output = Result<(), E>>,
+    greeting: &Greeting,
+    limit: Duration,
+) -> Result<(), E> {
+    let mut connection = pin!(connection);
+    match tokio::time::timeout(limit, connection.as_mut()).await {
+        Ok(ended) => ended,
+        Err(_elapsed) if greeting.is_complete() => connection.await,
+        Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
+}
+
 fn version() -> String {
     format!(
         "{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{CLUSTER_VERSION}\",\
@@ -211,9 +228,27 @@ fn plain(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
     use types::MemberId;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_is_ended() {
+        let answer = service_fn(async |_request: Request<Incoming>| {
+            Ok::<_, Infallible>(plain(StatusCode::OK, ""))
+        });
+        for said in ["", "PRI * HTTP"] {
+            let (mut theirs, ours) = tokio::io::duplex(1024);
+            theirs.write_all(said.as_bytes()).await.unwrap();
+            let (ours, greeting) = Greeted::new(ours);
+            let builder = auto::Builder::new(TokioExecutor::new());
+            let connection = builder.serve_connection(TokioIo::new(ours), answer);
+            let limit = Duration::from_millis(10);
+            let ended = unless_silent(connection, &greeting, limit).await;
+            ended.unwrap_err();
+        }
+    }
 
     #[test]
     fn a_member_looks_like_etcds() {
