@@ -27,7 +27,7 @@ use crate::proposal_id::ProposalIds;
 use crate::proposer::{self, ProposeQueue};
 use crate::read_index::{ReadIndex, Rounds};
 use crate::snapshot::Counters;
-use crate::snapshot::receive::Receiver;
+use crate::snapshot::receive::{Means, Receiver};
 use crate::state_machine::MachineHandle;
 use crate::status::{LeaderSeen, Removal, Status, StatusTask};
 use crate::waiters::Waiters;
@@ -172,14 +172,15 @@ impl Parts {
 
     /// Takes states that a leader sends.
     fn receiver(&self) -> Receiver {
-        Receiver::new(
-            self.raft.clone(),
-            Arc::clone(&self.machine),
-            self.persister.clone(),
-            self.config.workers.clone(),
-            Arc::clone(&self.transfers),
-            self.stop.clone(),
-        )
+        Receiver::new(Means {
+            raft: self.raft.clone(),
+            machine: Arc::clone(&self.machine),
+            persister: self.persister.clone(),
+            workers: self.config.workers.clone(),
+            counters: Arc::clone(&self.transfers),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        })
     }
 
     fn serve(

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use api::peerpb::{self, snapshot_request::Kind};
 use apply::{Incoming, LogPosition, Persister, ReceiveError, Received, Workers};
-use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use parking_lot::Mutex as SyncMutex;
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 use types::MemberId;
 
@@ -30,13 +31,19 @@ pub(crate) struct Receiver {
     shared: Arc<Shared>,
 }
 
+/// What a receiver works with.
+pub(crate) struct Means {
+    pub(crate) raft: Raft,
+    pub(crate) machine: Arc<MachineHandle>,
+    pub(crate) persister: Persister,
+    pub(crate) workers: Workers,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
 struct Shared {
-    raft: Raft,
-    machine: Arc<MachineHandle>,
-    persister: Persister,
-    workers: Workers,
-    counters: Arc<Counters>,
-    stop: CancellationToken,
+    means: Means,
     /// Who receives now; a later offer ends an earlier transfer.
     turn: SyncMutex<u64>,
     slot: Arc<Mutex<Slot>>,
@@ -83,7 +90,7 @@ enum State {
     Offer(Box<Offered>),
     Chunks(Box<Session>),
     /// Everything has come.
-    Installing(BoxFuture<'static, Answered>, u64),
+    Installing(JoinHandle<Answered>, u64),
     End,
 }
 
@@ -92,14 +99,7 @@ type Answered = Result<peerpb::SnapshotResponse, Status>;
 pub(crate) type Answers = BoxStream<'static, Answered>;
 
 impl Receiver {
-    pub(crate) fn new(
-        raft: Raft,
-        machine: Arc<MachineHandle>,
-        persister: Persister,
-        workers: Workers,
-        counters: Arc<Counters>,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(means: Means) -> Self {
         let slot = Slot {
             incoming: None,
             // An earlier run may have left something.
@@ -107,12 +107,7 @@ impl Receiver {
         };
         Self {
             shared: Arc::new(Shared {
-                raft,
-                machine,
-                persister,
-                workers,
-                counters,
-                stop,
+                means,
                 turn: SyncMutex::new(0),
                 slot: Arc::new(Mutex::new(slot)),
             }),
@@ -146,10 +141,9 @@ impl Receiver {
             return;
         }
         slot.used = None;
-        let incoming = slot.incoming.take();
-        let persister = self.shared.persister.clone();
-        let cleared = self.shared.workers.run(move || {
-            drop(incoming);
+        let persister = self.shared.means.persister.clone();
+        let cleared = self.shared.means.workers.run(move || {
+            drop(slot.incoming.take());
             persister.clear_incoming()
         });
         if let Ok(Err(error)) = cleared.await {
@@ -186,7 +180,8 @@ impl State {
             Self::Installing(mut installing, next) => {
                 let installed = tokio::time::timeout(SIGN_OF_LIFE_INTERVAL, &mut installing).await;
                 Some(match installed {
-                    Ok(answer) => (answer, Self::End),
+                    Ok(Ok(answer)) => (answer, Self::End),
+                    Ok(Err(panic)) => (Err(Status::internal(panic.to_string())), Self::End),
                     Err(_elapsed) => (Ok(missing(next)), Self::Installing(installing, next)),
                 })
             }
@@ -261,18 +256,18 @@ impl Receiver {
         mut requests: Streaming<peerpb::SnapshotRequest>,
     ) -> Result<(peerpb::SnapshotResponse, Option<Box<Session>>), Status> {
         let shared = &*self.shared;
-        let Kind::Offer(offer) = next_request(&mut requests, &shared.stop).await? else {
+        let Kind::Offer(offer) = next_request(&mut requests, &shared.means.stop).await? else {
             return Err(Status::invalid_argument("a chunk before the offer"));
         };
         let offer = Offer::read(offer)?;
-        let own = ask(&shared.raft, |state| *state.vote_ref());
+        let own = ask(&shared.means.raft, |state| *state.vote_ref());
         let own = own
             .await
             .map_err(|fatal| Status::unavailable(Chain(&fatal).to_string()))?;
         if own > offer.vote {
             return Ok((last(&own), None));
         }
-        let applied = shared.machine.applied();
+        let applied = shared.means.machine.applied();
         if offer.needed.is_some() && applied >= offer.needed {
             return Ok((last(&offer.vote), None));
         }
@@ -283,11 +278,11 @@ impl Receiver {
             *turn
         };
         // An earlier transfer ends with its next chunk, or has come so far that it is installed first.
-        let mut slot = Arc::clone(&shared.slot).lock_owned().await;
-        if offer.needed.is_some() && shared.machine.applied() >= offer.needed {
+        let slot = Arc::clone(&shared.slot).lock_owned().await;
+        if offer.needed.is_some() && shared.means.machine.applied() >= offer.needed {
             return Ok((last(&offer.vote), None));
         }
-        let next = self.open(&mut slot, offer.id).await?;
+        let next = self.open(slot, offer.id).await?;
         tracing::info!(
             peer = %from,
             applied_index = offer.applied.index + 1,
@@ -295,8 +290,7 @@ impl Receiver {
             chunk = next,
             "receiving database snapshot"
         );
-        let report = Report::begin(&shared.counters, from, Way::In, offer.bytes);
-        drop(slot);
+        let report = Report::begin(&shared.means.counters, from, Way::In, offer.bytes);
         let session = Session {
             receiver: self,
             requests,
@@ -307,40 +301,38 @@ impl Receiver {
         Ok((missing(next), Some(Box::new(session))))
     }
 
-    /// Has the store of this transfer in the slot; says which chunk is missing.
-    async fn open(&self, slot: &mut Slot, id: u64) -> Result<u64, Status> {
+    /// Has the store of this transfer in the slot; says which chunk is missing. The slot is the job's: a
+    /// call that breaks off does not let the next one at a directory that is still being opened.
+    async fn open(&self, mut slot: OwnedMutexGuard<Slot>, id: u64) -> Result<u64, Status> {
         slot.used = Some(Instant::now());
-        if let Some(incoming) = slot
-            .incoming
-            .as_ref()
-            .filter(|incoming| incoming.id() == id)
-        {
+        let has = slot.incoming.as_ref();
+        if let Some(incoming) = has.filter(|incoming| incoming.id() == id) {
             return Ok(incoming.next());
         }
-        let other = slot.incoming.take();
-        let persister = self.shared.persister.clone();
-        let opened = self.shared.workers.run(move || {
-            drop(other);
-            match persister.resume_incoming(id) {
-                Ok(Some(incoming)) => return Ok(incoming),
-                Ok(None) => {}
-                Err(error) => {
-                    let error = Chain(&error);
-                    tracing::warn!(%error, "what was received before is of no use");
-                }
-            }
-            persister.begin_incoming(id)
+        let persister = self.shared.means.persister.clone();
+        let opened = self.shared.means.workers.run(move || {
+            drop(slot.incoming.take());
+            let resumed = persister.resume_incoming(id).unwrap_or_else(|error| {
+                let error = Chain(&error);
+                tracing::warn!(%error, "what was received before is of no use");
+                None
+            });
+            let incoming = match resumed {
+                Some(incoming) => incoming,
+                None => persister.begin_incoming(id)?,
+            };
+            let next = incoming.next();
+            slot.incoming = Some(incoming);
+            Ok(next)
         });
-        let incoming = opened
+        let opened = opened
             .await
             .map_err(|panic| Status::internal(panic.to_string()))?;
-        let incoming = incoming.map_err(|error| refused(&error))?;
-        let next = incoming.next();
-        slot.incoming = Some(incoming);
-        Ok(next)
+        opened.map_err(|error: ReceiveError| refused(&error))
     }
 
-    /// Makes of what has come the state of this member.
+    /// Makes of what has come the state of this member. To be run to its end whoever waits for it:
+    /// until openraft is done with it nobody else may have the slot, and so the directory.
     async fn install(
         self,
         incoming: Incoming,
@@ -356,17 +348,26 @@ impl Receiver {
             leader: 0,
             index: offer.applied.index,
         };
-        let finished = shared.workers.run(move || incoming.finish(at, records));
+        let finished = shared
+            .means
+            .workers
+            .run(move || incoming.finish(at, records));
         let finished = finished
             .await
             .map_err(|panic| Status::internal(panic.to_string()))?;
         let received: Received = finished.map_err(|error| refused(&error))?;
+        if shared.means.stop.is_cancelled() {
+            return Err(Status::unavailable("the member stops"));
+        }
         tracing::info!(applied_index = at.index + 1, "applying database snapshot");
         let snapshot = Snapshot {
             meta,
             snapshot: DurableState::received(received),
         };
-        let installed = shared.raft.install_full_snapshot(offer.vote, snapshot);
+        let installed = shared
+            .means
+            .raft
+            .install_full_snapshot(offer.vote, snapshot);
         let response = installed
             .await
             .map_err(|fatal| Status::unavailable(Chain(&fatal).to_string()))?;
@@ -380,24 +381,23 @@ impl Session {
     /// Takes the next chunk.
     async fn chunk(mut self: Box<Self>) -> Result<(Answered, State), Status> {
         let shared = Arc::clone(&self.receiver.shared);
-        let Kind::Chunk(chunk) = next_request(&mut self.requests, &shared.stop).await? else {
+        let Kind::Chunk(chunk) = next_request(&mut self.requests, &shared.means.stop).await? else {
             return Err(Status::invalid_argument("two offers"));
         };
         let mut slot = Arc::clone(&shared.slot).lock_owned().await;
         if *shared.turn.lock() != self.turn {
             return Err(Status::aborted("another transfer has begun"));
         }
-        let incoming = slot.incoming.take();
-        let incoming =
-            incoming.ok_or_else(|| Status::aborted("an earlier chunk was not written"))?;
+        let has = slot.incoming.as_ref().map(Incoming::next);
+        let has = has.ok_or_else(|| Status::aborted("an earlier chunk was not written"))?;
         let (is_last, records_in_all) = (chunk.is_last, chunk.records_in_all);
-        let is_known = is_last && chunk.number + 1 == incoming.next();
-        let incoming = if is_known {
-            incoming
-        } else {
-            self.write(incoming, chunk).await?
-        };
+        let is_known = is_last && chunk.number + 1 == has;
+        if !is_known {
+            slot = self.write(slot, chunk).await?;
+        }
         slot.used = Some(Instant::now());
+        let incoming = slot.incoming.take();
+        let incoming = incoming.ok_or_else(|| Status::aborted("a chunk was not written"))?;
         let next = incoming.next();
         if !is_last {
             slot.incoming = Some(incoming);
@@ -410,18 +410,17 @@ impl Session {
             ..
         } = *self;
         let installing = receiver.install(incoming, offer, records_in_all, report, slot);
-        Ok((
-            Ok(missing(next)),
-            State::Installing(Box::pin(installing), next),
-        ))
+        // Not a part of the call: openraft goes on with it though the sender is gone.
+        let installing = shared.means.tasks.spawn(installing);
+        Ok((Ok(missing(next)), State::Installing(installing, next)))
     }
 
-    /// Checks the chunk and writes it.
+    /// Checks the chunk and writes it. The slot is the job's, as when it was opened.
     async fn write(
         &mut self,
-        mut incoming: Incoming,
+        mut slot: OwnedMutexGuard<Slot>,
         chunk: peerpb::SnapshotChunk,
-    ) -> Result<Incoming, Status> {
+    ) -> Result<OwnedMutexGuard<Slot>, Status> {
         if checksum(&chunk.records) != chunk.checksum {
             return Err(Status::data_loss(format!(
                 "chunk {} has not come as it was sent",
@@ -434,9 +433,12 @@ impl Session {
             .iter()
             .map(|record| record.key.len() + record.value.len())
             .sum();
-        let written = self.receiver.shared.workers.run(move || {
-            incoming.add(chunk.number, records)?;
-            Ok(incoming)
+        let written = self.receiver.shared.means.workers.run(move || {
+            if let Some(mut incoming) = slot.incoming.take() {
+                incoming.add(chunk.number, records)?;
+                slot.incoming = Some(incoming);
+            }
+            Ok(slot)
         });
         let written = written
             .await
