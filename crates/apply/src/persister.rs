@@ -29,6 +29,8 @@ const STAGE_INTERVAL: Duration = Duration::from_secs(10);
 /// Changes of the state that go to the disk together.
 pub(crate) struct Staged {
     pub(crate) batch: Batch,
+    /// The entry it ends with, counted from 1.
+    pub(crate) applied: u64,
     /// The store's revision with which the batch ends.
     pub(crate) revision: i64,
     /// The compaction whose physical work this batch ends.
@@ -78,6 +80,18 @@ enum Item {
     TakeOver(Backend),
 }
 
+impl Item {
+    /// Whether the log has the entries of this.
+    fn is_behind(&self, log_durable: Option<u64>, floor: u64) -> bool {
+        match self {
+            Self::Commit(staged) => {
+                log_durable.is_none_or(|durable| staged.applied <= durable.max(floor))
+            }
+            Self::TakeOver(_) => true,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Queue {
     /// Each with its number.
@@ -88,6 +102,10 @@ struct Queue {
     /// Flush as soon as so many batches are committed.
     flush_wanted: u64,
     is_closed: bool,
+    /// How far the log is durable, counted from 1; `None`: there is no log to wait for.
+    log_durable: Option<u64>,
+    /// The entry that the store stood at when it was opened or installed: no log is needed up to it.
+    log_floor: u64,
 }
 
 #[derive(Clone, Default)]
@@ -200,6 +218,29 @@ impl Persister {
         if progress.wait_for(has_room).await.is_err() {
             // The sender is in `self`, so it has not gone away.
         }
+    }
+
+    /// From now on no batch is written that ends with an entry after `index` (counted from 1) of the
+    /// log, until the log is durable further: an entry may be committed and applied here before this
+    /// member's own log has it on the disk, and a state that is ahead of its log cannot be started.
+    pub fn log_is_durable(&self, index: u64) {
+        self.shared.queue.lock().log_durable = Some(index);
+        self.shared.wake();
+    }
+
+    /// The store stands at the entry `index` (counted from 1) without the log: it was opened or
+    /// installed there.
+    pub fn stands_at(&self, index: u64) {
+        let mut queue = self.shared.queue.lock();
+        queue.log_floor = queue.log_floor.max(index);
+        drop(queue);
+        self.shared.wake();
+    }
+
+    /// The log gets shorter: see [`Persister::log_is_durable`].
+    pub fn log_is_cut(&self, index: u64) {
+        let mut queue = self.shared.queue.lock();
+        queue.log_durable = queue.log_durable.map(|durable| durable.min(index));
     }
 
     /// Waits until everything staged so far is in the store. Safe to drop at any await.
@@ -349,7 +390,11 @@ impl Shared {
         if queue.flush_wanted > durable && queue.flush_wanted <= committed {
             return Some(Work::Flush(committed));
         }
-        if let Some((number, item)) = queue.batches.pop_front() {
+        let may_go = queue
+            .batches
+            .front()
+            .is_some_and(|(_, item)| item.is_behind(queue.log_durable, queue.log_floor));
+        if may_go && let Some((number, item)) = queue.batches.pop_front() {
             self.queued.store(queue.batches.len(), Ordering::Relaxed);
             self.room.notify_one();
             return Some(Work::Do(number, item));

@@ -428,8 +428,10 @@ impl StateMachine {
         self.unstaged = 0;
         let finished = self.applier.store.finished_compaction();
         let finished_compaction = (finished > finished_before).then_some(finished);
+        let applied = self.applied.map_or(0, |at| at.index + 1);
         self.stager.stage(Staged {
             batch,
+            applied,
             revision,
             finished_compaction,
         })

@@ -10,14 +10,15 @@ use std::time::Duration;
 use apply::{Command, Views};
 use futures_util::StreamExt;
 use futures_util::stream;
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::ClientWriteResult;
+use openraft::{Instant as _, ServerState};
 use tokio::sync::{oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use types::{LeaseId, MemberId};
 
+use crate::membership;
 use crate::node::Raft;
 use crate::proposal_id::ProposalIds;
 use crate::proposer::leader_id;
@@ -49,7 +50,7 @@ impl LeaderDuties {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut led = None;
         loop {
-            let leads = leading_term(&server.borrow_watched());
+            let leads = leading_term(&server.borrow_watched()).filter(|_term| self.has_quorum());
             if leads != led {
                 self.change(leads);
                 led = leads;
@@ -69,6 +70,19 @@ impl LeaderDuties {
             }
         }
         self.change(None);
+    }
+
+    /// Whether a quorum has answered lately. A leader without one confirms no keep-alive, so no lease may
+    /// expire meanwhile; when it is back they get their full TTLs, as after an election.
+    fn has_quorum(&self) -> bool {
+        let server = self.raft.server_metrics();
+        let voters = membership::voters(server.borrow_watched().membership_config.membership());
+        if voters.iter().all(|voter| voter == self.raft.node_id()) {
+            return true;
+        }
+        let acked = self.raft.data_metrics().borrow_watched().last_quorum_acked;
+        // None: just elected.
+        acked.is_none_or(|at| at.elapsed() < self.election_timeout)
     }
 
     fn change(&self, leads: Option<u64>) {

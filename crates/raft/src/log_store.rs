@@ -31,10 +31,10 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use apply::Workers;
+use apply::{Persister, Workers};
 use backend::schema::KeyError;
 use backend::schema::raft::{RaftMetaKey, decode_log, encode_meta};
 use backend::{Backend, Bucket, ReadError};
@@ -103,6 +103,30 @@ pub(crate) struct Shared {
     index: RwLock<Index>,
     counters: Counters,
     progress: Arc<Progress>,
+    /// Truncations on their way to the disk: until they are there, what is durable says nothing.
+    truncations: AtomicUsize,
+    /// The state's writer, which must not run ahead of the log.
+    state: Option<Persister>,
+}
+
+impl Shared {
+    /// Says how far the log is durable, counted from 1.
+    fn tell_state(&self, durable: u64) {
+        if let Some(state) = &self.state {
+            state.log_is_durable(durable);
+        }
+    }
+
+    /// After a flush: everything up to `last` is durable, and so is every truncation before it.
+    fn flushed(&self, last: Option<u64>, truncated: usize) {
+        // Under the lock that a truncation takes.
+        let index = self.index.read();
+        let before = self.truncations.fetch_sub(truncated, Ordering::AcqRel);
+        if let Some(last) = last.filter(|_| before == truncated) {
+            self.tell_state(last + 1);
+        }
+        drop(index);
+    }
 }
 
 /// How much was written.
@@ -166,6 +190,7 @@ pub(crate) fn open(
     progress: Arc<Progress>,
     fatal: FatalCell,
     workers: &Workers,
+    durable: Option<Persister>,
 ) -> Result<(LogStore, LogHandle), OpenError> {
     let (index, records) = load(&backend)?;
     let committed = index.committed;
@@ -174,7 +199,11 @@ pub(crate) fn open(
         index: RwLock::new(index),
         counters,
         progress,
+        truncations: AtomicUsize::new(0),
+        state: durable,
     });
+    let last = shared.index.read().last_log_id();
+    shared.tell_state(last.map_or(0, |id| id.index + 1));
     let (queue, writes) = mpsc::channel(WRITE_QUEUE_LEN_MAX);
     let shared_with = Arc::clone(&shared);
     let flusher = Flusher {
@@ -313,7 +342,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
-        self.shared.index.write().truncate_after(last);
+        {
+            let mut index = self.shared.index.write();
+            index.truncate_after(last);
+            self.shared.truncations.fetch_add(1, Ordering::AcqRel);
+            if let Some(state) = &self.shared.state {
+                state.log_is_cut(last.map_or(0, |id| id.index + 1));
+            }
+        }
         self.queue
             .send(Write::Truncate { after: last })
             .await

@@ -166,8 +166,14 @@ impl Node {
     ) -> Result<Self, StartError> {
         let progress = Arc::new(Progress::default());
         let fatal = FatalCell::default();
-        let (mut store, log) =
-            log_store::open(log, Arc::clone(&progress), fatal.clone(), &config.workers)?;
+        let (mut store, log) = log_store::open(
+            log,
+            Arc::clone(&progress),
+            fatal.clone(),
+            &config.workers,
+            Some(persister.clone()),
+        )?;
+        persister.stands_at(state.applied().0.map_or(0, |at| at.index + 1));
         finish_installation(&mut store, &log, &state).await?;
         check_that_they_belong_together(&log, &state)?;
         if config.force_new_cluster {

@@ -250,6 +250,8 @@ impl Adapter {
             Ok(Err(error)) => return Err(self.broken(error)),
             Err(panic) => return Err(io::Error::other(panic)),
         }
+        let index = crate::progress::from_one(meta.last_log_id);
+        self.durable.persister.stands_at(index);
         self.progress.apply(meta.last_log_id);
         let term = meta.last_log_id.map_or(0, |id| id.leader_id.term);
         self.waiters.skipped(term);

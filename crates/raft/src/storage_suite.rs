@@ -81,6 +81,7 @@ fn build(
         Arc::clone(&progress),
         fatal.clone(),
         &apply::Workers::Threads,
+        None,
     )
     .unwrap();
     let config = state_config(Arc::new(SystemClock));

@@ -133,7 +133,8 @@ async fn a_burst_does_not_outrun_the_persister() {
     }
     b.machine.stage_all().unwrap();
     b.persister.durable().await.unwrap();
-    assert!(engine.applies() >= 10, "{} batches", engine.applies());
+    // How many depends on how often the persister gets its turn.
+    assert!(engine.applies() >= 3, "{} batches", engine.applies());
     let mut after = on(&Arc::new(engine.crash(Loss::All)));
     assert_eq!(after.fingerprint(), b.fingerprint());
 }
@@ -157,4 +158,20 @@ async fn a_compaction_is_scrubbed_without_traffic() {
     }
     assert!(!b.machine.needs_tick());
     b.views.store.compacted(1900).await;
+}
+
+#[tokio::test]
+async fn no_batch_is_written_before_the_log_has_its_entries() {
+    let engine = Arc::new(FaultyEngine::new(1));
+    let mut b = on(&engine);
+    let applies = engine.applies();
+    b.persister.log_is_durable(0);
+    b.put("a", "1");
+    b.machine.stage_all().unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(50), b.persister.written());
+    assert!(early.await.is_err());
+    assert_eq!(engine.applies(), applies);
+    b.persister.log_is_durable(b.next);
+    b.persister.durable().await.unwrap();
+    assert!(engine.applies() > applies);
 }

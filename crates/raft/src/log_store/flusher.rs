@@ -97,6 +97,7 @@ struct Round {
     marks_committed: bool,
     appends: Vec<IOFlushed<TypeConfig>>,
     votes: Vec<oneshot::Sender<io::Result<()>>>,
+    truncations: usize,
     closing: bool,
 }
 
@@ -144,6 +145,9 @@ impl Flusher {
         if let Err(error) = written {
             return Err(self.fail(round, error));
         }
+        let last = self.records.groups.last_key_value().map(|(_, last)| *last);
+        let last = last.filter(|_| round.awaited);
+        self.shared.flushed(last, round.truncations);
         let packed = std::mem::take(&mut round.packed);
         round.complete();
         self.settle(packed);
@@ -211,7 +215,10 @@ impl Flusher {
                 round.votes.push(done);
                 round.awaited = true;
             }
-            Write::Truncate { after } => self.truncate(after, round)?,
+            Write::Truncate { after } => {
+                self.truncate(after, round)?;
+                round.truncations += 1;
+            }
             Write::Purge { upto } => self.purge(upto, round),
             Write::Close => {
                 round.closing = true;

@@ -23,7 +23,14 @@ struct Opened {
 
 fn open_on(backend: Backend) -> Opened {
     let fatal = FatalCell::default();
-    let (store, handle) = open(backend, Arc::default(), fatal.clone(), &Workers::Threads).unwrap();
+    let (store, handle) = open(
+        backend,
+        Arc::default(),
+        fatal.clone(),
+        &Workers::Threads,
+        None,
+    )
+    .unwrap();
     Opened {
         store,
         handle,
@@ -373,6 +380,7 @@ async fn a_broken_record_is_named_when_the_log_is_opened() {
         Arc::default(),
         FatalCell::default(),
         &Workers::Threads,
+        None,
     )
     .unwrap_err();
     assert_eq!(
@@ -402,6 +410,7 @@ async fn a_missing_group_is_found_when_the_log_is_opened() {
         Arc::default(),
         FatalCell::default(),
         &Workers::Threads,
+        None,
     )
     .unwrap_err();
     assert!(
@@ -424,6 +433,7 @@ async fn an_entry_reads_the_same_before_and_after_it_has_settled() {
         Arc::clone(&progress),
         FatalCell::default(),
         &Workers::Threads,
+        None,
     )
     .unwrap();
     let written: Vec<Entry> = (0..100).map(|index| entry(1, index, 2000)).collect();
