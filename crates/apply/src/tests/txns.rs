@@ -357,7 +357,7 @@ fn deep_nesting_reads_back_from_the_log() {
         success: vec![Op::Put(put("deep", "1"))],
         ..Txn::default()
     };
-    for _ in 0..128 {
+    for _ in 0..127 {
         txn = Txn {
             success: vec![Op::Txn(txn)],
             ..Txn::default()
