@@ -9,6 +9,7 @@ pub mod env;
 pub mod features;
 pub mod flags;
 mod initial_cluster;
+mod settings;
 mod tls;
 mod validate;
 mod warning;
@@ -22,9 +23,17 @@ use types::Url;
 
 pub use features::{FeatureGates, Gate};
 pub use initial_cluster::{ClusterState, InitialCluster, InitialMember};
+pub use settings::{
+    AuthSettings, BackupSettings, CheckSettings, CompactionSettings, DiscoverySettings,
+    GrpcSettings, HttpSettings, MetricsLevel, SlowSettings, SocketSettings, TracingSettings,
+};
 pub use tls::{AutoCertificates, ClientTls, PeerFiles, PeerTls, TlsOptions};
 pub use validate::{ConfigError, Problem};
 pub use warning::Warning;
+
+/// `--log-rotation-config-json`, as etcd writes it.
+const LOG_ROTATION_DEFAULT: &str =
+    r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
 
 /// What was asked for, unchecked. `None` and the values of [`Options::default`] are etcd's defaults;
 /// the table in [`flags`] says what each is.
@@ -70,6 +79,20 @@ pub struct Options {
     pub log_outputs: String,
     pub watch_progress_notify_interval: Duration,
     pub feature_gates: FeatureGates,
+    pub wal_dir: String,
+    pub enable_log_rotation: bool,
+    pub log_rotation_config_json: String,
+    pub grpc: GrpcSettings,
+    pub http: HttpSettings,
+    pub auth: AuthSettings,
+    pub slow: SlowSettings,
+    pub checks: CheckSettings,
+    pub compaction: CompactionSettings,
+    pub metrics: MetricsLevel,
+    pub tracing: TracingSettings,
+    pub sockets: SocketSettings,
+    pub discovery: DiscoverySettings,
+    pub backup: BackupSettings,
     /// The flags that were given, by name; for warnings only.
     pub given: BTreeSet<&'static str>,
 }
@@ -113,6 +136,20 @@ impl Default for Options {
             log_outputs: "default".to_owned(),
             watch_progress_notify_interval: Duration::from_secs(600),
             feature_gates: FeatureGates::default(),
+            wal_dir: String::new(),
+            enable_log_rotation: false,
+            log_rotation_config_json: LOG_ROTATION_DEFAULT.to_owned(),
+            grpc: GrpcSettings::default(),
+            http: HttpSettings::default(),
+            auth: AuthSettings::default(),
+            slow: SlowSettings::default(),
+            checks: CheckSettings::default(),
+            compaction: CompactionSettings::default(),
+            metrics: MetricsLevel::default(),
+            tracing: TracingSettings::default(),
+            sockets: SocketSettings::default(),
+            discovery: DiscoverySettings::default(),
+            backup: BackupSettings::default(),
             given: BTreeSet::new(),
         }
     }
@@ -171,6 +208,30 @@ pub struct Config {
     pub auto_compaction: AutoCompaction,
     /// How often an idle watch that asked for it hears how far it is.
     pub watch_progress_notify_interval: Duration,
+    /// gRPC's connections with clients.
+    pub grpc: GrpcSettings,
+    /// HTTP for clients.
+    pub http: HttpSettings,
+    /// Users' tokens and passwords.
+    pub auth: AuthSettings,
+    /// When a request is slow enough to be logged.
+    pub slow: SlowSettings,
+    /// What is looked at again and again.
+    pub checks: CheckSettings,
+    /// The steps in which a compaction removes history.
+    pub compaction: CompactionSettings,
+    /// How much `/metrics` tells.
+    pub metrics: MetricsLevel,
+    /// Traces for OpenTelemetry.
+    pub tracing: TracingSettings,
+    /// Options of the sockets that are listened on.
+    pub sockets: SocketSettings,
+    /// How the members that begin a cluster find each other.
+    pub discovery: DiscoverySettings,
+    /// Backups that the member takes by itself.
+    pub backup: BackupSettings,
+    /// Where the log is, if not below the data directory.
+    pub wal_dir: Option<PathBuf>,
     /// Which features are on.
     pub features: FeatureGates,
     /// What whoever wrote the flags should know; logged when the member starts.

@@ -11,6 +11,7 @@ use std::fmt;
 
 use super::Options;
 
+pub(super) use table::pending;
 pub use value::ValueError;
 pub(super) use value::truth;
 
@@ -42,10 +43,14 @@ pub fn all() -> impl Iterator<Item = &'static Flag> {
 pub enum Section {
     Member,
     Clustering,
+    Discovery,
     Security,
+    Auth,
     Monitoring,
+    Tracing,
     Logging,
     Features,
+    Backup,
     Unsafe,
     NoEffect,
 }
@@ -361,13 +366,17 @@ pub const USAGE: &str = "Usage:
     Show the flags.
 ";
 
-const SECTIONS: [(Section, &str); 8] = [
+const SECTIONS: [(Section, &str); 12] = [
     (Section::Member, "Member"),
     (Section::Clustering, "Clustering"),
+    (Section::Discovery, "Discovery"),
     (Section::Security, "Security"),
+    (Section::Auth, "Auth"),
     (Section::Monitoring, "Profiling and Monitoring"),
+    (Section::Tracing, "Distributed tracing"),
     (Section::Logging, "Logging"),
     (Section::Features, "Features"),
+    (Section::Backup, "Backups"),
     (Section::Unsafe, "Unsafe"),
     (
         Section::NoEffect,

@@ -11,7 +11,7 @@ use types::{Url, UrlError};
 use super::flags::{self, Section};
 use super::{
     AutoCompaction, Config, Gate, InitialCluster, InitialMember, LogConfig, LogFormat, LogLevel,
-    LogOutput, Options, Warning, duration, initial_cluster,
+    LogOutput, Options, SlowSettings, Warning, duration, initial_cluster,
 };
 
 /// What `--quota-backend-bytes=0` means.
@@ -23,24 +23,62 @@ const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
 
 /// Flags that were renamed, which must not be given by both names.
-const RENAMED: [(&str, &str); 6] = [
+const RENAMED: [(&str, &str); 17] = [
+    (
+        "experimental-compact-hash-check-time",
+        "compact-hash-check-time",
+    ),
+    ("experimental-corrupt-check-time", "corrupt-check-time"),
+    (
+        "experimental-compaction-batch-limit",
+        "compaction-batch-limit",
+    ),
     (
         "experimental-watch-progress-notify-interval",
         "watch-progress-notify-interval",
     ),
+    (
+        "experimental-warning-apply-duration",
+        "warning-apply-duration",
+    ),
+    (
+        "experimental-bootstrap-defrag-threshold-megabytes",
+        "bootstrap-defrag-threshold-megabytes",
+    ),
+    ("experimental-memory-mlock", "memory-mlock"),
     (
         "experimental-snapshot-catchup-entries",
         "snapshot-catchup-entries",
     ),
     ("experimental-max-learners", "max-learners"),
     (
+        "experimental-compaction-sleep-interval",
+        "compaction-sleep-interval",
+    ),
+    ("experimental-downgrade-check-time", "downgrade-check-time"),
+    (
         "experimental-peer-skip-client-san-verification",
         "peer-skip-client-san-verification",
     ),
-    ("experimental-memory-mlock", "memory-mlock"),
     (
-        "experimental-bootstrap-defrag-threshold-megabytes",
-        "bootstrap-defrag-threshold-megabytes",
+        "experimental-enable-distributed-tracing",
+        "enable-distributed-tracing",
+    ),
+    (
+        "experimental-distributed-tracing-address",
+        "distributed-tracing-address",
+    ),
+    (
+        "experimental-distributed-tracing-service-name",
+        "distributed-tracing-service-name",
+    ),
+    (
+        "experimental-distributed-tracing-instance-id",
+        "distributed-tracing-instance-id",
+    ),
+    (
+        "experimental-distributed-tracing-sampling-rate",
+        "distributed-tracing-sampling-rate",
     ),
 ];
 
@@ -146,7 +184,7 @@ impl Check {
         self.warnings.push(warning);
     }
 
-    fn config(&mut self, options: Options) -> Config {
+    fn config(&mut self, mut options: Options) -> Config {
         let listens_explicitly = options.listen_client_urls.is_some();
         let listen_peer_urls = self.bound(or_default(&options.listen_peer_urls, DEFAULT_PEER_URL));
         let listen_client_urls =
@@ -176,6 +214,8 @@ impl Check {
         }
         self.given(&options);
         self.intervals(&options);
+        self.bootstrap(&options);
+        self.durations(&mut options);
         let parameters = self.tls_parameters(&options);
         let client_urls = [&listen_client_urls[..], &listen_client_http_urls].concat();
         Config {
@@ -197,6 +237,18 @@ impl Check {
             force_new_cluster: options.force_new_cluster,
             strict_reconfig_check: options.strict_reconfig_check,
             pre_vote: options.pre_vote,
+            wal_dir: (!options.wal_dir.is_empty()).then(|| PathBuf::from(&options.wal_dir)),
+            grpc: options.grpc,
+            http: options.http,
+            auth: options.auth,
+            slow: options.slow,
+            checks: options.checks,
+            compaction: options.compaction,
+            metrics: options.metrics,
+            tracing: options.tracing,
+            sockets: options.sockets,
+            discovery: options.discovery,
+            backup: options.backup,
             features: options.feature_gates,
             snapshot_count: options.snapshot_count,
             snapshot_catchup_entries: options.snapshot_catchup_entries,
@@ -250,7 +302,14 @@ impl Check {
                 self.warn(Warning::Deprecated { text });
             }
             let is_gate = GATES_OF_FLAGS.iter().any(|(name, _)| *name == flag.name);
-            if flag.section == Section::NoEffect && !is_gate {
+            if flags::pending::REFUSED.contains(&flag.name) {
+                self.problem(format!(
+                    "--{} is not available in this version of kvorum",
+                    flag.name
+                ));
+            }
+            let is_pending = flags::pending::WARNED.contains(&flag.name);
+            if is_pending || flag.section == Section::NoEffect && !is_gate {
                 self.warn(Warning::NoEffect { flag: flag.name });
             }
         }
@@ -299,6 +358,92 @@ impl Check {
             self.warn(Warning::NoLocalAddress { urls });
         }
         address
+    }
+
+    /// That it is said in one way only how the cluster begins.
+    fn bootstrap(&mut self, options: &Options) {
+        let discovery = &options.discovery;
+        let ways = [
+            !discovery.url.is_empty(),
+            options.initial_cluster.is_some(),
+            !discovery.srv.is_empty(),
+            !discovery.endpoints.is_empty(),
+        ];
+        if ways.into_iter().filter(|is_set| *is_set).count() > 1 {
+            self.problem(
+                "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+                 \"discovery\", \"discovery-endpoints\" or \"discovery-srv\"",
+            );
+        }
+        let v3_texts = [
+            &discovery.token,
+            &discovery.cert_file,
+            &discovery.key_file,
+            &discovery.cacert_file,
+            &discovery.user,
+            &discovery.password,
+        ];
+        let is_v3 = !discovery.endpoints.is_empty() || v3_texts.iter().any(|text| !text.is_empty());
+        if is_v3 && !discovery.proxy.is_empty() {
+            self.problem(
+                "both v2 discovery settings (discovery, discovery-proxy) and v3 discovery settings \
+                 (discovery-token, discovery-endpoints, discovery-cert, discovery-key, \
+                 discovery-cacert, discovery-user, discovery-password) are set",
+            );
+        }
+        if discovery.token.is_empty() != discovery.endpoints.is_empty() {
+            self.problem("both --discovery-token and --discovery-endpoints must be set");
+        }
+        if discovery
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.trim().is_empty())
+        {
+            self.problem("--discovery-endpoints must not contain empty endpoints");
+        }
+        if discovery.fallback == "proxy" {
+            self.problem(
+                "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"",
+            );
+        }
+    }
+
+    fn durations(&mut self, options: &mut Options) {
+        let (old, new) = (
+            "experimental-warning-unary-request-duration",
+            "warning-unary-request-duration",
+        );
+        if options.given.contains(old) && options.given.contains(new) {
+            self.problem(format!(
+                "both --{old} and --{new} flags are set. Use only --{new}"
+            ));
+        }
+        // As in etcd, nothing means the default.
+        if options.slow.unary_request.is_zero() {
+            options.slow.unary_request = SlowSettings::default().unary_request;
+        }
+        if options.checks.compact_hash_check_time.is_zero() {
+            let old = "experimental-compact-hash-check-time";
+            let prefix = if options.given.contains(old) {
+                "experimental-"
+            } else {
+                ""
+            };
+            self.problem(format!(
+                "--{prefix}compact-hash-check-time must be >0 (set to 0s)"
+            ));
+        }
+        let rate = options.tracing.sampling_rate_per_million;
+        if options.tracing.is_enabled && !(0..=1_000_000).contains(&rate) {
+            self.problem(format!(
+                "distributed tracing configurition is not valid: ({})",
+                if rate < 0 {
+                    "tracing sampling rate must be positive"
+                } else {
+                    "tracing sampling rate must be less than 1000000"
+                }
+            ));
+        }
     }
 
     fn intervals(&mut self, options: &Options) {

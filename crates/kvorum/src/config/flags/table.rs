@@ -1,9 +1,14 @@
 //! The flags: name, default, effect, and the option that each sets.
 
+mod client;
 mod cluster;
+mod discovery;
 mod member;
+mod monitoring;
 mod no_effect;
+pub(in crate::config) mod pending;
 mod security;
+mod upkeep;
 
 use super::Flag;
 
@@ -27,9 +32,13 @@ macro_rules! flags {
 use flags;
 
 /// All of them.
-pub(super) static TABLE: [&[Flag]; 4] = [
+pub(super) static TABLE: [&[Flag]; 8] = [
     member::FLAGS,
     cluster::FLAGS,
+    discovery::FLAGS,
+    client::FLAGS,
     security::FLAGS,
+    monitoring::FLAGS,
+    upkeep::FLAGS,
     no_effect::FLAGS,
 ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use types::{Url, UrlError};
 
 use crate::config::features::FeatureGateError;
-use crate::config::{ClusterState, duration};
+use crate::config::{ClusterState, MetricsLevel, duration};
 
 /// A value was refused, in the words of Go's `flag` package and of etcd.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,14 @@ pub enum ValueError {
     /// Not one of the values there are.
     #[error("invalid value")]
     Choice,
+    /// Not a number, in the words of the function of Go that etcd calls itself.
+    #[error("strconv.ParseUint: parsing {value:?}: {reason}")]
+    Unsigned {
+        /// As given.
+        value: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// Not a list of urls.
     #[error(transparent)]
     Url(#[from] UrlError),
@@ -56,6 +64,21 @@ pub(super) fn unsigned(option: &mut u64, value: &str) -> Result<(), ValueError> 
         return Err(ValueError::Parse);
     }
     *option = number(value)?;
+    Ok(())
+}
+
+pub(super) fn unsigned_32(option: &mut u32, value: &str) -> Result<(), ValueError> {
+    let refused = |reason| ValueError::Unsigned {
+        value: value.to_owned(),
+        reason,
+    };
+    if value.starts_with(['-', '+']) {
+        return Err(refused("invalid syntax"));
+    }
+    *option = number(value).map_err(|error| match error {
+        ValueError::Range => refused("value out of range"),
+        _ => refused("invalid syntax"),
+    })?;
     Ok(())
 }
 
@@ -104,6 +127,35 @@ pub(super) fn list(option: &mut Vec<String>, value: &str) -> Result<(), ValueErr
         .filter(|item| !item.is_empty())
         .map(str::to_owned)
         .collect();
+    Ok(())
+}
+
+/// A list in which everything is once, sorted, as etcd's `UniqueStringsValue`.
+pub(super) fn unique_list(option: &mut Vec<String>, value: &str) -> Result<(), ValueError> {
+    list(option, value)?;
+    option.sort_unstable();
+    option.dedup();
+    Ok(())
+}
+
+/// Urls, or `*`.
+pub(super) fn origins(option: &mut Vec<String>, value: &str) -> Result<(), ValueError> {
+    if value == "*" || value.is_empty() {
+        *option = vec!["*".to_owned()];
+        return Ok(());
+    }
+    *option = Url::parse_list(value)?.iter().map(Url::to_string).collect();
+    option.sort_unstable();
+    option.dedup();
+    Ok(())
+}
+
+/// As in etcd, what is not `extensive` is basic.
+pub(super) fn metrics_level(option: &mut MetricsLevel, value: &str) -> Result<(), ValueError> {
+    *option = match value {
+        "extensive" => MetricsLevel::Extensive,
+        _ => MetricsLevel::Basic,
+    };
     Ok(())
 }
 

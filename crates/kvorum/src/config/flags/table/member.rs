@@ -1,7 +1,7 @@
 //! Flags about the member itself: names, addresses, limits, logs.
 
 use super::flags;
-use crate::config::flags::value::{signed, text, time, unsigned, url_list, urls};
+use crate::config::flags::value::{signed, switch, text, time, unsigned, url_list, urls};
 use crate::config::flags::{Flag, Kind, Section};
 
 pub(super) static FLAGS: &[Flag] = flags! {
@@ -11,6 +11,15 @@ pub(super) static FLAGS: &[Flag] = flags! {
     Member Value "data-dir" "${name}.etcd"
         "Path to the data directory; made, for its owner only, when it is not there."
         => |o, v| text(&mut o.data_dir, v);
+    Member Value "wal-dir" ""
+        "Path to a directory of its own for the log, for example on a faster disk. Empty: below the data directory."
+        => |o, v| text(&mut o.wal_dir, v);
+    Member Switch "socket-reuse-port" "false"
+        "Whether another process may listen on the same addresses (SO_REUSEPORT)."
+        => |o, v| switch(&mut o.sockets.reuse_port, v);
+    Member Switch "socket-reuse-address" "false"
+        "Whether an address may be listened on that a process before has left in TIME_WAIT (SO_REUSEADDR)."
+        => |o, v| switch(&mut o.sockets.reuse_address, v);
     Member Value "snapshot-count" "10000"
         "Number of log entries after which the log is cut."
         => |o, v| unsigned(&mut o.snapshot_count, v);
@@ -20,6 +29,9 @@ pub(super) static FLAGS: &[Flag] = flags! {
     Member Value "experimental-snapshot-catchup-entries" "5000"
         "The name of --snapshot-catchup-entries before etcd 3.6."
         deprecated "--experimental-snapshot-catchup-entries is deprecated in v3.6 and will be decommissioned in v3.7. Use '--snapshot-catchup-entries' instead."
+        => |o, v| unsigned(&mut o.snapshot_catchup_entries, v);
+    Member Value "experimental-snapshot-catch-up-entries" "5000"
+        "As etcd's configuration files spell --snapshot-catchup-entries before 3.6."
         => |o, v| unsigned(&mut o.snapshot_catchup_entries, v);
     Member Value "heartbeat-interval" "100"
         "Time (in milliseconds) between a leader's heartbeats; about a round trip between members."

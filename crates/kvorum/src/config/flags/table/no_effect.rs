@@ -51,17 +51,41 @@ pub(super) static FLAGS: &[Flag] = flags! {
         "There is no v2 store."
         deprecated "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input."
         => |_, v| choice(&["not-yet", "write-only", "write-only-drop-data", "gone"], v);
+    NoEffect Switch "unsafe-no-fsync" "false"
+        "Whatever is acknowledged is on the disk, always."
+        => boolean;
+    NoEffect Value "experimental-enable-v2v3" ""
+        "There is no v2 API."
+        deprecated "--experimental-enable-v2v3 is deprecated in 3.5 and will be decommissioned in 3.6."
+        => any;
     NoEffect Switch "enable-v2" "false"
         "There is no v2 API."
+        deprecated "--enable-v2 is deprecated in 3.5 and will be decommissioned in 3.6."
         => boolean;
     NoEffect Value "proxy" "off"
         "There is no v2 proxy."
+        deprecated "--proxy is deprecated in 3.5 and will be decommissioned in 3.6."
         => |_, v| choice(&["off"], v);
-    NoEffect Value "proxy-dial-timeout" "1000" "There is no v2 proxy." => natural;
-    NoEffect Value "proxy-failure-wait" "5000" "There is no v2 proxy." => natural;
-    NoEffect Value "proxy-read-timeout" "0" "There is no v2 proxy." => natural;
-    NoEffect Value "proxy-refresh-interval" "30000" "There is no v2 proxy." => natural;
-    NoEffect Value "proxy-write-timeout" "5000" "There is no v2 proxy." => natural;
+    NoEffect Value "proxy-dial-timeout" "1000"
+        "There is no v2 proxy."
+        deprecated "--proxy-dial-timeout is deprecated in 3.5 and will be decommissioned in 3.6."
+        => natural;
+    NoEffect Value "proxy-failure-wait" "5000"
+        "There is no v2 proxy."
+        deprecated "--proxy-failure-wait is deprecated in 3.5 and will be decommissioned in 3.6."
+        => natural;
+    NoEffect Value "proxy-read-timeout" "0"
+        "There is no v2 proxy."
+        deprecated "--proxy-read-timeout is deprecated in 3.5 and will be decommissioned in 3.6."
+        => natural;
+    NoEffect Value "proxy-refresh-interval" "30000"
+        "There is no v2 proxy."
+        deprecated "--proxy-refresh-interval is deprecated in 3.5 and will be decommissioned in 3.6."
+        => natural;
+    NoEffect Value "proxy-write-timeout" "5000"
+        "There is no v2 proxy."
+        deprecated "--proxy-write-timeout is deprecated in 3.5 and will be decommissioned in 3.6."
+        => natural;
     NoEffect Switch "experimental-initial-corrupt-check" "false"
         "The name of --feature-gates=InitialCorruptCheck=true before etcd 3.6."
         => |o, v| gate(o, Gate::InitialCorruptCheck, v);
@@ -93,6 +117,8 @@ pub(super) static FLAGS: &[Flag] = flags! {
     NoEffect Legacy "peer-election-timeout" "" "" => any;
     NoEffect Legacy "retry-interval" "" "" => any;
     NoEffect Legacy "snapshot" "" "" => any;
+    NoEffect Legacy "test.coverprofile" "" "" => any;
+    NoEffect Legacy "test.outputdir" "" "" => any;
     NoEffect Legacy "v" "" "" => any;
     NoEffect Legacy "vv" "" "" => any;
 };

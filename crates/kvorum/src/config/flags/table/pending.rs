@@ -1,0 +1,70 @@
+//! Flags that are read and kept, and that nothing acts on yet. Whoever makes one work takes it out.
+//!
+//! Most are warned of when they are given. Refused are those that would do harm by doing nothing: who
+//! asks for backups has none, and who asks for discovery would begin a cluster alone.
+
+/// These are warned of.
+pub(in crate::config) static WARNED: &[&str] = &[
+    // gRPC's connections.
+    "grpc-keepalive-min-time",
+    "grpc-keepalive-interval",
+    "grpc-keepalive-timeout",
+    "max-concurrent-streams",
+    // HTTP.
+    "enable-grpc-gateway",
+    "cors",
+    "host-whitelist",
+    "enable-pprof",
+    // Auth.
+    "auth-token",
+    "auth-token-ttl",
+    "bcrypt-cost",
+    // Slow requests.
+    "warning-apply-duration",
+    "experimental-warning-apply-duration",
+    "warning-unary-request-duration",
+    "experimental-warning-unary-request-duration",
+    // Checks.
+    "corrupt-check-time",
+    "experimental-corrupt-check-time",
+    "compact-hash-check-time",
+    "experimental-compact-hash-check-time",
+    "downgrade-check-time",
+    "experimental-downgrade-check-time",
+    // Compaction.
+    "compaction-batch-limit",
+    "experimental-compaction-batch-limit",
+    "compaction-sleep-interval",
+    "experimental-compaction-sleep-interval",
+    // Monitoring.
+    "metrics",
+    "enable-distributed-tracing",
+    "experimental-enable-distributed-tracing",
+    "distributed-tracing-address",
+    "experimental-distributed-tracing-address",
+    "distributed-tracing-service-name",
+    "experimental-distributed-tracing-service-name",
+    "distributed-tracing-instance-id",
+    "experimental-distributed-tracing-instance-id",
+    "distributed-tracing-sampling-rate",
+    "experimental-distributed-tracing-sampling-rate",
+    // Logs.
+    "enable-log-rotation",
+    "log-rotation-config-json",
+    // Sockets and directories.
+    "socket-reuse-port",
+    "socket-reuse-address",
+    "wal-dir",
+];
+
+/// These are refused.
+pub(in crate::config) static REFUSED: &[&str] = &[
+    "discovery",
+    "discovery-srv",
+    "discovery-endpoints",
+    "backup-schedule",
+    "backup-destination",
+    "backup-retention",
+    "backup-compression",
+    "backup-age-max",
+];

@@ -1,0 +1,58 @@
+//! Flags about what a member does by itself: checks, compaction's steps, backups.
+
+use super::flags;
+use crate::config::flags::value::{choice, signed, text, time, unsigned};
+use crate::config::flags::{Flag, Kind, Section};
+
+pub(super) static FLAGS: &[Flag] = flags! {
+    Features Value "corrupt-check-time" "0s"
+        "How often members compare their data (0 is never)."
+        => |o, v| time(&mut o.checks.corrupt_check_time, v);
+    Features Value "experimental-corrupt-check-time" "0s"
+        "The name of --corrupt-check-time before etcd 3.6."
+        deprecated "--experimental-corrupt-check-time is deprecated in v3.6 and will be decommissioned in v3.7. Use '--corrupt-check-time' instead."
+        => |o, v| time(&mut o.checks.corrupt_check_time, v);
+    Features Value "compact-hash-check-time" "1m"
+        "How often the leader compares the hashes that compactions leave (with --feature-gates=CompactHashCheck=true)."
+        => |o, v| time(&mut o.checks.compact_hash_check_time, v);
+    Features Value "experimental-compact-hash-check-time" "1m"
+        "The name of --compact-hash-check-time before etcd 3.6."
+        deprecated "--experimental-compact-hash-check-time is deprecated in 3.6 and will be decommissioned in 3.7. Use '--compact-hash-check-time' instead."
+        => |o, v| time(&mut o.checks.compact_hash_check_time, v);
+    Features Value "downgrade-check-time" "5s"
+        "How often it is seen whether a downgrade has ended."
+        => |o, v| time(&mut o.checks.downgrade_check_time, v);
+    Features Value "experimental-downgrade-check-time" "5s"
+        "The name of --downgrade-check-time before etcd 3.6."
+        deprecated "--experimental-downgrade-check-time is deprecated in v3.6 and will be decommissioned in v3.7. Use '--downgrade-check-time' instead."
+        => |o, v| time(&mut o.checks.downgrade_check_time, v);
+    Features Value "compaction-batch-limit" "1000"
+        "Number of revisions that a step of a compaction removes."
+        => |o, v| signed(&mut o.compaction.batch_limit, v);
+    Features Value "experimental-compaction-batch-limit" "1000"
+        "The name of --compaction-batch-limit before etcd 3.6."
+        deprecated "--experimental-compaction-batch-limit is deprecated in v3.6 and will be decommissioned in v3.7. Use '--compaction-batch-limit' instead."
+        => |o, v| signed(&mut o.compaction.batch_limit, v);
+    Features Value "compaction-sleep-interval" "10ms"
+        "How long a compaction rests between two steps."
+        => |o, v| time(&mut o.compaction.sleep_interval, v);
+    Features Value "experimental-compaction-sleep-interval" "10ms"
+        "The name of --compaction-sleep-interval before etcd 3.6."
+        deprecated "--experimental-compaction-sleep-interval is deprecated in v3.6 and will be decommissioned in v3.7. Use 'compaction-sleep-interval' instead."
+        => |o, v| time(&mut o.compaction.sleep_interval, v);
+    Backup Value "backup-schedule" ""
+        "When to take a backup: an interval such as 6h, or five cron fields."
+        => |o, v| text(&mut o.backup.schedule, v);
+    Backup Value "backup-destination" ""
+        "Where backups go: a directory, or s3://bucket/prefix."
+        => |o, v| text(&mut o.backup.destination, v);
+    Backup Value "backup-retention" "5"
+        "Number of backups that are kept (0 is all)."
+        => |o, v| unsigned(&mut o.backup.retention, v);
+    Backup Value "backup-compression" "none"
+        "'none', 'gzip' or 'zstd'."
+        => |o, v| { choice(&["none", "gzip", "zstd"], v)?; text(&mut o.backup.compression, v) };
+    Backup Value "backup-age-max" "0s"
+        "The member complains when its last good backup is older (0 is never)."
+        => |o, v| time(&mut o.backup.age_max, v);
+};
