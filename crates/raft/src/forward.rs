@@ -49,16 +49,15 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    /// Sends a proposal that [`Waiters`] holds.
-    pub(crate) fn send(&mut self, leader: Leader, id: u64) {
-        let mut unsent = Some(id);
+    /// Sends a proposal that [`Waiters`] holds. Waits when the task has no room: a second one for the
+    /// same term would leave what the first has sent without an answer.
+    pub(crate) async fn send(&mut self, leader: Leader, id: u64) {
         if let Some((current, proposals)) = &self.current
             && *current == leader
-            && proposals.try_send(id).is_ok()
+            && proposals.send(id).await.is_ok()
         {
-            unsent = None;
+            return;
         }
-        let Some(id) = unsent else { return };
         // Another leader, or a task that has ended: it saw the end of its term.
         let (sender, proposals) = mpsc::channel(UNANSWERED_MAX);
         let forwarding = Forwarding {
@@ -127,13 +126,19 @@ impl Forwarding {
         if !self.leads() {
             return End::Over;
         }
+        // Whether the leader can be reached or not: the proposer must not wait for that.
+        while let Ok(id) = self.proposals.try_recv() {
+            self.unanswered.push_back(id);
+        }
+        self.unanswered
+            .retain(|id| self.waiters.sent(*id, self.leader.term).is_some());
         let Some(peer) = self.peers.known(self.leader.member) else {
             return End::Broken { answers: 0 };
         };
-        let number = self.ids.next();
+        let Some(number) = self.ids.next().await else {
+            return End::Over;
+        };
         let (requests, outgoing) = mpsc::channel(UNANSWERED_MAX + 1);
-        self.unanswered
-            .retain(|id| self.waiters.sent(*id, self.leader.term).is_some());
         for id in self.unanswered.clone() {
             if self.request(id, number, &requests).is_err() {
                 return End::Broken { answers: 0 };
@@ -248,5 +253,41 @@ async fn next(
     match responses {
         Some(responses) => responses.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::MemberId;
+
+    use super::*;
+    use crate::testing::group::Group;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_task_without_room_stays_the_only_one_of_its_term() {
+        let group = Group::start(1, 150).await;
+        let (raft, peers, waiters, ids) = group.member(0).node.forwarding();
+        let leader = Leader {
+            member: MemberId(7),
+            term: 3,
+        };
+        let (room, mut proposals) = mpsc::channel(1);
+        let mut forwarder = Forwarder {
+            raft,
+            peers,
+            waiters,
+            ids,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            current: Some((leader, room)),
+        };
+        forwarder.send(leader, 1).await;
+        let waits = tokio::time::timeout(Duration::from_millis(20), forwarder.send(leader, 2));
+        assert!(waits.await.is_err(), "there is no room");
+        assert_eq!(proposals.recv().await, Some(1));
+        forwarder.send(leader, 3).await;
+        assert_eq!(proposals.recv().await, Some(3));
+        assert!(forwarder.tasks.is_empty(), "another task has begun");
+        group.stop().await;
     }
 }

@@ -115,7 +115,10 @@ impl LeaderDuties {
             let encoded = command.encode();
             Proposed { command, encoded }
         });
-        let proposal = Proposal::new(self.ids.next(), commands.collect());
+        let Some(id) = self.ids.next().await else {
+            return;
+        };
+        let proposal = Proposal::new(id, commands.collect());
         let (done, outcome) = oneshot::channel();
         let responder = OnComplete::new(move |result: ClientWriteResult<TypeConfig>| {
             if done.send(result.map(|_written| ())).is_err() {

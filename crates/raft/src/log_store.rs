@@ -12,7 +12,7 @@
 //! ```
 //!
 //! On the disk (`RaftLog`, `RaftMeta`): groups of neighbouring entries, keyed by the index of the
-//! first ([`group`]), and three marks ([`marks`]). Truncation removes groups and rewrites at most
+//! first ([`group`]), and four marks ([`marks`]). Truncation removes groups and rewrites at most
 //! one. Purging writes the purged mark and removes whole groups later, so a group may begin below
 //! the mark: those entries are not read back. The committed mark is written along with the next
 //! group; without it a restart would serve an older state until a leader has spoken.
@@ -107,6 +107,8 @@ pub(crate) struct Shared {
     truncations: AtomicUsize,
     /// The state's writer, which must not run ahead of the log.
     state: Option<Persister>,
+    /// Up to where ids of proposals were reserved when it was opened.
+    reserved_ids: u64,
 }
 
 impl Shared {
@@ -193,6 +195,7 @@ pub(crate) fn open(
     durable: Option<Persister>,
 ) -> Result<(LogStore, LogHandle), OpenError> {
     let (index, records) = load(&backend)?;
+    let reserved_ids = read_mark(&backend.reader, RaftMetaKey::ReservedIds, marks::decode_ids)?;
     let committed = index.committed;
     let counters = Counters::default();
     let shared = Arc::new(Shared {
@@ -201,6 +204,7 @@ pub(crate) fn open(
         progress,
         truncations: AtomicUsize::new(0),
         state: durable,
+        reserved_ids: reserved_ids.unwrap_or(0),
     });
     let last = shared.index.read().last_log_id();
     shared.tell_state(last.map_or(0, |id| id.index + 1));
@@ -419,6 +423,19 @@ impl LogHandle {
     pub(crate) fn voted_term(&self) -> Option<u64> {
         let vote = self.shared.index.read().vote;
         vote.map(|vote| vote.leader_id.term)
+    }
+
+    /// Up to where ids of proposals were reserved before this start.
+    pub(crate) fn reserved_ids(&self) -> u64 {
+        self.shared.reserved_ids
+    }
+
+    /// Reserves ids of proposals, durably.
+    pub(crate) async fn reserve_ids(&self, upto: u64) -> io::Result<()> {
+        let (done, durable) = oneshot::channel();
+        let write = Write::Ids { upto, done };
+        self.queue.send(write).await.map_err(|_gone| closed())?;
+        durable.await.map_err(|_gone| closed())?
     }
 
     /// Removes every entry: the next one is that after `id`. Before Raft has begun.

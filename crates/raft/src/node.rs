@@ -28,7 +28,7 @@ use crate::peer::channels::Peers;
 use crate::peer::handshake::Identity;
 use crate::peer::{PeerService, PeerStatus};
 use crate::progress::Progress;
-use crate::proposal_id::ProposalIds;
+use crate::proposal_id;
 use crate::proposer::{self, Applied, ProposeQueue};
 use crate::read_index::ReadIndex;
 use crate::snapshot::send::Sender;
@@ -179,7 +179,10 @@ impl Node {
         if config.force_new_cluster {
             recovery::force_new_cluster(&mut store, &state, &config).await?;
         }
-        let ids = Arc::new(ProposalIds::new(config.member, config.started_at));
+        let (ids, reserved_ids) = proposal_id::reserve(config.member, config.started_at, &log)
+            .await
+            .map_err(StartError::LogWrite)?;
+        let ids = Arc::new(ids);
         let waiters = Arc::new(Waiters::new(Arc::clone(&ids)));
         let (adapter, machine) = state_machine::adapt(
             state,
@@ -217,6 +220,7 @@ impl Node {
             raft,
             peers,
             ids,
+            reserved_ids,
             waiters,
             log: Arc::new(log),
             machine,
@@ -420,6 +424,27 @@ impl Node {
     /// The last entry of the log that was purged.
     pub(crate) fn purged(&self) -> Option<u64> {
         self.running.log.purged()
+    }
+
+    /// What a forwarder is made of.
+    pub(crate) fn forwarding(
+        &self,
+    ) -> (
+        Raft,
+        Arc<Peers>,
+        Arc<Waiters>,
+        Arc<proposal_id::ProposalIds>,
+    ) {
+        let ids = proposal_id::ProposalIds::unbounded(MemberId(1), std::time::UNIX_EPOCH);
+        let ids = Arc::new(ids);
+        let waiters = Arc::new(Waiters::new(Arc::clone(&ids)));
+        let running = &self.running;
+        (
+            running.raft.clone(),
+            Arc::clone(&running.peers),
+            waiters,
+            ids,
+        )
     }
 
     /// The entry after which the log is kept for members that are being sent a state.

@@ -232,8 +232,9 @@ impl Proposer {
         if commands.is_empty() {
             return Ok(());
         }
+        let id = self.ids.next().await.ok_or(Gone)?;
         self.send(Awaited {
-            proposal: Proposal::new(self.ids.next(), commands),
+            proposal: Proposal::new(id, commands),
             callers,
             turn: permit,
         })
@@ -251,7 +252,7 @@ impl Proposer {
             return Ok(());
         };
         if leader.member.0 != *self.raft.node_id() {
-            self.forwarder.send(leader, proposal.id());
+            self.forwarder.send(leader, proposal.id()).await;
             return Ok(());
         }
         let (waiters, id) = (Arc::clone(&self.waiters), proposal.id());

@@ -121,6 +121,15 @@ impl Counters {
             .collect()
     }
 
+    /// Forgets those that are no members: ids that were only claimed do not add up.
+    fn forget_others(&self, is_member: impl Fn(MemberId) -> bool) {
+        let mut by_peer = self.by_peer.lock();
+        by_peer.retain(|id, counted| {
+            let goes_on = counted.sent.inflights + counted.received.inflights > 0;
+            goes_on || is_member(*id)
+        });
+    }
+
     fn count(&self, peer: MemberId, way: Way, change: impl FnOnce(&mut TransferMetrics)) {
         let mut by_peer = self.by_peer.lock();
         let counted = by_peer.entry(peer).or_default();

@@ -46,7 +46,7 @@ pub(crate) fn put(key: &[u8], value: &[u8]) -> Proposed {
 
 /// Nobody waits.
 pub(crate) fn waiters() -> Arc<crate::waiters::Waiters> {
-    let ids = crate::proposal_id::ProposalIds::new(MEMBER, SystemTime::UNIX_EPOCH);
+    let ids = crate::proposal_id::ProposalIds::unbounded(MEMBER, SystemTime::UNIX_EPOCH);
     Arc::new(crate::waiters::Waiters::new(Arc::new(ids)))
 }
 

@@ -300,7 +300,7 @@ mod tests {
 
     impl Asked {
         fn new() -> Self {
-            let ids = ProposalIds::new(MemberId(1), SystemTime::UNIX_EPOCH);
+            let ids = ProposalIds::unbounded(MemberId(1), SystemTime::UNIX_EPOCH);
             Self {
                 waiters: Waiters::new(Arc::new(ids)),
                 turns: Arc::new(Semaphore::new(8)),

@@ -26,11 +26,19 @@ pub enum RaftMetaKey {
     /// The member's id and its cluster's, 8 bytes each, big endian: what the first record of an
     /// etcd's write-ahead log holds. Owner: `kvorum`.
     Identity,
+    /// Up to where the member may have given ids to proposals.
+    ReservedIds,
 }
 
 impl RaftMetaKey {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Vote, Self::Committed, Self::Purged, Self::Identity];
+    pub const ALL: [Self; 5] = [
+        Self::Vote,
+        Self::Committed,
+        Self::Purged,
+        Self::Identity,
+        Self::ReservedIds,
+    ];
 
     /// The name, which is on the disk: never change one.
     #[must_use]
@@ -40,6 +48,7 @@ impl RaftMetaKey {
             Self::Committed => "committed",
             Self::Purged => "purged",
             Self::Identity => "identity",
+            Self::ReservedIds => "reserved_ids",
         }
     }
 }
@@ -103,7 +112,7 @@ mod tests {
         assert!(decode_meta(b"votes").is_err());
         assert_eq!(
             RaftMetaKey::ALL.map(RaftMetaKey::name),
-            ["vote", "committed", "purged", "identity"]
+            ["vote", "committed", "purged", "identity", "reserved_ids"]
         );
     }
 

@@ -40,6 +40,11 @@ pub(super) enum Write {
         vote: Vote,
         done: oneshot::Sender<io::Result<()>>,
     },
+    /// Note durably up to where ids are reserved.
+    Ids {
+        upto: u64,
+        done: oneshot::Sender<io::Result<()>>,
+    },
     /// Remove the entries after this one.
     Truncate { after: Option<LogId> },
     /// Remove the entries up to this one.
@@ -96,7 +101,8 @@ struct Round {
     /// Whether the committed mark is to be written by itself.
     marks_committed: bool,
     appends: Vec<IOFlushed<TypeConfig>>,
-    votes: Vec<oneshot::Sender<io::Result<()>>>,
+    /// Who waits for a mark.
+    marks: Vec<oneshot::Sender<io::Result<()>>>,
     truncations: usize,
     closing: bool,
 }
@@ -212,7 +218,13 @@ impl Flusher {
                     RaftMetaKey::Vote,
                     marks::encode_vote(&vote),
                 );
-                round.votes.push(done);
+                round.marks.push(done);
+                round.awaited = true;
+            }
+            Write::Ids { upto, done } => {
+                let mark = marks::encode_ids(upto);
+                put_mark(&mut round.batch, RaftMetaKey::ReservedIds, mark);
+                round.marks.push(done);
                 round.awaited = true;
             }
             Write::Truncate { after } => {
@@ -374,7 +386,7 @@ impl Failed {
         let mut late = Round::default();
         match write {
             Write::Append { done, .. } => late.appends.push(done),
-            Write::Vote { done, .. } => late.votes.push(done),
+            Write::Vote { done, .. } | Write::Ids { done, .. } => late.marks.push(done),
             Write::Truncate { .. } | Write::Purge { .. } => {}
             Write::Close => return false,
         }
@@ -394,8 +406,8 @@ fn put_mark(batch: &mut Batch, mark: RaftMetaKey, value: Bytes) {
 
 impl Round {
     fn complete(self) {
-        for vote in self.votes {
-            if vote.send(Ok(())).is_err() { /* receiver gone: raft has stopped */ }
+        for mark in self.marks {
+            if mark.send(Ok(())).is_err() { /* receiver gone: raft has stopped */ }
         }
         // The newest first. openraft keeps only the newest completion and passes it on by a task
         // that sleeps when it is called twice in a row; the older ones are then no news to it.
@@ -405,8 +417,8 @@ impl Round {
     }
 
     fn refuse(self, error: &Arc<FlushError>) {
-        for vote in self.votes {
-            if vote.send(Err(io::Error::other(Arc::clone(error)))).is_err() {
+        for mark in self.marks {
+            if mark.send(Err(io::Error::other(Arc::clone(error)))).is_err() {
                 // receiver gone: raft has stopped
             }
         }

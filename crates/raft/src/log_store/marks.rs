@@ -1,4 +1,4 @@
-//! The marks of the Raft log: vote, committed and purged (bucket `RaftMeta`).
+//! The marks of the Raft log: vote, committed, purged and reserved ids (bucket `RaftMeta`).
 
 use bytes::Bytes;
 
@@ -44,6 +44,21 @@ pub(super) fn decode_log_id(bytes: &[u8]) -> Result<LogId, DecodeError> {
     Ok(id)
 }
 
+pub(super) fn encode_ids(upto: u64) -> Bytes {
+    let mut out = Writer::default();
+    out.u8(MARK_VERSION);
+    out.u64(upto);
+    out.finish()
+}
+
+pub(super) fn decode_ids(bytes: &[u8]) -> Result<u64, DecodeError> {
+    let mut input = Reader::new(bytes);
+    input.version(MARK_VERSION)?;
+    let upto = input.u64()?;
+    input.end()?;
+    Ok(upto)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -57,6 +72,7 @@ mod tests {
             prop_assert_eq!(decode_vote(&encode_vote(&vote)).unwrap(), vote);
             let id = log_id(term, other);
             prop_assert_eq!(decode_log_id(&encode_log_id(id)).unwrap(), id);
+            prop_assert_eq!(decode_ids(&encode_ids(term)).unwrap(), term);
         }
     }
 }

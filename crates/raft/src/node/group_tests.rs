@@ -5,13 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use api::peerpb::leader_client::LeaderClient;
+use api::peerpb::{
+    ChangeMembersRequest, LeaseRenewRequest, LeaseTimeToLiveRequest, ProposeRequest,
+    ReadIndexRequest,
+};
 use apply::{Command, Reply};
 use backend::engine::Loss;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Node;
-use crate::error::ProposeError;
+use crate::error::{FatalCell, ProposeError};
+use crate::peer::channels::{Introduced, Peers};
+use crate::peer::handshake::Identity;
 use crate::testing::errors::Errors;
 use crate::testing::group::{Group, PATIENCE, eventually, id};
 use crate::testing::net::{Link, url};
@@ -426,6 +433,60 @@ async fn a_member_of_another_cluster_is_not_listened_to() {
     );
     let put = put_command(b"k2", b"v");
     group.member(leader).node.propose(put).await.unwrap();
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_clock_was_set_back_sends_commands_to_the_leader_it_had() {
+    let mut group = Group::start(3, 129).await;
+    let leader = group.leader().await;
+    let term = group.member(leader).node.status().term;
+    let back = (leader + 1) % 3;
+    put(&group.member(back).node, "before").await;
+    for loss in [Loss::Nothing, Loss::All] {
+        group.kill(back, loss);
+        group
+            .begin_with(back, |config| {
+                config.started_at -= Duration::from_secs(3600);
+            })
+            .await;
+        put(&group.member(back).node, "after").await;
+    }
+    assert_eq!(group.member(leader).node.status().term, term);
+    group.stop().await;
+}
+
+/// The leader as member `number` reaches it.
+fn leader_for(group: &Group, number: usize, leader: usize) -> LeaderClient<Introduced> {
+    let me = Identity {
+        member: id(number),
+        cluster: crate::testing::config().cluster,
+    };
+    let dial = group.net.dialer(number);
+    let peers = Peers::new(me, dial, Duration::from_secs(1), FatalCell::default());
+    peers.at(id(leader), &[url(leader)]).leader()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_no_member_has_no_leader() {
+    let group = Group::start(3, 160).await;
+    let leader = group.leader().await;
+    let member = (leader + 1) % 3;
+    let mut known = leader_for(&group, member, leader);
+    let read = known.read_index(ReadIndexRequest {}).await.unwrap();
+    assert!(read.into_inner().index.is_some());
+    let mut stranger = leader_for(&group, 7, leader);
+    let refused = stranger.read_index(ReadIndexRequest {}).await.unwrap_err();
+    assert_eq!(refused.message(), "sender not found");
+    let proposals = tokio_stream::pending::<ProposeRequest>();
+    let refused = stranger.propose(proposals).await.unwrap_err();
+    assert_eq!(refused.message(), "sender not found");
+    let renew = LeaseRenewRequest { id: 1 };
+    assert!(stranger.lease_renew(renew).await.is_err());
+    let left = LeaseTimeToLiveRequest { id: 1 };
+    assert!(stranger.lease_time_to_live(left).await.is_err());
+    let change = ChangeMembersRequest::default();
+    assert!(stranger.change_members(change).await.is_err());
     group.stop().await;
 }
 

@@ -23,7 +23,7 @@ use crate::peer::leader_service::LeaderService;
 use crate::peer::pinger::Pinger;
 use crate::peer::service::{PingService, RaftService};
 use crate::progress::Progress;
-use crate::proposal_id::ProposalIds;
+use crate::proposal_id::{ProposalIds, Reserving};
 use crate::proposer::{self, ProposeQueue};
 use crate::read_index::{ReadIndex, Rounds};
 use crate::snapshot::Counters;
@@ -39,6 +39,7 @@ pub(super) struct Parts {
     pub(super) raft: Raft,
     pub(super) peers: Arc<Peers>,
     pub(super) ids: Arc<ProposalIds>,
+    pub(super) reserved_ids: watch::Sender<u64>,
     pub(super) waiters: Arc<Waiters>,
     pub(super) log: Arc<LogHandle>,
     pub(super) machine: Arc<MachineHandle>,
@@ -63,6 +64,14 @@ impl Parts {
         self.cut_log(receiver);
         let (seen, status) = self.follow_status();
         self.watch();
+        let reserving = Reserving {
+            ids: Arc::clone(&self.ids),
+            log: Arc::clone(&self.log),
+            reserved: self.reserved_ids,
+        };
+        let reserving = reserving.run(self.stop.clone());
+        let part = "the reserving of ids";
+        self.tasks.spawn(vital(part, self.fatal.clone(), reserving));
         let server = self.raft.server_metrics();
         Running {
             config: self.config,
@@ -178,6 +187,7 @@ impl Parts {
             persister: self.persister.clone(),
             workers: self.config.workers.clone(),
             counters: Arc::clone(&self.transfers),
+            cluster: self.views.cluster.clone(),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         })

@@ -56,9 +56,19 @@ pub(crate) struct Forwarded {
 }
 
 impl Forwarded {
-    /// Takes a proposal that came on a stream whose answers go to `answers`.
-    pub(crate) fn take(&self, came: Came, stream: u64, answers: &Answers) -> Take {
+    /// Takes a proposal of a member that came on a stream whose answers go to `answers`. Who has
+    /// become none is forgotten: its calls are refused, and it never comes back in this term.
+    pub(crate) fn take(
+        &self,
+        came: Came,
+        stream: u64,
+        answers: &Answers,
+        is_member: impl Fn(MemberId) -> bool,
+    ) -> Take {
         let mut senders = self.senders.lock();
+        if !senders.contains_key(&came.from) {
+            senders.retain(|id, _| is_member(*id));
+        }
         let sender = senders
             .entry(came.from)
             .or_insert_with(|| Sender::new(came.term, stream, answers));
@@ -140,6 +150,10 @@ mod tests {
 
     const FROM: MemberId = MemberId(7);
 
+    fn take(forwarded: &Forwarded, came: Came, stream: u64, answers: &Answers) -> Take {
+        forwarded.take(came, stream, answers, |_| true)
+    }
+
     fn came(term: u64, id: u64) -> Came {
         Came {
             from: FROM,
@@ -160,14 +174,14 @@ mod tests {
         let forwarded = Forwarded::default();
         let (old, mut on_old) = mpsc::channel(16);
         let (new, mut on_new) = mpsc::channel(16);
-        assert_eq!(forwarded.take(came(1, 10), 1, &old), Take::Propose);
-        assert_eq!(forwarded.take(came(1, 11), 1, &old), Take::Propose);
+        assert_eq!(take(&forwarded, came(1, 10), 1, &old), Take::Propose);
+        assert_eq!(take(&forwarded, came(1, 11), 1, &old), Take::Propose);
         forwarded.finish(came(1, 10), Outcome::Applied);
         assert_eq!(received(&mut on_old), [(10, Outcome::Applied)]);
         // The answer was lost, and the stream with it.
-        assert_eq!(forwarded.take(came(1, 10), 2, &new), Take::Nothing);
-        assert_eq!(forwarded.take(came(1, 11), 2, &new), Take::Nothing);
-        assert_eq!(forwarded.take(came(1, 12), 1, &old), Take::EndStream);
+        assert_eq!(take(&forwarded, came(1, 10), 2, &new), Take::Nothing);
+        assert_eq!(take(&forwarded, came(1, 11), 2, &new), Take::Nothing);
+        assert_eq!(take(&forwarded, came(1, 12), 1, &old), Take::EndStream);
         forwarded.finish(came(1, 11), Outcome::Applied);
         let answers = [(10, Outcome::Applied), (11, Outcome::Applied)];
         assert_eq!(received(&mut on_new), answers);
@@ -178,15 +192,15 @@ mod tests {
     fn what_was_refused_may_come_again_and_a_new_term_begins_anew() {
         let forwarded = Forwarded::default();
         let (answers, mut received_answers) = mpsc::channel(16);
-        assert_eq!(forwarded.take(came(1, 10), 1, &answers), Take::Propose);
+        assert_eq!(take(&forwarded, came(1, 10), 1, &answers), Take::Propose);
         forwarded.finish(came(1, 10), Outcome::NotLeader);
-        assert_eq!(forwarded.take(came(1, 10), 1, &answers), Take::Propose);
-        assert_eq!(forwarded.take(came(2, 10), 1, &answers), Take::Propose);
+        assert_eq!(take(&forwarded, came(1, 10), 1, &answers), Take::Propose);
+        assert_eq!(take(&forwarded, came(2, 10), 1, &answers), Take::Propose);
         // Of the term before.
         forwarded.finish(came(1, 10), Outcome::Applied);
         let all = received(&mut received_answers);
         assert_eq!(all, [(10, Outcome::NotLeader)]);
-        assert_eq!(forwarded.take(came(1, 11), 9, &answers), Take::EndStream);
+        assert_eq!(take(&forwarded, came(1, 11), 9, &answers), Take::EndStream);
     }
 
     #[test]
@@ -195,11 +209,26 @@ mod tests {
         let (answers, mut received_answers) = mpsc::channel(1);
         let last = 5 + APPLIED_MAX as u64;
         for id in 5..=last {
-            assert_eq!(forwarded.take(came(1, id), 1, &answers), Take::Propose);
+            assert_eq!(take(&forwarded, came(1, id), 1, &answers), Take::Propose);
             forwarded.finish(came(1, id), Outcome::Applied);
             received(&mut received_answers);
         }
-        assert_eq!(forwarded.take(came(1, 5), 1, &answers), Take::Nothing);
+        assert_eq!(take(&forwarded, came(1, 5), 1, &answers), Take::Nothing);
         assert_eq!(received(&mut received_answers), [(5, Outcome::Unknown)]);
+    }
+    #[test]
+    fn who_is_no_member_any_more_is_forgotten_when_another_one_comes() {
+        let forwarded = Forwarded::default();
+        let (answers, _received) = mpsc::channel(16);
+        for number in 0..100 {
+            let came = Came {
+                from: MemberId(number),
+                ..came(1, 10)
+            };
+            let is_member = |id: MemberId| id.0 + 3 > number;
+            let taken = forwarded.take(came, 1, &answers, is_member);
+            assert_eq!(taken, Take::Propose);
+        }
+        assert_eq!(forwarded.senders.lock().len(), 3);
     }
 }

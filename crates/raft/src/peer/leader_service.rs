@@ -6,6 +6,7 @@ use api::encoded::peerpb::leader_server::Leader as LeaderApi;
 use api::peerpb;
 use api::peerpb::propose_response::Outcome;
 use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::ClientWriteResult;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -42,11 +43,8 @@ pub(crate) struct LeaderService {
     pub(crate) stop: CancellationToken,
 }
 
-/// Who asks: the handshake has put it there.
-fn sender<T>(request: &Request<T>) -> Result<MemberId, Status> {
-    let from = request.extensions().get::<MemberId>().copied();
-    from.ok_or_else(|| Status::internal("nobody asks"))
-}
+/// What somebody is told who is no member.
+const NOT_A_MEMBER: &str = "sender not found";
 
 #[tonic::async_trait]
 impl LeaderApi for LeaderService {
@@ -54,7 +52,7 @@ impl LeaderApi for LeaderService {
         &self,
         request: Request<Streaming<peerpb::ProposeRequest>>,
     ) -> Result<Response<BoxStream<peerpb::ProposeResponse>>, Status> {
-        let from = sender(&request)?;
+        let from = self.sender(&request)?;
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         let taking = self.clone().take_all(from, request.into_inner(), answers);
         // Not a part of the call: what was begun with a proposal is ended though the caller is gone.
@@ -70,14 +68,16 @@ impl LeaderApi for LeaderService {
         &self,
         request: Request<peerpb::ChangeMembersRequest>,
     ) -> Result<Response<peerpb::ChangeMembersResponse>, Status> {
+        self.sender(&request)?;
         let changed = self.changer.serve(request.into_inner()).await;
         Ok(Response::new(changed))
     }
 
     async fn read_index(
         &self,
-        _request: Request<peerpb::ReadIndexRequest>,
+        request: Request<peerpb::ReadIndexRequest>,
     ) -> Result<Response<peerpb::ReadIndexResponse>, Status> {
+        self.sender(&request)?;
         let index = match self.leases.reads.ask() {
             Ok(confirmed) => confirmed.await.ok(),
             Err(_stopped) => None,
@@ -90,6 +90,7 @@ impl LeaderApi for LeaderService {
         request: Request<peerpb::LeaseRenewRequest>,
     ) -> Result<Response<peerpb::LeaseRenewResponse>, Status> {
         use peerpb::lease_renew_response::Outcome;
+        self.sender(&request)?;
         let id = LeaseId(request.into_inner().id);
         let outcome = match self.leases.answer(LeaseQuestion::Renew(id)).await {
             Ok(ttl_s) => Outcome::TtlS(ttl_s.unwrap_or(0)),
@@ -104,6 +105,7 @@ impl LeaderApi for LeaderService {
         request: Request<peerpb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<peerpb::LeaseTimeToLiveResponse>, Status> {
         use peerpb::lease_time_to_live_response::Outcome;
+        self.sender(&request)?;
         let id = LeaseId(request.into_inner().id);
         let outcome = match self.leases.answer(LeaseQuestion::Remaining(id)).await {
             Ok(left_s) => Outcome::RemainingS(left_s.unwrap_or(-1)),
@@ -115,6 +117,28 @@ impl LeaderApi for LeaderService {
 }
 
 impl LeaderService {
+    /// Who asks: the handshake has put it there. Only members are answered, and those that are being
+    /// added: what is kept for each of them is bounded by how many they are.
+    fn sender<T>(&self, request: &Request<T>) -> Result<MemberId, Status> {
+        let from = request.extensions().get::<MemberId>().copied();
+        let from = from.ok_or_else(|| Status::internal("nobody asks"))?;
+        if !self.is_member(from) {
+            return Err(Status::failed_precondition(NOT_A_MEMBER));
+        }
+        Ok(from)
+    }
+
+    /// By the last membership of the log, whether it is committed or not.
+    fn is_member(&self, id: MemberId) -> bool {
+        let server = self.raft.server_metrics();
+        let server = server.borrow_watched();
+        server
+            .membership_config
+            .membership()
+            .get_node(&id.0)
+            .is_some()
+    }
+
     async fn take_all(
         self,
         from: MemberId,
@@ -154,7 +178,11 @@ impl LeaderService {
             id: request.id,
         };
         let commands = decode(request.commands)?;
-        match self.forwarded.take(came, request.stream, answers) {
+        let is_member = |id| self.is_member(id);
+        match self
+            .forwarded
+            .take(came, request.stream, answers, is_member)
+        {
             Take::Propose => {}
             Take::Nothing => return Ok(()),
             Take::EndStream => return Err(Status::aborted("there is a newer stream")),

@@ -38,6 +38,7 @@ pub(crate) struct Means {
     pub(crate) persister: Persister,
     pub(crate) workers: Workers,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) cluster: apply::Cluster,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -290,6 +291,9 @@ impl Receiver {
             chunk = next,
             "receiving database snapshot"
         );
+        let cluster = &shared.means.cluster;
+        let is_member = |id| cluster.member(id).is_some();
+        shared.means.counters.forget_others(is_member);
         let report = Report::begin(&shared.means.counters, from, Way::In, offer.bytes);
         let session = Session {
             receiver: self,
