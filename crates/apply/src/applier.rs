@@ -41,6 +41,12 @@ impl Applier {
             Command::Compact { revision } => Ok(self.compact(*revision)),
             Command::LeaseGrant { id, ttl_s } => Ok(self.lease_grant(*id, *ttl_s)),
             Command::LeaseRevoke { id } => Ok(self.lease_revoke(*id)),
+            Command::LeaseCheckpoint { leases } => {
+                for (id, remaining_s) in leases {
+                    self.leases.checkpoint(*id, *remaining_s);
+                }
+                Ok(Ok(self.done()))
+            }
             Command::Alarm {
                 action,
                 member,

@@ -35,6 +35,12 @@ pub enum Command {
         /// Its id.
         id: LeaseId,
     },
+    /// Note what leases have left, in seconds, for whoever leads next; 0: their full TTLs. Those that are
+    /// not there do not matter.
+    LeaseCheckpoint {
+        /// Which, and how much.
+        leases: Vec<(LeaseId, i64)>,
+    },
     /// Raise, clear or list alarms.
     Alarm {
         /// What to do.

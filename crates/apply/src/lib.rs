@@ -25,6 +25,7 @@ pub use command::{
     Put, PutLease, PutValue, RangeOp, SortOrder, SortTarget, Txn,
 };
 pub use error::{Fatal, OpenError, Rejection};
+pub use lease::{NotPrimary, RenewError};
 pub use persister::Persister;
 pub use quota::{Quota, Room};
 pub use reply::{AlarmReply, DeleteRangeReply, OpReply, PutReply, RangeReply, Reply, TxnReply};

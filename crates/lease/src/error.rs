@@ -25,7 +25,16 @@ pub enum RenewError {
     /// client must not be told that it is gone.
     #[error("not a primary lessor")]
     NotPrimary,
+    /// The log holds what it had left once: that is to be taken back first, by a checkpoint of
+    /// nothing.
+    #[error("the lease is checkpointed")]
+    Checkpointed,
 }
+
+/// This member does not lead, so it knows nothing about expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a primary lessor")]
+pub struct NotPrimary;
 
 /// The leases could not be loaded.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 //!
 //! Two halves that must not be mixed:
 //!
-//! - what is replicated ([`Writer`], [`Leases`]): ids, granted TTLs, attached keys; the same on
+//! - what is replicated ([`Writer`], [`Leases`]): ids, granted TTLs, checkpoints, attached keys; the same on
 //!   every member, changed only by `apply`, and free of time;
 //! - what only the leader knows ([`Renewer`]): when each lease expires. It starts with
 //!   [`Renewer::promote`], ends with [`Renewer::demote`], and nothing of it is stored.
@@ -23,7 +23,7 @@ use parking_lot::RwLock;
 use prost::Message;
 use types::{Clock, LeaseId};
 
-pub use error::{GrantError, NotFound, OpenError, RenewError};
+pub use error::{GrantError, NotFound, NotPrimary, OpenError, RenewError};
 pub use renewer::Renewer;
 pub use writer::Writer;
 
@@ -74,7 +74,8 @@ pub fn load(reader: &backend::Reader) -> Result<Loaded, OpenError> {
                 found: LeaseId(message.id),
             });
         }
-        table.insert(id, message.ttl, None);
+        let remaining = Some(message.remaining_ttl).filter(|left| *left > 0);
+        table.insert(id, message.ttl, remaining);
     }
     Ok(Loaded { table })
 }

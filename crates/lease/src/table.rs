@@ -1,4 +1,5 @@
-//! The table both halves look at: one entry a lease, and the queue of what expires next.
+//! The table both halves look at: one entry a lease, and the queues of what expires and of what is to
+//! be checkpointed next.
 //!
 //! What this is not: it does not know what time it is. Whoever calls says.
 
@@ -15,12 +16,26 @@ use crate::NotFound;
 pub(crate) struct Entry {
     /// The granted TTL. Replicated.
     pub(crate) ttl_s: i64,
+    /// What was left of it at its last checkpoint, in seconds; `None`: all of it. Replicated.
+    pub(crate) remaining_s: Option<i64>,
     /// The attached keys. Replicated.
     pub(crate) keys: BTreeSet<Bytes>,
     /// When it expires, on the leader; `None` elsewhere: never.
     pub(crate) expiry: Option<Instant>,
     /// Its place in the queue: when it expires, or when to offer it again if it already has.
     offer_at: Option<Instant>,
+    /// Its place in the queue of checkpoints, on the leader.
+    checkpoint_at: Option<Instant>,
+    /// A checkpoint of it is on its way through the log, or was.
+    pub(crate) is_checkpointing: bool,
+}
+
+impl Entry {
+    /// What a new leader gives it.
+    pub(crate) fn left_s(&self) -> i64 {
+        self.remaining_s
+            .map_or(self.ttl_s, |left| left.min(self.ttl_s))
+    }
 }
 
 /// All leases. Every operation but iteration takes logarithmic time.
@@ -29,6 +44,8 @@ pub(crate) struct Table {
     leases: BTreeMap<LeaseId, Entry>,
     /// The expiry queue: exactly the leases that have an `offer_at`.
     queue: BTreeSet<(Instant, LeaseId)>,
+    /// Exactly the leases that have a `checkpoint_at`.
+    checkpoints: BTreeSet<(Instant, LeaseId)>,
     primary: bool,
 }
 
@@ -54,18 +71,18 @@ impl Table {
     }
 
     /// Adds a lease that is not there yet.
-    pub(crate) fn insert(&mut self, id: LeaseId, ttl_s: i64, expiry: Option<Instant>) {
+    pub(crate) fn insert(&mut self, id: LeaseId, ttl_s: i64, remaining_s: Option<i64>) {
         let entry = Entry {
             ttl_s,
+            remaining_s,
             keys: BTreeSet::new(),
             expiry: None,
             offer_at: None,
+            checkpoint_at: None,
+            is_checkpointing: false,
         };
         let before = self.leases.insert(id, entry);
         debug_assert!(before.is_none(), "lease {id} was there already");
-        if let Some(expiry) = expiry {
-            self.expire_at(id, expiry);
-        }
     }
 
     /// Attaches a key.
@@ -80,6 +97,9 @@ impl Table {
         if let Some(at) = entry.offer_at {
             let was_queued = self.queue.remove(&(at, id));
             debug_assert!(was_queued, "lease {id} was not in the queue");
+        }
+        if let Some(at) = entry.checkpoint_at {
+            self.checkpoints.remove(&(at, id));
         }
         Some(entry)
     }
@@ -118,6 +138,28 @@ impl Table {
         Some(id)
     }
 
+    /// Sets when a lease is to be checkpointed, if at all.
+    pub(crate) fn checkpoint_at(&mut self, id: LeaseId, at: Option<Instant>) {
+        let Some(entry) = self.leases.get_mut(&id) else {
+            return;
+        };
+        if let Some(before) = std::mem::replace(&mut entry.checkpoint_at, at) {
+            self.checkpoints.remove(&(before, id));
+        }
+        self.checkpoints.extend(at.map(|at| (at, id)));
+    }
+
+    /// Whether [`Table::next_checkpoint`] would return one.
+    pub(crate) fn has_checkpoint(&self, now: Instant) -> bool {
+        self.checkpoints.first().is_some_and(|(at, _)| *at <= now)
+    }
+
+    /// The next lease to checkpoint, if its time has come.
+    pub(crate) fn next_checkpoint(&mut self, now: Instant) -> Option<LeaseId> {
+        let (_, id) = self.checkpoints.first().filter(|(at, _)| *at <= now)?;
+        Some(*id)
+    }
+
     pub(crate) fn promote(&mut self) {
         self.primary = true;
     }
@@ -126,9 +168,12 @@ impl Table {
     pub(crate) fn demote(&mut self) {
         self.primary = false;
         self.queue.clear();
+        self.checkpoints.clear();
         for entry in self.leases.values_mut() {
             entry.expiry = None;
             entry.offer_at = None;
+            entry.checkpoint_at = None;
+            entry.is_checkpointing = false;
         }
     }
 }

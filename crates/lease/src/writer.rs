@@ -19,8 +19,8 @@ pub struct Writer {
     table: Arc<RwLock<Table>>,
     /// Only for the leader-local half: a lease granted while this member leads begins to run.
     clock: Arc<dyn Clock>,
-    /// What to store (the TTL) or remove (`None`) with the next batch.
-    unstaged: BTreeMap<LeaseId, Option<i64>>,
+    /// What to store (the TTL and what is left of it) or remove (`None`) with the next batch.
+    unstaged: BTreeMap<LeaseId, Option<(i64, i64)>>,
 }
 
 impl fmt::Debug for Writer {
@@ -46,12 +46,27 @@ impl Writer {
         if table.get(id).is_some() {
             return Err(GrantError::Exists);
         }
-        let expiry = table
-            .is_primary()
-            .then(|| renewer::expiry(self.clock.now(), ttl_s, Extend::ZERO));
-        table.insert(id, ttl_s, expiry);
-        self.unstaged.insert(id, Some(ttl_s));
+        table.insert(id, ttl_s, None);
+        if table.is_primary() {
+            let now = self.clock.now();
+            let expiry = renewer::expiry(now, ttl_s, Extend::ZERO);
+            renewer::run_until(&mut table, id, now, expiry);
+        }
+        self.unstaged.insert(id, Some((ttl_s, 0)));
         Ok(())
+    }
+
+    /// Notes what is left of a lease for whoever leads next; 0: its full TTL, as after a renewal.
+    /// Nothing happens if there is no such lease: it may have been revoked.
+    pub fn checkpoint(&mut self, id: LeaseId, remaining_s: i64) {
+        let mut table = self.table.write();
+        let Some(entry) = table.get_mut(id) else {
+            return;
+        };
+        entry.remaining_s = Some(remaining_s).filter(|left| *left > 0);
+        entry.is_checkpointing = false;
+        self.unstaged
+            .insert(id, Some((entry.ttl_s, remaining_s.max(0))));
     }
 
     /// Removes a lease and says which keys were attached to it, sorted.
@@ -82,7 +97,10 @@ impl Writer {
     /// Everything is to be staged, not only what has changed.
     pub fn restage(&mut self) {
         let table = self.table.read();
-        let leases = table.iter().map(|(id, entry)| (id, Some(entry.ttl_s)));
+        let leases = table.iter().map(|(id, entry)| {
+            let remaining_s = entry.remaining_s.unwrap_or(0);
+            (id, Some((entry.ttl_s, remaining_s)))
+        });
         self.unstaged = leases.collect();
     }
 
@@ -101,14 +119,14 @@ impl Writer {
 
     /// Adds to `batch` all that has changed since the last call.
     pub fn stage(&mut self, batch: &mut Batch) {
-        for (id, ttl_s) in std::mem::take(&mut self.unstaged) {
+        for (id, stored) in std::mem::take(&mut self.unstaged) {
             let key = Bytes::copy_from_slice(&schema::lease::encode(id));
-            match ttl_s {
-                Some(ttl) => {
+            match stored {
+                Some((ttl, remaining_ttl)) => {
                     let message = api::leasepb::Lease {
                         id: id.0,
                         ttl,
-                        remaining_ttl: 0,
+                        remaining_ttl,
                     };
                     batch.put(Bucket::Lease, key, message.encode_to_vec());
                 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use api::peerpb::lease_renew_response::Outcome as Renewed;
 use api::peerpb::lease_time_to_live_response::Outcome as Remaining;
 use api::peerpb::{LeaseRenewRequest, LeaseTimeToLiveRequest};
-use apply::Views;
+use apply::{Command, NotPrimary, RenewError, Views};
 use types::LeaseId;
 
 use crate::ReadIndexError;
+use crate::lease_entries::LeaseEntries;
 use crate::node::Running;
 use crate::peer::channels::Connections;
 use crate::progress::Progress;
@@ -37,6 +38,7 @@ pub(crate) struct LeaseAnswers {
     pub(crate) reads: Arc<ReadIndex>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) views: Views,
+    pub(crate) entries: LeaseEntries,
 }
 
 /// This member does not lead, or cannot make sure that it does.
@@ -49,17 +51,37 @@ impl LeaseAnswers {
         let confirmed = self.reads.ask().map_err(|_stopped| NotLeader)?;
         let index = confirmed.await.map_err(|_not_leading| NotLeader)?;
         self.progress.wait_applied(index).await;
-        let renewer = &self.views.renewer;
-        let answer = match question {
-            LeaseQuestion::Renew(id) => renewer.renew(id).ok(),
-            LeaseQuestion::Remaining(id) => renewer.remaining_ttl_s(id),
-        };
-        // Who does not lead knows nothing of them.
-        if renewer.is_primary() {
-            Ok(answer)
-        } else {
-            Err(NotLeader)
+        match question {
+            LeaseQuestion::Renew(id) => self.renew(id).await,
+            LeaseQuestion::Remaining(id) => {
+                let left = self.views.renewer.remaining_ttl_s(id);
+                left.map_err(|NotPrimary| NotLeader)
+            }
         }
+    }
+
+    async fn renew(&self, id: LeaseId) -> Result<Option<i64>, NotLeader> {
+        loop {
+            match self.views.renewer.renew(id) {
+                Ok(ttl_s) => return Ok(Some(ttl_s)),
+                Err(RenewError::NotFound) => return Ok(None),
+                // Who does not lead knows nothing of them.
+                Err(RenewError::NotPrimary) => return Err(NotLeader),
+                // A checkpoint comes every few minutes, so this comes to an end.
+                Err(RenewError::Checkpointed) => self.take_back(id).await?,
+            }
+        }
+    }
+
+    /// Takes back a checkpoint: the next leader must not give a lease less than it is given now.
+    async fn take_back(&self, id: LeaseId) -> Result<(), NotLeader> {
+        let server = self.entries.raft.server_metrics();
+        let term = leader(&server).ok_or(NotLeader)?.term;
+        let nothing = Command::LeaseCheckpoint {
+            leases: vec![(id, 0)],
+        };
+        let taken_back = self.entries.apply(vec![nothing], term).await;
+        taken_back.map_err(|_not_applied| NotLeader)
     }
 }
 

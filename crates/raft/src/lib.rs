@@ -15,6 +15,7 @@ pub mod error;
 mod forward;
 mod leader_duties;
 mod leadership;
+mod lease_entries;
 mod lease_requests;
 mod log_cutter;
 mod log_store;

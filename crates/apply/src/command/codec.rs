@@ -54,6 +54,13 @@ impl Command {
                 Kind::LeaseRevoke(revoke) => Self::LeaseRevoke {
                     id: LeaseId(revoke.id),
                 },
+                Kind::LeaseCheckpoint(checkpoint) => Self::LeaseCheckpoint {
+                    leases: checkpoint
+                        .leases
+                        .iter()
+                        .map(|left| (LeaseId(left.id), left.remaining_s))
+                        .collect(),
+                },
                 Kind::Alarm(alarm) => Self::Alarm {
                     action: action_from(alarm.action)?,
                     member: MemberId(alarm.member),
@@ -84,6 +91,14 @@ fn command_to_message(command: &Command) -> pb::Command {
             ttl_s: *ttl_s,
         }),
         Command::LeaseRevoke { id } => Kind::LeaseRevoke(pb::LeaseRevoke { id: id.0 }),
+        Command::LeaseCheckpoint { leases } => {
+            let left = |(id, remaining_s): &(LeaseId, i64)| pb::lease_checkpoint::Left {
+                id: id.0,
+                remaining_s: *remaining_s,
+            };
+            let leases = leases.iter().map(left).collect();
+            Kind::LeaseCheckpoint(pb::LeaseCheckpoint { leases })
+        }
         Command::Alarm {
             action,
             member,

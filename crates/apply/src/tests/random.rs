@@ -159,6 +159,8 @@ fn a_command() -> impl Strategy<Value = Command> {
         1 => (0..60_i64).prop_map(|revision| Command::Compact { revision }),
         2 => (lease_id(), 1..9_i64).prop_map(|(id, ttl_s)| Command::LeaseGrant { id, ttl_s }),
         1 => lease_id().prop_map(|id| Command::LeaseRevoke { id }),
+        1 => vec((lease_id(), 0..100_i64), 0..3)
+            .prop_map(|leases| Command::LeaseCheckpoint { leases }),
         1 => clear,
         1 => Just(clear_own),
         1 => any::<String>().prop_map(|name| {

@@ -12,6 +12,7 @@ use crate::error::{FatalCell, vital};
 use crate::forward::Forwarder;
 use crate::leader_duties::LeaderDuties;
 use crate::leadership::Leadership;
+use crate::lease_entries::LeaseEntries;
 use crate::lease_requests::LeaseAnswers;
 use crate::log_cutter::LogCutter;
 use crate::log_store::LogHandle;
@@ -138,8 +139,16 @@ impl Parts {
             reads: Arc::clone(&reads),
             progress: Arc::clone(&self.progress),
             views: self.views.clone(),
+            entries: self.lease_entries(),
         };
         (reads, leases)
+    }
+
+    fn lease_entries(&self) -> LeaseEntries {
+        LeaseEntries {
+            raft: self.raft.clone(),
+            ids: Arc::clone(&self.ids),
+        }
     }
 
     fn change_members(&self) -> Arc<Changer> {
@@ -227,7 +236,7 @@ impl Parts {
         let duties = LeaderDuties {
             raft: self.raft.clone(),
             views: self.views.clone(),
-            ids: Arc::clone(&self.ids),
+            entries: self.lease_entries(),
             election_timeout: self.config.election_timeout,
             promoted,
         };
