@@ -248,6 +248,9 @@ async fn reset_and_join_again(plane: &mut ControlPlane) -> Result<()> {
     operator.sync().await?;
     let removed = operator.member_at(&plane.nodes[3].peer_url()).await?.id;
     operator.remove(removed).await?;
+    // The removed member still answers for a moment, but no more for the cluster.
+    let gone = plane.nodes[3].client_url();
+    operator.endpoints.retain(|endpoint| *endpoint != gone);
     let again = operator.try_remove(removed).await;
     let again = again.err().context("removed twice")?;
     plane.saw(&format!(

@@ -49,7 +49,9 @@ impl Operator {
             match question(client).await {
                 Ok(response) => return Ok(response.into_inner()),
                 // A full answer of the cluster's also has this code; it may be asked again.
-                Err(status) if status.code() == Code::Unavailable => last = status,
+                Err(status) if status.code() == Code::Unavailable || broke(&status) => {
+                    last = Status::unavailable(status.message());
+                }
                 Err(status) => return Err(status),
             }
         }
@@ -254,4 +256,10 @@ impl Operator {
             .args(args);
         Ok(command.output()?)
     }
+}
+
+/// Whether the connection was lost under the question: no member has said this. For clientv3 the
+/// endpoint is unavailable then.
+fn broke(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
 }
