@@ -7,6 +7,7 @@
 mod duration;
 pub mod env;
 pub mod features;
+pub mod file;
 pub mod flags;
 mod initial_cluster;
 mod settings;
@@ -93,6 +94,10 @@ pub struct Options {
     pub sockets: SocketSettings,
     pub discovery: DiscoverySettings,
     pub backup: BackupSettings,
+    /// The configuration file that stands in place of all these options.
+    pub config_file: String,
+    /// Whether these options come from such a file.
+    pub is_from_file: bool,
     /// The flags that were given, by name; for warnings only.
     pub given: BTreeSet<&'static str>,
 }
@@ -150,6 +155,8 @@ impl Default for Options {
             sockets: SocketSettings::default(),
             discovery: DiscoverySettings::default(),
             backup: BackupSettings::default(),
+            config_file: String::new(),
+            is_from_file: false,
             given: BTreeSet::new(),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kvorum::config::env::Notice;
 use kvorum::config::flags::{self, Action, FlagErrors};
-use kvorum::config::{Problem, env};
+use kvorum::config::{Problem, env, file};
 use kvorum::error::chain;
 use kvorum::{Config, Fatal, Kvorum, Options, logging};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -33,7 +33,10 @@ fn main() -> ExitCode {
     match flags::parse(&arguments) {
         Ok(Action::Help) => print(&flags::help()),
         Ok(Action::Version) => print(&version()),
-        Ok(Action::Run { options, given }) => run(*options, &given),
+        Ok(Action::Run { options, given }) => match config_file(&options) {
+            Some(path) => run_from_file(&path),
+            None => run_from_flags(*options, &given),
+        },
         Err(errors) => refuse_flags(errors),
     }
 }
@@ -54,21 +57,60 @@ fn version() -> String {
     )
 }
 
-fn run(mut options: Options, given: &[&'static str]) -> ExitCode {
-    let (notices, mut problems) = env::fill(&mut options, given, std::env::vars());
-    let config = match options.validate() {
-        Ok(config) if problems.is_empty() => config,
-        Ok(_) => return refuse(&problems),
+/// The configuration file, if there is one; a flag counts more than its variable.
+fn config_file(options: &Options) -> Option<String> {
+    let flag = options.config_file.clone();
+    let path = if flag.is_empty() {
+        std::env::var(env::CONFIG_FILE).unwrap_or_default()
+    } else {
+        flag
+    };
+    (!path.is_empty()).then_some(path)
+}
+
+fn run_from_file(path: &str) -> ExitCode {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
         Err(error) => {
-            problems.extend(error.problems);
-            return refuse(&problems);
+            complain(&format!("--config-file: cannot read {path}: {error}"));
+            return ExitCode::FAILURE;
         }
     };
+    let options = match file::parse(&text) {
+        Ok(options) => options,
+        Err(problems) => return refuse(&problems),
+    };
+    match options.validate() {
+        Ok(config) => run(config, || {
+            tracing::info!(
+                path,
+                "loaded server configuration, other configuration command line flags and \
+                 environment variables will be ignored if provided",
+            );
+        }),
+        Err(error) => refuse(&error.problems),
+    }
+}
+
+fn run_from_flags(mut options: Options, given: &[&'static str]) -> ExitCode {
+    let (notices, mut problems) = env::fill(&mut options, given, std::env::vars());
+    match options.validate() {
+        Ok(config) if problems.is_empty() => run(config, || tell(&notices)),
+        Ok(_) => refuse(&problems),
+        Err(error) => {
+            problems.extend(error.problems);
+            refuse(&problems)
+        }
+    }
+}
+
+/// Runs a member; `tell` logs how it came to its configuration.
+fn run(config: Config, tell: impl FnOnce()) -> ExitCode {
     if let Err(error) = logging::install(&config.log, Arc::new(SystemClock)) {
         complain(&chain(&error));
         return ExitCode::FAILURE;
     }
-    tell(&notices);
+    tell();
     raise_open_files_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

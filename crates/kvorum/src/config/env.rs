@@ -4,7 +4,10 @@ use super::flags::{self, ValueError};
 use super::{Options, Problem};
 
 /// Variables that etcd or its tools look at and that are no flags.
-const NO_FLAGS: [&str; 2] = ["ETCD_UNSUPPORTED_ARCH", "ETCD_VERIFY"];
+const NO_FLAGS: [&str; 3] = ["ETCD_UNSUPPORTED_ARCH", "ETCD_VERIFY", CONFIG_FILE];
+
+/// Names the configuration file. Not one of the others, because it decides whether they count.
+pub const CONFIG_FILE: &str = "ETCD_CONFIG_FILE";
 
 /// Something about the environment that whoever set it should know.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -196,7 +196,8 @@ impl Check {
         let advertise_client_urls = or_default(&options.advertise_client_urls, DEFAULT_CLIENT_URL);
         self.advertised("initial-advertise-peer-urls", &advertise_peer_urls);
         self.advertised("advertise-client-urls", &advertise_client_urls);
-        if listens_explicitly && options.advertise_client_urls.is_none() {
+        let says_nothing = options.advertise_client_urls.is_none() && !options.is_from_file;
+        if listens_explicitly && says_nothing {
             self.problem(
                 "--advertise-client-urls is required when --listen-client-urls is set explicitly",
             );

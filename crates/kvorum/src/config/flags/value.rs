@@ -91,6 +91,7 @@ fn number<N: TryFrom<i128>>(value: &str) -> Result<N, ValueError> {
         Some("0x" | "0X") => (&digits[2..], 16),
         Some("0o" | "0O") => (&digits[2..], 8),
         Some("0b" | "0B") => (&digits[2..], 2),
+        Some(two) if two.starts_with('0') => (&digits[1..], 8),
         _ => (digits, 10),
     };
     if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {

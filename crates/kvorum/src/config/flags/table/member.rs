@@ -5,6 +5,9 @@ use crate::config::flags::value::{signed, switch, text, time, unsigned, url_list
 use crate::config::flags::{Flag, Kind, Section};
 
 pub(super) static FLAGS: &[Flag] = flags! {
+    Member Value "config-file" ""
+        "Path to a configuration file (YAML). All other flags and the environment are ignored then."
+        => |o, v| text(&mut o.config_file, v);
     Member Value "name" "default"
         "Human-readable name for this member."
         => |o, v| text(&mut o.name, v);
