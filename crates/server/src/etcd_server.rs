@@ -10,6 +10,7 @@ use apply::{Command, Persister, Quota, Rejection, Reply, Views};
 use raft::{MemberChangeError, MoveLeaderError, Node, ProposeError, ReadIndexError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use types::{Clock, ClusterId, LeaseId, MemberId};
 
 use crate::Metrics;
@@ -108,6 +109,8 @@ struct Shared {
     space: SpaceAlarm,
     /// Counts how often the member was found without a leader for too long.
     leader_losses: watch::Sender<u64>,
+    /// What goes on after the request that it belongs to.
+    leftovers: TaskTracker,
     stopping: CancellationToken,
 }
 
@@ -134,6 +137,7 @@ impl EtcdServer {
                 ids,
                 space: SpaceAlarm::default(),
                 leader_losses,
+                leftovers: TaskTracker::new(),
                 stopping,
             }),
         }
@@ -167,6 +171,18 @@ impl EtcdServer {
     #[must_use]
     pub fn stopping(&self) -> &CancellationToken {
         &self.shared.stopping
+    }
+
+    /// Does something that goes on after its request has ended, unless the member stops.
+    pub(crate) fn spawn_until_stopped(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping().clone();
+        self.shared.leftovers.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => {}
+                () = task => {}
+            }
+        });
     }
 
     /// Whether this member leads.
@@ -285,6 +301,8 @@ impl EtcdServer {
             () = self.shared.space.watch(&self) => {}
             () = self.watch_peers() => {}
         }
+        self.shared.leftovers.close();
+        self.shared.leftovers.wait().await;
     }
 
     /// Looks at the peers, for the metrics.

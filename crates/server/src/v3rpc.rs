@@ -2,15 +2,20 @@
 
 mod auth;
 mod cluster;
+mod concurrency;
+mod election;
 mod header;
 mod health;
 mod interceptor;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod methods;
 mod reply;
 mod status;
+mod undo;
+mod v3client;
 mod validate;
 mod watch;
 

@@ -48,6 +48,9 @@ const VOLATILE_TTLS: [(&str, &str); 3] = [
     ("\"TTL\" : ", "\n"),
 ];
 
+/// Keys of the locks and elections that scripts use, whose last part is a lease that was not kept.
+const VOLATILE_KEYS: [(&str, &str); 2] = [("the-lock/", "\n \""), ("the-race/", "\n \"")];
+
 /// What one side calls things that the other calls otherwise.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -98,6 +101,11 @@ impl Names {
         }
         if args.iter().any(|arg| arg == "timetolive") {
             for (before, ends) in VOLATILE_TTLS {
+                text = blank_after(&text, before, ends);
+            }
+        }
+        if args.iter().any(|arg| arg == "lock" || arg == "elect") {
+            for (before, ends) in VOLATILE_KEYS {
                 text = blank_after(&text, before, ends);
             }
         }

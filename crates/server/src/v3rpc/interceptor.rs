@@ -10,6 +10,8 @@ use api::encoded::etcdserverpb::kv_server::KvServer;
 use api::encoded::etcdserverpb::lease_server::LeaseServer;
 use api::encoded::etcdserverpb::maintenance_server::MaintenanceServer;
 use api::encoded::etcdserverpb::watch_server::WatchServer;
+use api::encoded::v3electionpb::election_server::ElectionServer;
+use api::encoded::v3lockpb::lock_server::LockServer;
 use api::rpctypes::ErrorCode;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -20,11 +22,14 @@ use tower::Service;
 
 use super::auth::AuthService;
 use super::cluster::ClusterService;
+use super::election::ElectionService;
 use super::health::HealthService;
 use super::kv::KvService;
 use super::lease::LeaseService;
+use super::lock::LockService;
 use super::maintenance::MaintenanceService;
 use super::methods::{self, Learner, METHODS, Method, MethodKind};
+use super::v3client::V3Client;
 use super::watch::WatchService;
 use crate::EtcdServer;
 use crate::body::{RequestBody, ResponseBody, StreamEnd, status_code};
@@ -47,6 +52,8 @@ struct Services {
     cluster: ClusterServer<ClusterService>,
     maintenance: MaintenanceServer<MaintenanceService>,
     auth: AuthServer<AuthService>,
+    lock: LockServer<LockService>,
+    election: ElectionServer<ElectionService>,
     health: HealthServer<HealthService>,
 }
 
@@ -59,11 +66,17 @@ impl GrpcServices {
             .saturating_add(MESSAGE_OVERHEAD_BYTES);
         // Sizes are checked on the way in (`crate::body`), in grpc-go's words; tonic's own check
         // stands behind it for what a compressed message grows to.
+        let kv = KvServer::new(KvService::new(server.clone())).max_decoding_message_size(max);
+        let watch =
+            WatchServer::new(WatchService::new(server.clone())).max_decoding_message_size(max);
+        let lease = LeaseServer::new(LeaseService::new(server.clone()));
+        let client = V3Client::new(kv.clone(), lease.clone(), watch.clone());
         let services = Services {
-            kv: KvServer::new(KvService::new(server.clone())).max_decoding_message_size(max),
-            watch: WatchServer::new(WatchService::new(server.clone()))
-                .max_decoding_message_size(max),
-            lease: LeaseServer::new(LeaseService::new(server.clone())),
+            kv,
+            watch,
+            lease,
+            lock: LockServer::new(LockService::new(server.clone(), client.clone())),
+            election: ElectionServer::new(ElectionService::new(server.clone(), client)),
             cluster: ClusterServer::new(ClusterService::new(server.clone())),
             maintenance: MaintenanceServer::new(MaintenanceService::new(server.clone())),
             auth: AuthServer::new(AuthService::new(server.clone())),
@@ -122,6 +135,8 @@ impl GrpcServices {
             cluster,
             maintenance,
             auth,
+            lock,
+            election,
             health,
             ..
         } = &*self.services;
@@ -132,6 +147,8 @@ impl GrpcServices {
             "etcdserverpb.Cluster" => cluster.clone().call(request).await,
             "etcdserverpb.Maintenance" => maintenance.clone().call(request).await,
             "etcdserverpb.Auth" => auth.clone().call(request).await,
+            "v3lockpb.Lock" => lock.clone().call(request).await,
+            "v3electionpb.Election" => election.clone().call(request).await,
             "grpc.health.v1.Health" => health.clone().call(request).await,
             other => unreachable!("the table of methods has no service {other}"),
         };

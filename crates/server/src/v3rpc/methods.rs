@@ -140,6 +140,33 @@ pub(crate) const METHODS: &[Method] = &[
         MethodKind::Unary,
         Learner::Refuses,
     ),
+    method("/v3lockpb.Lock/Lock", MethodKind::Unary, Learner::Refuses),
+    method("/v3lockpb.Lock/Unlock", MethodKind::Unary, Learner::Refuses),
+    method(
+        "/v3electionpb.Election/Campaign",
+        MethodKind::Unary,
+        Learner::Refuses,
+    ),
+    method(
+        "/v3electionpb.Election/Proclaim",
+        MethodKind::Unary,
+        Learner::Refuses,
+    ),
+    method(
+        "/v3electionpb.Election/Leader",
+        MethodKind::Unary,
+        Learner::Refuses,
+    ),
+    method(
+        "/v3electionpb.Election/Observe",
+        MethodKind::ServerStream,
+        Learner::Refuses,
+    ),
+    method(
+        "/v3electionpb.Election/Resign",
+        MethodKind::Unary,
+        Learner::Refuses,
+    ),
     method(
         "/grpc.health.v1.Health/Check",
         MethodKind::Unary,
