@@ -105,6 +105,9 @@ error_codes! {
     // Not in etcd's table, but on its wire all the same: Go's own words for a write that found no leader.
     NotProposed, DeadlineExceeded, "context deadline exceeded";
     TimeoutLeaderTransfer, Unknown, "etcdserver: request timed out, leader transfer took too long";
+    NoPasswordUser, Unknown, "auth: authentication failed, password was given for no password user";
+    VerifyOnly, Unknown, "auth: token signing attempted with verify-only key";
+    PasswordTooLong, Unknown, "bcrypt: password length exceeds 72 bytes";
 }
 
 impl ErrorCode {
@@ -319,6 +322,21 @@ mod tests {
             "TimeoutLeaderTransfer",
             2,
             "etcdserver: request timed out, leader transfer took too long",
+        ),
+        (
+            "NoPasswordUser",
+            2,
+            "auth: authentication failed, password was given for no password user",
+        ),
+        (
+            "VerifyOnly",
+            2,
+            "auth: token signing attempted with verify-only key",
+        ),
+        (
+            "PasswordTooLong",
+            2,
+            "bcrypt: password length exceeds 72 bytes",
         ),
     ];
 

@@ -3,16 +3,21 @@
 //! What etcd builds as a chain of appliers is one question here, asked before a command is looked
 //! at: does an alarm forbid it.
 
+mod auth;
+
 use mvcc::{CompactError, RangeError};
 use types::{KeyRange, LeaseId};
 
+use crate::access::{Access, permit};
 use crate::alarm::AlarmStore;
 use crate::cluster::MemberStore;
 use crate::quota::{self, Room, Usage};
 use crate::txn::check::{self, Bounds};
 use crate::txn::compare::Branch;
 use crate::txn::write::Target;
-use crate::{AlarmKind, Command, DeleteRange, Fatal, Put, Rejection, Reply, Txn};
+use crate::{
+    AlarmKind, Command, DeleteRange, Fatal, LogPosition, Put, Rejection, Reply, Request, Txn,
+};
 
 /// The outcome of a command: an answer or a refusal, or the end of this member.
 type Outcome = Result<Result<Reply, Rejection>, Fatal>;
@@ -22,6 +27,7 @@ type Outcome = Result<Result<Reply, Rejection>, Fatal>;
 pub(crate) struct Applier {
     pub(crate) store: mvcc::Writer,
     pub(crate) leases: lease::Writer,
+    pub(crate) auth: ::auth::Writer,
     pub(crate) alarms: AlarmStore,
     pub(crate) members: MemberStore,
     pub(crate) usage: Usage,
@@ -30,9 +36,14 @@ pub(crate) struct Applier {
 }
 
 impl Applier {
-    pub(crate) fn apply(&mut self, command: &Command) -> Outcome {
+    pub(crate) fn apply(&mut self, at: LogPosition, request: &Request) -> Outcome {
+        let Request { asker, command } = request;
         if let Err(rejection) = self.admit(command) {
             return Ok(Err(rejection));
+        }
+        let access = Access::Command(command);
+        if let Err(error) = permit(access, asker, self.auth.state(), &self.leases) {
+            return Ok(Err(error.into()));
         }
         match command {
             Command::Put(put) => Ok(self.put(put)),
@@ -58,12 +69,16 @@ impl Applier {
                 self.members.publish_member(member);
                 Ok(Ok(self.done()))
             }
+            Command::Auth(command) => Ok(self.auth(at, command)),
         }
     }
 
     /// Refuses what an alarm forbids.
     fn admit(&self, command: &Command) -> Result<(), Rejection> {
-        let is_exempt = matches!(command, Command::Alarm { .. } | Command::PublishMember(_));
+        let is_exempt = matches!(
+            command,
+            Command::Alarm { .. } | Command::PublishMember(_) | Command::Auth(_)
+        );
         if !is_exempt && self.alarms.stands(AlarmKind::Corrupt) {
             return Err(Rejection::Corrupt);
         }

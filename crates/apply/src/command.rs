@@ -2,12 +2,19 @@
 //!
 //! Protobuf's magic values are gone here: `server::v3rpc::validate` has turned them into types.
 
+mod auth_codec;
 pub(crate) mod codec;
+mod request;
 
+use std::fmt;
+
+use api::authpb::Permission;
 use bytes::Bytes;
 use types::{KeyRange, LeaseId, MemberId};
 
 use crate::{AlarmKind, Member};
+
+pub use request::{Asker, Request};
 
 /// One command of the replicated log.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +59,105 @@ pub enum Command {
     },
     /// A member tells its name and client urls.
     PublishMember(Member),
+    /// Change users, roles or the switch.
+    Auth(AuthCommand),
+}
+
+/// A change of users and roles, or of the switch.
+#[derive(Clone, PartialEq)]
+pub enum AuthCommand {
+    /// Switch authentication on.
+    Enable,
+    /// Switch it off.
+    Disable,
+    /// A user whose password has been checked gets a token.
+    Authenticate {
+        /// Who.
+        user: String,
+        /// What a simple token begins with.
+        token_prefix: String,
+    },
+    /// Add a user.
+    UserAdd {
+        /// Its name.
+        name: String,
+        /// Base64 of the hash of its password; empty if it has none.
+        hashed_password: String,
+        /// Whether it has none.
+        no_password: bool,
+    },
+    /// Delete a user.
+    UserDelete {
+        /// Its name.
+        name: String,
+    },
+    /// Change a user's password.
+    UserChangePassword {
+        /// Its name.
+        name: String,
+        /// As in [`AuthCommand::UserAdd`].
+        hashed_password: String,
+    },
+    /// Grant a role to a user.
+    UserGrantRole {
+        /// To whom.
+        user: String,
+        /// Which.
+        role: String,
+    },
+    /// Take a role away from a user.
+    UserRevokeRole {
+        /// From whom.
+        user: String,
+        /// Which.
+        role: String,
+    },
+    /// Add a role.
+    RoleAdd {
+        /// Its name.
+        name: String,
+    },
+    /// Delete a role.
+    RoleDelete {
+        /// Its name.
+        name: String,
+    },
+    /// Grant a permission to a role.
+    RoleGrantPermission {
+        /// To which.
+        role: String,
+        /// What; as it is stored.
+        permission: Option<Permission>,
+    },
+    /// Take a permission away from a role.
+    RoleRevokePermission {
+        /// From which.
+        role: String,
+        /// On which range, as it was granted.
+        key: Bytes,
+        /// See `key`.
+        range_end: Bytes,
+    },
+}
+
+// What a password was hashed to stays out of logs.
+impl fmt::Debug for AuthCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enable => "Enable",
+            Self::Disable => "Disable",
+            Self::Authenticate { .. } => "Authenticate",
+            Self::UserAdd { .. } => "UserAdd",
+            Self::UserDelete { .. } => "UserDelete",
+            Self::UserChangePassword { .. } => "UserChangePassword",
+            Self::UserGrantRole { .. } => "UserGrantRole",
+            Self::UserRevokeRole { .. } => "UserRevokeRole",
+            Self::RoleAdd { .. } => "RoleAdd",
+            Self::RoleDelete { .. } => "RoleDelete",
+            Self::RoleGrantPermission { .. } => "RoleGrantPermission",
+            Self::RoleRevokePermission { .. } => "RoleRevokePermission",
+        })
+    }
 }
 
 /// What to do with an alarm.

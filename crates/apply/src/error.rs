@@ -26,6 +26,9 @@ pub enum Rejection {
     /// Anything but reads of status while the CORRUPT alarm stands.
     #[error("corrupt cluster")]
     Corrupt,
+    /// Who asks may not have it, or users and roles cannot be changed so.
+    #[error(transparent)]
+    Auth(#[from] auth::AuthError),
 }
 
 /// The state cannot go on: the member has to stop.
@@ -60,6 +63,9 @@ pub enum OpenError {
     /// The leases.
     #[error(transparent)]
     Lease(#[from] lease::OpenError),
+    /// The users and roles.
+    #[error(transparent)]
+    Auth(#[from] auth::OpenError),
     /// The live keys could not be read.
     #[error("cannot read the live keys")]
     LiveKeys(#[from] mvcc::RangeError),

@@ -4,6 +4,7 @@
 //! The only crate that holds the writers. No clock, no randomness, no tasks in here: whatever a
 //! command needs of those comes inside it.
 
+mod access;
 mod alarm;
 mod applier;
 mod cluster;
@@ -18,11 +19,12 @@ mod storage;
 mod txn;
 mod workers;
 
+pub use access::{Access, Guard, LeaseKeys, permit};
 pub use alarm::{Alarm, AlarmKind, Alarms};
 pub use cluster::{Cluster, Member};
 pub use command::{
-    AlarmAction, Command, Compare, CompareOperator, CompareTarget, DecodeError, DeleteRange, Op,
-    Put, PutLease, PutValue, RangeOp, SortOrder, SortTarget, Txn,
+    AlarmAction, Asker, AuthCommand, Command, Compare, CompareOperator, CompareTarget, DecodeError,
+    DeleteRange, Op, Put, PutLease, PutValue, RangeOp, Request, SortOrder, SortTarget, Txn,
 };
 pub use error::{Fatal, OpenError, Rejection};
 pub use lease::{NotPrimary, RenewError};

@@ -36,6 +36,15 @@ pub enum Reply {
     },
     /// To an alarm request.
     Alarm(AlarmReply),
+    /// To a user who has shown a password.
+    Authenticated {
+        /// For the header.
+        revision: i64,
+        /// The revision of users and roles.
+        auth_revision: u64,
+        /// The entry, counted from 1: what a simple token ends with.
+        index: u64,
+    },
 }
 
 /// The answer to a put.

@@ -33,7 +33,7 @@ use crate::persister::{self, Staged, Stager};
 use crate::quota::version_bytes;
 use crate::storage::{self, Meta};
 use crate::{
-    Alarms, Cluster, Command, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply, Room,
+    Alarms, Cluster, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply, Request, Room,
     Workers,
 };
 
@@ -64,6 +64,8 @@ pub struct Config {
     pub quota: Quota,
     /// For leases' expiry; the state itself never asks it.
     pub clock: Arc<dyn Clock>,
+    /// This member's tokens; the state itself never asks them.
+    pub tokens: auth::Tokens,
     /// The store's bounds.
     pub mvcc: mvcc::Config,
     /// Where the persister runs.
@@ -89,6 +91,8 @@ pub struct Views {
     pub leases: lease::Leases,
     /// The leases' expiry: only the leader uses it.
     pub renewer: lease::Renewer,
+    /// Users and roles.
+    pub auth: auth::Auth,
     /// The alarms.
     pub alarms: Alarms,
     /// The members.
@@ -130,9 +134,11 @@ pub fn open(
     let (store, store_writer) = mvcc::open_loaded(loaded.store, &config.mvcc);
     let clock = Arc::clone(&config.clock);
     let (leases, lease_writer, renewer) = lease::open_loaded(loaded.leases, clock);
+    let (auth, auth_writer) = auth::open_loaded(loaded.auth, config.tokens.clone());
     let applier = Applier {
         store: store_writer,
         leases: lease_writer,
+        auth: auth_writer,
         alarms: loaded.alarms,
         members: loaded.members,
         room: Room::new(config.quota, &loaded.meta.usage),
@@ -142,6 +148,7 @@ pub fn open(
         store: store.clone(),
         leases,
         renewer,
+        auth,
         alarms: applier.alarms.view(),
         cluster: applier.members.view(),
         room: applier.room.clone(),
@@ -168,6 +175,7 @@ pub(crate) struct Loaded {
     meta: Meta,
     store: mvcc::Loaded,
     leases: lease::Loaded,
+    auth: auth::Loaded,
     alarms: AlarmStore,
     members: MemberStore,
     /// Bytes of the live keys.
@@ -184,6 +192,7 @@ impl Loaded {
             meta,
             store,
             leases,
+            auth: auth::load(reader)?,
             alarms: AlarmStore::open(reader)?,
             members: MemberStore::open(reader)?,
             live,
@@ -242,13 +251,13 @@ impl StateMachine {
     pub fn apply(
         &mut self,
         at: LogPosition,
-        command: &Command,
+        request: &Request,
     ) -> Result<Result<Reply, Rejection>, Fatal> {
         self.check()?;
         self.advance(at);
         // Until it has gone well: a panic must not leave half a command to be staged.
         self.is_halted = true;
-        let outcome = self.applier.apply(command);
+        let outcome = self.applier.apply(at, request);
         self.is_halted = outcome.is_err();
         outcome
     }
@@ -347,6 +356,7 @@ impl StateMachine {
         debug_assert_eq!(self.unstaged, 0, "else a change would be staged only here");
         let Applier {
             leases,
+            auth,
             alarms,
             members,
             usage,
@@ -354,6 +364,8 @@ impl StateMachine {
         } = &mut self.applier;
         leases.restage();
         leases.stage(batch);
+        auth.restage();
+        auth.stage(batch);
         alarms.restage();
         alarms.stage(batch);
         members.restage();
@@ -380,6 +392,8 @@ impl StateMachine {
         applier.room.publish(&applier.usage);
         applier.members.install(loaded.members);
         applier.alarms.install(loaded.alarms);
+        // Before the keys: whoever reads them must not do so by older rights.
+        applier.auth.install(loaded.auth);
         applier.leases.install(loaded.leases);
         applier.store.install(loaded.store);
         self.applied = loaded.meta.applied;
@@ -405,6 +419,8 @@ impl StateMachine {
     }
 
     fn publish(&mut self) {
+        // Before the keys: whoever reads them must not do so by older rights.
+        self.applier.auth.publish();
         self.applier.store.publish();
         self.applier.alarms.publish();
         self.applier.members.publish();
@@ -419,6 +435,7 @@ impl StateMachine {
         })?;
         self.is_scrubbing = self.applier.store.is_scrubbing();
         self.applier.leases.stage(&mut batch);
+        self.applier.auth.stage(&mut batch);
         self.applier.alarms.stage(&mut batch);
         self.applier.members.stage(&mut batch);
         storage::stage(&mut batch, self.applied, &self.applier.usage);

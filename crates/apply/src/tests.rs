@@ -7,6 +7,7 @@ mod random;
 mod ranges;
 mod snapshots;
 mod txns;
+mod users;
 mod writes;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(super) fn config(quota: Quota) -> Config {
     Config {
         quota,
         clock: Arc::new(SystemClock),
+        tokens: auth::Tokens::simple(Arc::new(SystemClock)),
         mvcc,
         workers: Workers::Threads,
     }
@@ -61,11 +63,19 @@ impl Bench {
             index: self.next,
         };
         self.next += 1;
-        let outcome = self.machine.apply(at, command).unwrap();
+        self.apply_request(at, &command.clone().into())
+    }
+
+    pub(super) fn apply_request(
+        &mut self,
+        at: LogPosition,
+        request: &Request,
+    ) -> Result<Reply, Rejection> {
+        let outcome = self.machine.apply(at, request).unwrap();
         // What is in the log must read back as what was proposed.
-        let encoded = command.encode();
-        assert_eq!(command.encoded_len(), encoded.len());
-        assert_eq!(&Command::decode(&encoded).unwrap(), command);
+        let encoded = request.encode();
+        assert_eq!(request.encoded_len(), encoded.len());
+        assert_eq!(&Request::decode(&encoded).unwrap(), request);
         outcome
     }
 
@@ -116,11 +126,12 @@ impl Bench {
             .map(|id| self.views.leases.get(id))
             .collect();
         format!(
-            "{:?} {kvs:?} {leases:?} {:?} {:?} {:?}",
+            "{:?} {kvs:?} {leases:?} {:?} {:?} {:?} {:?}",
             self.views.store.hash_kv(None).unwrap(),
             self.views.alarms.list(),
             self.views.cluster.members(),
             self.machine.usage(),
+            self.views.auth.state(),
         )
     }
 }

@@ -109,7 +109,10 @@ const fn prefix(bucket: Bucket) -> u8 {
         | Bucket::Alarm
         | Bucket::Members
         | Bucket::RaftMeta
-        | Bucket::MembersRemoved => bucket as u8,
+        | Bucket::MembersRemoved
+        | Bucket::Auth
+        | Bucket::AuthUsers
+        | Bucket::AuthRoles => bucket as u8,
     }
 }
 

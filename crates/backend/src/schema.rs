@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::error::Hex;
 
 pub mod alarm;
+pub mod auth;
 pub mod key;
 pub mod lease;
 pub mod members;
@@ -37,11 +38,17 @@ pub enum Bucket {
     RaftMeta = 7,
     /// Ids of members that were removed (`schema::members`).
     MembersRemoved = 8,
+    /// Whether authentication is on, and its revision (`schema::auth`).
+    Auth = 9,
+    /// Users (`schema::auth`).
+    AuthUsers = 10,
+    /// Roles (`schema::auth`).
+    AuthRoles = 11,
 }
 
 impl Bucket {
     /// All buckets, by number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Key,
         Self::Meta,
         Self::Lease,
@@ -50,6 +57,9 @@ impl Bucket {
         Self::RaftLog,
         Self::RaftMeta,
         Self::MembersRemoved,
+        Self::Auth,
+        Self::AuthUsers,
+        Self::AuthRoles,
     ];
 }
 
@@ -64,6 +74,9 @@ impl fmt::Display for Bucket {
             Self::RaftLog => "raft_log",
             Self::RaftMeta => "raft_meta",
             Self::MembersRemoved => "members_removed",
+            Self::Auth => "auth",
+            Self::AuthUsers => "auth_users",
+            Self::AuthRoles => "auth_roles",
         })
     }
 }

@@ -307,7 +307,7 @@ impl Starting {
         };
         while let Err(error) = self
             .server
-            .propose(Command::PublishMember(member.clone()))
+            .propose(Command::PublishMember(member.clone()).by_member())
             .await
         {
             tracing::warn!(%error, "failed to publish local member to cluster through raft");

@@ -82,6 +82,20 @@ impl Writer {
         self.table.read().get(id).is_some()
     }
 
+    /// The keys attached to a lease, sorted; none if it is not there.
+    #[must_use]
+    pub fn keys(&self, id: LeaseId) -> Vec<Bytes> {
+        let table = self.table.read();
+        let keys = table.get(id).map(|entry| &entry.keys);
+        keys.into_iter().flatten().cloned().collect()
+    }
+
+    /// Every lease's id.
+    #[must_use]
+    pub fn list(&self) -> Vec<LeaseId> {
+        self.table.read().iter().map(|(id, _)| id).collect()
+    }
+
     /// Attaches a key, and says whether there is such a lease to attach it to.
     pub fn attach(&mut self, id: LeaseId, key: Bytes) -> Result<(), NotFound> {
         self.table.write().attach(id, key)

@@ -48,8 +48,9 @@ impl LeaseEntries {
     /// Proposes commands in one entry, and waits until they are applied.
     pub(crate) async fn apply(&self, commands: Vec<Command>, term: u64) -> Result<(), NotApplied> {
         let commands = commands.into_iter().map(|command| {
-            let encoded = command.encode();
-            Proposed { command, encoded }
+            let request = command.by_member();
+            let encoded = request.encode();
+            Proposed { request, encoded }
         });
         let commands = commands.collect();
         let id = self.ids.next().await.ok_or(NotApplied::Stopped)?;

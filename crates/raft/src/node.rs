@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use apply::{Command, Persister, StateMachine, Views, Workers};
+use apply::{Persister, Request, StateMachine, Views, Workers};
 use openraft::SnapshotPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::{OnceCell, watch};
@@ -238,12 +238,14 @@ impl Node {
     }
 
     /// Proposes a command and waits for its outcome on this member.
-    pub async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
+    /// A bare command is nobody's: see [`Request`].
+    pub async fn propose(&self, request: impl Into<Request>) -> Result<Applied, ProposeError> {
+        let request = request.into();
         let running = &*self.running;
         if running.progress.behind() > COMMIT_APPLY_GAP_MAX {
             return Err(ProposeError::TooManyRequests);
         }
-        let encoded = command.encode();
+        let encoded = request.encode();
         let bytes = encoded.len() + request_header_bytes(running.config.member);
         if bytes > running.config.request_bytes_max {
             return Err(ProposeError::TooLarge);
@@ -252,7 +254,7 @@ impl Node {
             return Err(ProposeError::Stopped);
         }
         let since = tokio::time::Instant::now().into_std();
-        let outcome = running.queue.push(command, encoded)?;
+        let outcome = running.queue.push(request, encoded)?;
         match tokio::time::timeout(running.request_timeout(), outcome).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_stopping)) => Err(ProposeError::Stopped),

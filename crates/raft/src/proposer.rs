@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apply::{Command, Rejection, Reply};
+use apply::{Rejection, Reply, Request};
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
@@ -131,12 +131,12 @@ impl ProposeQueue {
     /// belongs to a member that is stopping.
     pub(crate) fn push(
         &self,
-        command: Command,
+        request: Request,
         encoded: Bytes,
     ) -> Result<oneshot::Receiver<Result<Applied, ProposeError>>, ProposeError> {
         let (caller, outcome) = oneshot::channel();
         let waiting = Waiting {
-            proposed: Proposed { command, encoded },
+            proposed: Proposed { request, encoded },
             caller,
         };
         self.queue.try_send(waiting).map_err(|error| match error {

@@ -181,7 +181,7 @@ impl Machine {
             EntryPayload::Normal(proposal) => proposal
                 .commands()
                 .iter()
-                .map(|proposed| self.state.apply(at, &proposed.command))
+                .map(|proposed| self.state.apply(at, &proposed.request))
                 .collect::<Result<Outcomes, _>>()?,
             EntryPayload::Membership(membership) => {
                 let members = membership::members(&membership);

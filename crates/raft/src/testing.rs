@@ -37,10 +37,10 @@ fn put_with_lease(key: &[u8], value: &[u8], lease: PutLease) -> Command {
 }
 
 pub(crate) fn put(key: &[u8], value: &[u8]) -> Proposed {
-    let command = put_command(key, value);
+    let request = apply::Request::from(put_command(key, value));
     Proposed {
-        encoded: command.encode(),
-        command,
+        encoded: request.encode(),
+        request,
     }
 }
 
@@ -150,6 +150,7 @@ pub(crate) fn state_config(clock: Arc<dyn Clock>) -> apply::Config {
     apply::Config {
         quota: Quota::Unlimited,
         clock,
+        tokens: auth::Tokens::simple(Arc::new(types::SystemClock)),
         mvcc: mvcc::Config {
             event_log_bytes_max: 1 << 20,
         },

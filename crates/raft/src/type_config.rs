@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use apply::{Command, Rejection, Reply};
+use apply::{Rejection, Reply, Request};
 use bytes::Bytes;
 use openraft::impls::leader_id_std;
 use openraft::raft::responder::Responder;
@@ -77,7 +77,7 @@ pub(crate) struct PeerNode {
 /// A command, and its bytes in the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Proposed {
-    pub(crate) command: Command,
+    pub(crate) request: Request,
     pub(crate) encoded: Bytes,
 }
 

@@ -91,7 +91,10 @@ fn current_revision(server: &EtcdServer) -> i64 {
 /// Compacts, and says whether history is gone up to there, by whomever.
 async fn compact(server: &EtcdServer, revision: i64, mode: &'static str) -> bool {
     tracing::info!(revision, mode, "starting auto compaction");
-    match server.propose(Command::Compact { revision }).await {
+    match server
+        .propose(Command::Compact { revision }.by_member())
+        .await
+    {
         Ok(_) | Err(RequestError::Rejected(Rejection::Compacted)) => {
             tracing::info!(revision, mode, "completed auto compaction");
             true

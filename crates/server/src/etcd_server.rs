@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::rpctypes::ErrorCode;
-use apply::{Command, Persister, Quota, Rejection, Reply, Views};
+use apply::{Persister, Quota, Rejection, Reply, Request, Views};
 use raft::{MemberChangeError, MoveLeaderError, Node, ProposeError, ReadIndexError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +67,9 @@ pub enum RequestError {
     /// The state machine refused it.
     #[error(transparent)]
     Rejected(#[from] Rejection),
+    /// Who asks may not have it.
+    #[error(transparent)]
+    Auth(#[from] auth::AuthError),
     /// Raft did not carry it out.
     #[error(transparent)]
     Propose(#[from] ProposeError),
@@ -223,20 +226,25 @@ impl EtcdServer {
     }
 
     /// Proposes a command and waits until it is applied here, or for Raft's timeout.
-    pub async fn propose(&self, command: Command) -> Result<Reply, RequestError> {
-        if command.takes_space() {
-            self.shared.space.check(self, &command).await?;
+    /// A bare command is nobody's, and refused when authentication is on.
+    pub async fn propose(&self, request: impl Into<Request>) -> Result<Reply, RequestError> {
+        let request = request.into();
+        if request.command.takes_space() {
+            self.shared.space.check(self, &request.command).await?;
         }
-        self.propose_unchecked(command).await
+        self.propose_unchecked(request).await
     }
 
     /// Proposes a command whether or not there is room for it.
-    pub(crate) async fn propose_unchecked(&self, command: Command) -> Result<Reply, RequestError> {
+    pub(crate) async fn propose_unchecked(
+        &self,
+        request: impl Into<Request>,
+    ) -> Result<Reply, RequestError> {
         let metrics = self.metrics();
         let pending = metrics.propose();
         let started = self.config().clock.now();
         let before = self.node().status();
-        let proposed = self.node().propose(command).await;
+        let proposed = self.node().propose(request).await;
         let applied = proposed.map_err(|error| pending.failed(self.why(error, before)))?;
         self.warn_if_slow(started, "");
         let reply = applied.outcome?;

@@ -319,7 +319,7 @@ impl Metrics {
                     store.txn.inc();
                 }
             }
-            Reply::Done { .. } | Reply::Alarm(_) => {}
+            Reply::Done { .. } | Reply::Alarm(_) | Reply::Authenticated { .. } => {}
         }
     }
 

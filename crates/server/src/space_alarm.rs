@@ -78,6 +78,9 @@ impl SpaceAlarm {
             member: alarm.member,
             alarm: Some(alarm.kind),
         };
-        server.propose_unchecked(raise).await.map(|_raised| ())
+        server
+            .propose_unchecked(raise.by_member())
+            .await
+            .map(|_raised| ())
     }
 }

@@ -10,6 +10,7 @@ use pb::command::Kind;
 use prost::Message;
 use types::{KeyRange, LeaseId, MemberId};
 
+use super::auth_codec::{auth_from, auth_to};
 use crate::{
     AlarmAction, AlarmKind, Command, Compare, CompareOperator, CompareTarget, DecodeError,
     DeleteRange, Member, Op, Put, PutLease, PutValue, RangeOp, SortOrder, SortTarget, Txn,
@@ -19,66 +20,49 @@ use crate::{
 /// two for each. Here they are bytes within bytes, which that limit does not see.
 const TXN_DEPTH_MAX: usize = 128;
 
-impl Command {
-    /// The command's bytes in the log.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        Bytes::from(command_to_message(self).encode_to_vec())
-    }
-
-    /// How many bytes [`Command::encode`] returns, without making them.
-    #[must_use]
-    pub fn encoded_len(&self) -> usize {
-        command_to_message(self).encoded_len()
-    }
-
-    /// The command that [`Command::encode`] wrote. Keys and values are slices of `bytes`, and keep
-    /// all of it in memory.
-    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
-        let message = pb::Command::decode(bytes.clone()).map_err(|error| bad(error.to_string()))?;
-        Ok(
-            match message
-                .kind
-                .ok_or_else(|| bad("a command of no known kind"))?
-            {
-                Kind::Put(put) => Self::Put(put_from(put)?),
-                Kind::DeleteRange(delete) => Self::DeleteRange(delete_range_from(delete)?),
-                Kind::Txn(txn) => Self::Txn(txn_from(txn, 1)?),
-                Kind::Compact(compact) => Self::Compact {
-                    revision: compact.revision,
-                },
-                Kind::LeaseGrant(grant) => Self::LeaseGrant {
-                    id: LeaseId(grant.id),
-                    ttl_s: grant.ttl_s,
-                },
-                Kind::LeaseRevoke(revoke) => Self::LeaseRevoke {
-                    id: LeaseId(revoke.id),
-                },
-                Kind::LeaseCheckpoint(checkpoint) => Self::LeaseCheckpoint {
-                    leases: checkpoint
-                        .leases
-                        .iter()
-                        .map(|left| (LeaseId(left.id), left.remaining_s))
-                        .collect(),
-                },
-                Kind::Alarm(alarm) => Self::Alarm {
-                    action: action_from(alarm.action)?,
-                    member: MemberId(alarm.member),
-                    alarm: alarm_kind_from(alarm.alarm)?,
-                },
-                Kind::PublishMember(member) => Self::PublishMember(member_from(member)),
-            },
-        )
-    }
+/// The command of a message of the log. Keys and values are slices of its bytes.
+pub(super) fn command_from(message: pb::Command) -> Result<Command, DecodeError> {
+    let kind = message
+        .kind
+        .ok_or_else(|| bad("a command of no known kind"))?;
+    Ok(match kind {
+        Kind::Put(put) => Command::Put(put_from(put)?),
+        Kind::DeleteRange(delete) => Command::DeleteRange(delete_range_from(delete)?),
+        Kind::Txn(txn) => Command::Txn(txn_from(txn, 1)?),
+        Kind::Compact(compact) => Command::Compact {
+            revision: compact.revision,
+        },
+        Kind::LeaseGrant(grant) => Command::LeaseGrant {
+            id: LeaseId(grant.id),
+            ttl_s: grant.ttl_s,
+        },
+        Kind::LeaseRevoke(revoke) => Command::LeaseRevoke {
+            id: LeaseId(revoke.id),
+        },
+        Kind::LeaseCheckpoint(checkpoint) => Command::LeaseCheckpoint {
+            leases: checkpoint
+                .leases
+                .iter()
+                .map(|left| (LeaseId(left.id), left.remaining_s))
+                .collect(),
+        },
+        Kind::Alarm(alarm) => Command::Alarm {
+            action: action_from(alarm.action)?,
+            member: MemberId(alarm.member),
+            alarm: alarm_kind_from(alarm.alarm)?,
+        },
+        Kind::PublishMember(member) => Command::PublishMember(member_from(member)),
+        Kind::Auth(auth) => Command::Auth(auth_from(auth)?),
+    })
 }
 
-fn bad(reason: impl Into<String>) -> DecodeError {
+pub(super) fn bad(reason: impl Into<String>) -> DecodeError {
     DecodeError {
         reason: reason.into(),
     }
 }
 
-fn command_to_message(command: &Command) -> pb::Command {
+pub(super) fn command_to_message(command: &Command) -> pb::Command {
     let kind = match command {
         Command::Put(put) => Kind::Put(put_to(put)),
         Command::DeleteRange(delete) => Kind::DeleteRange(delete_range_to(delete)),
@@ -109,8 +93,12 @@ fn command_to_message(command: &Command) -> pb::Command {
             alarm: alarm_kind_to(*alarm).into(),
         }),
         Command::PublishMember(member) => Kind::PublishMember(member_to(member)),
+        Command::Auth(auth) => Kind::Auth(auth_to(auth)),
     };
-    pb::Command { kind: Some(kind) }
+    pb::Command {
+        kind: Some(kind),
+        asker: None,
+    }
 }
 
 fn keys_to(keys: &KeyRange) -> Option<pb::KeyRange> {
@@ -431,6 +419,7 @@ pub(crate) fn member_from(member: pb::Member) -> Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Request;
 
     /// A command whose transactions lie in one another, as bytes.
     fn nested(depth: usize) -> Bytes {
@@ -442,15 +431,18 @@ mod tests {
                 ..pb::Txn::default()
             };
         }
-        let kind = Some(Kind::Txn(txn));
-        Bytes::from(pb::Command { kind }.encode_to_vec())
+        let message = pb::Command {
+            kind: Some(Kind::Txn(txn)),
+            asker: None,
+        };
+        Bytes::from(message.encode_to_vec())
     }
 
     #[test]
     fn transactions_that_nest_too_deep_are_refused() {
-        assert!(Command::decode(&nested(TXN_DEPTH_MAX)).is_ok());
+        assert!(Request::decode(&nested(TXN_DEPTH_MAX)).is_ok());
         for depth in [TXN_DEPTH_MAX + 1, 10_000] {
-            let refusal = Command::decode(&nested(depth)).unwrap_err();
+            let refusal = Request::decode(&nested(depth)).unwrap_err();
             assert_eq!(refusal.reason, "transactions nest too deep");
         }
     }

@@ -107,7 +107,7 @@ async fn a_failed_commit_stops_everything() {
         index: b.next,
     };
     assert!(matches!(
-        b.machine.apply(at, &Command::Put(put("a", "1"))),
+        b.machine.apply(at, &Command::Put(put("a", "1")).into()),
         Err(Fatal::Write(_))
     ));
 }

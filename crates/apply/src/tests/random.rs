@@ -197,15 +197,16 @@ proptest! {
 
     #[test]
     fn every_command_reads_back_from_its_bytes(command in a_command()) {
-        let bytes = command.encode();
-        prop_assert_eq!(bytes.len(), command.encoded_len());
-        prop_assert_eq!(Command::decode(&bytes).unwrap(), command);
+        let request = Request::from(command);
+        let bytes = request.encode();
+        prop_assert_eq!(bytes.len(), request.encoded_len());
+        prop_assert_eq!(Request::decode(&bytes).unwrap(), request);
     }
 
     #[test]
     fn other_bytes_are_an_error_or_a_command(bytes in vec(any::<u8>(), 0..60)) {
-        if let Ok(command) = Command::decode(&bytes.into()) {
-            prop_assert_eq!(Command::decode(&command.encode()).unwrap(), command);
+        if let Ok(request) = Request::decode(&bytes.into()) {
+            prop_assert_eq!(Request::decode(&request.encode()).unwrap(), request);
         }
     }
 

@@ -66,6 +66,7 @@ impl Opened {
         let apply_config = apply::Config {
             quota: config.quota,
             clock: Arc::clone(clock),
+            tokens: auth::Tokens::simple(Arc::clone(clock)),
             mvcc: mvcc::Config {
                 event_log_bytes_max: EVENT_LOG_BYTES_MAX,
             },

@@ -258,11 +258,11 @@ fn decode_proposal(input: &mut Reader<'_>) -> Result<Proposal, DecodeError> {
         // A copy of its own: a command's keys live on in the index, and must not keep the whole
         // group in memory.
         let encoded = Bytes::copy_from_slice(input.bytes()?);
-        let command = apply::Command::decode(&encoded).map_err(|source| DecodeError::Command {
+        let request = apply::Request::decode(&encoded).map_err(|source| DecodeError::Command {
             position: commands.len(),
             source,
         })?;
-        commands.push(Proposed { command, encoded });
+        commands.push(Proposed { request, encoded });
     }
     Ok(Proposal::new(id, commands))
 }

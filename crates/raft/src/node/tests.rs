@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use apply::{Command, Rejection, Reply};
+use apply::{Command, Rejection, Reply, Request};
 use backend::engine::Loss;
 use types::LeaseId;
 
@@ -389,12 +389,12 @@ async fn a_command_above_the_limit_is_refused_and_one_at_the_limit_is_not() {
     let fits = (0..1000)
         .rev()
         .map(sized)
-        .find(|put| put.encode().len() == limit)
+        .find(|put| Request::from(put.clone()).encode().len() == limit)
         .unwrap();
     member.node.propose(fits).await.unwrap().outcome.unwrap();
     let large = (0..1000)
         .map(sized)
-        .find(|put| put.encode().len() > limit)
+        .find(|put| Request::from(put.clone()).encode().len() > limit)
         .unwrap();
     assert_eq!(
         member.node.propose(large).await.unwrap_err(),

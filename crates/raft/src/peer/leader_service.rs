@@ -214,9 +214,9 @@ fn decode(commands: Vec<Bytes>) -> Result<Vec<Proposed>, Status> {
         // A copy of its own: a command's keys live on in the index, and must not keep the whole
         // message in memory.
         let encoded = Bytes::copy_from_slice(&encoded);
-        let command = apply::Command::decode(&encoded)
+        let request = apply::Request::decode(&encoded)
             .map_err(|error| Status::invalid_argument(Chain(&error).to_string()))?;
-        Ok(Proposed { command, encoded })
+        Ok(Proposed { request, encoded })
     };
     commands.into_iter().map(decode).collect()
 }

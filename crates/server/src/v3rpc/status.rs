@@ -2,6 +2,7 @@
 
 use api::rpctypes::ErrorCode;
 use apply::Rejection;
+use auth::AuthError;
 use mvcc::RangeError;
 use raft::{MemberChangeError, MoveLeaderError, ProposeError, ReadIndexError};
 use tonic::Status;
@@ -15,6 +16,7 @@ impl RequestError {
         match self {
             Self::Invalid(code) => *code,
             Self::Rejected(rejection) => of_rejection(rejection),
+            Self::Auth(error) => of_auth(*error),
             Self::Propose(error) => of_propose(*error),
             Self::ReadIndex(error) => of_read_index(*error),
             Self::Range(error) => of_range(error),
@@ -40,6 +42,31 @@ fn of_rejection(rejection: &Rejection) -> ErrorCode {
         Rejection::FutureRevision => ErrorCode::FutureRev,
         Rejection::NoSpace => ErrorCode::NoSpace,
         Rejection::Corrupt => ErrorCode::Corrupt,
+        Rejection::Auth(error) => of_auth(*error),
+    }
+}
+
+const fn of_auth(error: AuthError) -> ErrorCode {
+    match error {
+        AuthError::RootUserNotExist => ErrorCode::RootUserNotExist,
+        AuthError::RootRoleNotExist => ErrorCode::RootRoleNotExist,
+        AuthError::UserAlreadyExist => ErrorCode::UserAlreadyExist,
+        AuthError::UserEmpty => ErrorCode::UserEmpty,
+        AuthError::UserNotFound => ErrorCode::UserNotFound,
+        AuthError::RoleAlreadyExist => ErrorCode::RoleAlreadyExist,
+        AuthError::RoleNotFound => ErrorCode::RoleNotFound,
+        AuthError::RoleEmpty => ErrorCode::RoleEmpty,
+        AuthError::PermissionNotGiven => ErrorCode::PermissionNotGiven,
+        AuthError::AuthFailed => ErrorCode::AuthFailed,
+        AuthError::NoPasswordUser => ErrorCode::NoPasswordUser,
+        AuthError::PermissionDenied => ErrorCode::PermissionDenied,
+        AuthError::RoleNotGranted => ErrorCode::RoleNotGranted,
+        AuthError::PermissionNotGranted => ErrorCode::PermissionNotGranted,
+        AuthError::AuthNotEnabled => ErrorCode::AuthNotEnabled,
+        AuthError::AuthOldRevision => ErrorCode::AuthOldRevision,
+        AuthError::InvalidAuthToken => ErrorCode::InvalidAuthToken,
+        AuthError::InvalidAuthMgmt => ErrorCode::InvalidAuthMgmt,
+        AuthError::VerifyOnly => ErrorCode::VerifyOnly,
     }
 }
 
