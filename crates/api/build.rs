@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::Path;
 
+use prost::Message as _;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
@@ -33,6 +34,8 @@ const ENCODED: [&str; 2] = [".mvccpb.KeyValue", ".mvccpb.Event"];
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={PROTO_DIR}");
     let descriptors = protox::compile(PROTOS, [PROTO_DIR])?;
+    let out = Path::new(&std::env::var("OUT_DIR")?).join("descriptors.bin");
+    std::fs::write(out, descriptors.encode_to_vec())?;
     // `tonic-prost-build` wants its own prost-types; both are the workspace's one version.
     generate_typed(descriptors.clone())?;
     generate_encoded(descriptors)?;

@@ -6,5 +6,6 @@ pub mod etcdctl;
 pub mod flows;
 pub mod history;
 pub mod hostile;
+pub mod raw_http;
 pub mod surface;
 pub mod torture;

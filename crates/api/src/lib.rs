@@ -12,6 +12,10 @@
 pub mod rpctypes;
 pub mod version;
 
+/// Every `.proto` file of the wire, as an encoded `google.protobuf.FileDescriptorSet`: for whoever looks
+/// at messages by their descriptors.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// Includes the generated code of one protobuf package as a module of that name.
 macro_rules! package {
     ($(#[$doc:meta])* $name:ident, $file:literal) => {

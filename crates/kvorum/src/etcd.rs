@@ -21,11 +21,11 @@ use std::time::Duration;
 
 use apply::{Command, Member};
 use backend::DataDir;
-use server::{ClientService, EtcdServer, Metrics};
+use server::{ClientService, EtcdServer, HttpOptions, Metrics};
 use tokio::sync::watch;
 use types::{Clock, SystemClock, Url};
 
-use crate::config::{AutoCompaction, Config};
+use crate::config::{AutoCompaction, Config, LogLevel};
 use crate::error::{Fatal, StartError};
 use certificates::Certificates;
 use identity::Identity;
@@ -220,6 +220,16 @@ fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) ->
     }
 }
 
+fn http_options(config: &Config) -> HttpOptions {
+    let http = &config.http;
+    HttpOptions {
+        gateway: http.is_gateway_enabled,
+        pprof: http.is_pprof_enabled || config.log.level == LogLevel::Debug,
+        cors: http.cors.iter().cloned().collect(),
+        host_whitelist: http.host_whitelist.iter().cloned().collect(),
+    }
+}
+
 /// What starts serving, and when.
 struct Starting {
     config: Arc<Config>,
@@ -274,7 +284,10 @@ impl Starting {
         self.server.node().wait_ready().await;
         self.publish().await;
         let (service, traffic) = if http_listeners.is_empty() {
-            (ClientService::new(self.server.clone()), "grpc+http")
+            (
+                ClientService::new(self.server.clone(), http_options(&self.config)),
+                "grpc+http",
+            )
         } else {
             (ClientService::grpc_only(self.server.clone()), "grpc")
         };
@@ -285,7 +298,7 @@ impl Starting {
         }
         for listener in http_listeners {
             log_serving(&listener, "http");
-            let service = ClientService::http_only(self.server.clone());
+            let service = ClientService::http_only(self.server.clone(), http_options(&self.config));
             self.tasks
                 .serve(server::serve(listener, service, self.tasks.stopping()));
         }

@@ -1,20 +1,21 @@
 //! The HTTP endpoints: health, version, metrics (`server/etcdserver/api/etcdhttp`).
 //!
-//! What this is not: the JSON gateway. The paths are few and their answers are etcd's to the byte,
+//! What this is not: the JSON gateway (`crate::gateway`). The paths are few and their answers are etcd's to the byte,
 //! so that they are matched here and not by a framework with manners of its own.
 
+pub(crate) mod access;
+mod debug;
 mod health;
 mod metrics;
+pub(crate) mod paths;
 mod version;
 
 use bytes::Bytes;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
-    CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
+use self::access::HttpOptions;
 use crate::EtcdServer;
 
 /// A body that is there as a whole.
@@ -22,6 +23,7 @@ pub(crate) type Body = Full<Bytes>;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// Which endpoints a listener has.
@@ -72,40 +74,37 @@ impl<'a> Query<'a> {
 /// Answers one request.
 pub(crate) async fn answer<B>(
     server: &EtcdServer,
-    endpoints: Endpoints,
+    (endpoints, options): (Endpoints, &HttpOptions),
     request: &Request<B>,
 ) -> Response<Body> {
-    let mut response = match (request.method(), endpoints) {
-        // What a browser asks before it asks (CORS); only the client port has that.
-        (&Method::OPTIONS, Endpoints::Client) => Response::new(Body::default()),
-        _ => route(server, endpoints, request).await,
-    };
-    if endpoints == Endpoints::Client {
-        allow_every_origin(&mut response);
+    if let Some(elsewhere) = paths::redirect(request, has_gateway(endpoints, options)) {
+        return elsewhere;
     }
-    response
+    let (path, query) = (request.uri().path(), Query::of(request));
+    let for_clients = endpoints == Endpoints::Client;
+    match path {
+        "/metrics" => metrics::metrics(server).await,
+        "/version" if for_clients => get_only(request, async || version::version()).await,
+        "/health" => get_only(request, async || health::health(server, &query).await).await,
+        "/debug/vars" if for_clients => {
+            let (status, member) = (server.node().status(), server.config().member);
+            get_only(request, async || debug::vars(&status, member)).await
+        }
+        _ => {
+            if let Some(checks) = health::checks_at(path) {
+                return get_only(request, async || health::run(server, &checks, &query).await)
+                    .await;
+            }
+            let profile = (for_clients && options.pprof).then(|| debug::pprof(path));
+            let profile = profile.flatten();
+            profile.unwrap_or_else(|| error(StatusCode::NOT_FOUND, "404 page not found"))
+        }
+    }
 }
 
-async fn route<B>(
-    server: &EtcdServer,
-    endpoints: Endpoints,
-    request: &Request<B>,
-) -> Response<Body> {
-    let (path, query) = (request.uri().path(), Query::of(request));
-    match path {
-        _ if endpoints == Endpoints::None => error(StatusCode::NOT_FOUND, "404 page not found"),
-        "/metrics" => metrics::metrics(server).await,
-        "/version" if endpoints == Endpoints::Client => {
-            get_only(request, async || version::version()).await
-        }
-        "/health" => get_only(request, async || health::health(server, &query).await).await,
-        _ => match health::checks_at(path) {
-            Some(checks) => {
-                get_only(request, async || health::run(server, &checks, &query).await).await
-            }
-            None => error(StatusCode::NOT_FOUND, "404 page not found"),
-        },
-    }
+/// Whether the listener has the JSON gateway.
+pub(crate) fn has_gateway(endpoints: Endpoints, options: &HttpOptions) -> bool {
+    endpoints == Endpoints::Client && options.gateway
 }
 
 /// Answers a GET, and refuses every other method.
@@ -132,6 +131,15 @@ fn error(status: StatusCode, text: &str) -> Response<Body> {
     response
 }
 
+/// Plain text that is no error.
+fn text(text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = respond(StatusCode::OK, TEXT, text);
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
+    response
+}
+
 fn respond(
     status: StatusCode,
     content_type: HeaderValue,
@@ -141,24 +149,4 @@ fn respond(
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
-}
-
-/// etcd's default for `--cors`.
-fn allow_every_origin(response: &mut Response<Body>) {
-    const HEADERS: [(HeaderName, &str); 3] = [
-        (
-            ACCESS_CONTROL_ALLOW_METHODS,
-            "POST, GET, OPTIONS, PUT, DELETE",
-        ),
-        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (
-            ACCESS_CONTROL_ALLOW_HEADERS,
-            "accept, content-type, authorization",
-        ),
-    ];
-    for (name, value) in HEADERS {
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
-    }
 }

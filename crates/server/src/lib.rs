@@ -7,14 +7,18 @@
 mod body;
 pub mod compactor;
 mod etcd_server;
+mod gateway;
 mod http;
 mod id_generator;
+mod in_process;
 mod metrics;
 mod serve;
 mod space_alarm;
 mod v3rpc;
 
 pub use etcd_server::{Config, EtcdServer, RequestError};
+pub use http::access::HttpOptions;
+pub use in_process::InProcess;
 pub use metrics::Metrics;
 
 pub use serve::{ClientService, serve};

@@ -192,7 +192,7 @@ impl Metrics {
     }
 
     /// All metrics as text, read off the member now. Counts keys: call it off the async threads.
-    pub(crate) fn render(&self, server: &EtcdServer) -> prometheus::Result<Vec<u8>> {
+    pub fn render(&self, server: &EtcdServer) -> prometheus::Result<Vec<u8>> {
         self.read_gauges(server);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.all.registry.gather(), &mut text)?;

@@ -3,25 +3,27 @@
 //!
 //! What this is not: TLS; `transport` hands over streams whose handshake is done.
 
-use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request, Response};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use transport::{Greeted, PeerInfo};
 
 use crate::EtcdServer;
-use crate::http::Endpoints;
+use crate::gateway::{self, Gateway, Session};
+use crate::http::access::{self, HttpOptions};
+use crate::http::{Endpoints, paths};
 use crate::v3rpc::GrpcServices;
 
 /// A connection has to have said what it speaks within this time (grpc-go's default).
@@ -50,19 +52,22 @@ const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 pub struct ClientService {
     server: EtcdServer,
     endpoints: Endpoints,
+    options: Arc<HttpOptions>,
     /// `None` where there is no gRPC.
     grpc: Option<GrpcServices>,
+    /// `None` where there is no JSON gateway.
+    gateway: Option<Gateway>,
 }
 
 impl ClientService {
     /// gRPC and every HTTP endpoint, for `--listen-client-urls`.
     #[must_use]
-    pub fn new(server: EtcdServer) -> Self {
-        let grpc = Some(GrpcServices::new(server.clone()));
+    pub fn new(server: EtcdServer, options: HttpOptions) -> Self {
+        let grpc = GrpcServices::new(server.clone());
         Self {
-            server,
-            endpoints: Endpoints::Client,
-            grpc,
+            gateway: options.gateway.then(|| Gateway::new(grpc.clone())),
+            grpc: Some(grpc),
+            ..Self::with_endpoints(server, Endpoints::Client, options)
         }
     }
 
@@ -70,44 +75,135 @@ impl ClientService {
     #[must_use]
     pub fn grpc_only(server: EtcdServer) -> Self {
         Self {
-            endpoints: Endpoints::None,
-            ..Self::new(server)
+            grpc: Some(GrpcServices::new(server.clone())),
+            ..Self::with_endpoints(server, Endpoints::None, HttpOptions::default())
         }
     }
 
     /// HTTP only, for `--listen-client-http-urls`.
     #[must_use]
-    pub fn http_only(server: EtcdServer) -> Self {
+    pub fn http_only(server: EtcdServer, options: HttpOptions) -> Self {
         Self {
-            server,
-            endpoints: Endpoints::Client,
             grpc: None,
+            ..Self::new(server, options)
         }
     }
 
     /// Metrics and health only, for `--listen-metrics-urls`.
     #[must_use]
     pub fn metrics_only(server: EtcdServer) -> Self {
+        Self::with_endpoints(server, Endpoints::Metrics, HttpOptions::default())
+    }
+
+    fn with_endpoints(server: EtcdServer, endpoints: Endpoints, options: HttpOptions) -> Self {
         Self {
             server,
-            endpoints: Endpoints::Metrics,
+            endpoints,
+            options: Arc::new(options),
             grpc: None,
+            gateway: None,
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        match &self.grpc {
-            Some(grpc) if is_grpc(request.headers()) => grpc.call(request).await,
-            _ => crate::http::answer(&self.server, self.endpoints, &request)
-                .await
-                .map(Body::new),
+    /// Answers one request. An error ends its connection.
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        upgraded: &Upgraded,
+    ) -> Result<Response<Body>, NotSpoken> {
+        let peer = request.extensions().get::<Arc<PeerInfo>>().cloned();
+        if let Some(grpc) = &self.grpc
+            && request.version() == Version::HTTP_2
+        {
+            let content_type = request.headers().get(CONTENT_TYPE);
+            if is_grpc(content_type) {
+                return Ok(grpc.call(request).await);
+            }
+            // With TLS other requests can come over HTTP/2; without, etcd has gRPC only there.
+            let others_welcome =
+                self.endpoints != Endpoints::None && peer.as_ref().is_some_and(|peer| peer.tls);
+            if !others_welcome {
+                return Ok(not_grpc(content_type));
+            }
         }
+        match self.endpoints {
+            Endpoints::None => Err(NotSpoken),
+            Endpoints::Metrics => Ok(self.endpoint(&request).await),
+            Endpoints::Client => Ok(self.http(request, peer.as_deref(), upgraded).await),
+        }
+    }
+
+    /// Answers a client's HTTP request.
+    async fn http(
+        &self,
+        mut request: Request<Incoming>,
+        peer: Option<&PeerInfo>,
+        upgraded: &Upgraded,
+    ) -> Response<Body> {
+        paths::rewrite(&mut request);
+        if let Some(refusal) = self.options.refuse(peer, &request) {
+            return refusal.map(Body::new);
+        }
+        let origin = access::origin(request.headers());
+        let mut response = match &self.gateway {
+            // What a browser asks before it asks (CORS).
+            _ if request.method() == Method::OPTIONS => Response::new(Body::empty()),
+            Some(gateway) if is_gateways(&request) && gateway::is_upgrade(request.headers()) => {
+                let (response, session) = gateway::upgrade(gateway, request);
+                if session.is_some() {
+                    *upgraded.lock() = session;
+                    return response;
+                }
+                response
+            }
+            Some(gateway) if is_gateways(&request) => gateway.answer(request).await,
+            _ => self.endpoint(&request).await,
+        };
+        self.options.allow_origin(origin.as_ref(), &mut response);
+        response
+    }
+
+    async fn endpoint(&self, request: &Request<Incoming>) -> Response<Body> {
+        let listener = (self.endpoints, &*self.options);
+        let response = crate::http::answer(&self.server, listener, request).await;
+        response.map(Body::new)
     }
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+/// The session of a connection that has become a websocket.
+type Upgraded = Mutex<Option<Session>>;
+
+/// What came is not spoken on this listener.
+#[derive(Debug, thiserror::Error)]
+#[error("not spoken on this listener")]
+struct NotSpoken;
+
+/// Whether the path is one of the gateway's; those that are not clean are sent to the clean one first.
+fn is_gateways<B>(request: &Request<B>) -> bool {
+    request.uri().path().starts_with(paths::GATEWAY) && paths::is_clean(request.uri().path())
+}
+
+/// As grpc-go decides it.
+fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
+    let content_type = content_type.map(HeaderValue::as_bytes).unwrap_or_default();
+    match content_type
+        .to_ascii_lowercase()
+        .strip_prefix(b"application/grpc")
+    {
+        Some([]) => true,
+        Some([next, ..]) => matches!(next, b'+' | b';'),
+        None => false,
+    }
+}
+
+/// What grpc-go says to a request that is none of its own.
+fn not_grpc(content_type: Option<&HeaderValue>) -> Response<Body> {
+    let shown = content_type.map(HeaderValue::as_bytes).unwrap_or_default();
+    let shown = String::from_utf8_lossy(shown);
+    let words = format!("invalid gRPC request content-type {shown:?}");
+    let mut response = tonic::Status::invalid_argument(words).into_http();
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
 }
 
 /// Serves the listener's connections until `stopping`, then lets them end.
@@ -188,12 +284,16 @@ async fn serve_connection(
     stopping: CancellationToken,
 ) {
     let (stream, greeting) = Greeted::new(stream);
-    let answer = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Arc::clone(&peer));
-        let service = service.clone();
-        async move { Ok::<_, Infallible>(service.answer(request).await) }
-    });
-    let connection = builder.serve_connection(TokioIo::new(stream), answer);
+    let upgraded = Arc::new(Upgraded::default());
+    let answer = {
+        let upgraded = Arc::clone(&upgraded);
+        service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Arc::clone(&peer));
+            let (service, upgraded) = (service.clone(), Arc::clone(&upgraded));
+            async move { service.answer(request, &upgraded).await }
+        })
+    };
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     tokio::pin!(connection);
     let mut greeting_due = Some(Box::pin(tokio::time::sleep(GREETING_TIMEOUT)));
     let mut told = false;
@@ -204,7 +304,7 @@ async fn serve_connection(
                     // A client that breaks off or talks nonsense is no trouble of ours.
                     tracing::debug!(error, "connection ended");
                 }
-                return;
+                break;
             }
             () = due(greeting_due.as_mut()) => {
                 if !greeting.is_complete() {
@@ -217,6 +317,10 @@ async fn serve_connection(
                 connection.as_mut().graceful_shutdown();
             }
         }
+    }
+    let session = upgraded.lock().take();
+    if let Some(session) = session {
+        session.run(stopping).await;
     }
 }
 

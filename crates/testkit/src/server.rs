@@ -36,6 +36,7 @@ pub struct Spec {
     name: String,
     args: Vec<String>,
     tls: Option<Certs>,
+    metrics: bool,
 }
 
 impl Spec {
@@ -59,6 +60,7 @@ impl Spec {
             name: "m1".to_owned(),
             args: Vec::new(),
             tls: None,
+            metrics: false,
         }
     }
 
@@ -73,6 +75,13 @@ impl Spec {
     #[must_use]
     pub fn mutual_tls(mut self, certs: Certs) -> Spec {
         self.tls = Some(certs);
+        self
+    }
+
+    /// Probes it on a metrics listener, because its client port has no HTTP.
+    #[must_use]
+    pub fn metrics_listener(mut self) -> Spec {
+        self.metrics = true;
         self
     }
 
@@ -150,7 +159,7 @@ impl Server {
     }
 
     async fn ready(&mut self) -> Result<()> {
-        let port = if self.spec.tls.is_some() {
+        let port = if self.has_metrics_listener() {
             self.ports.metrics
         } else {
             self.ports.client
@@ -196,14 +205,18 @@ impl Server {
                 format!("--key-file={}", tls.server.key.display()),
                 "--client-cert-auth".to_owned(),
                 format!("--trusted-ca-file={}", tls.ca.display()),
-                format!(
-                    "--listen-metrics-urls=http://127.0.0.1:{}",
-                    self.ports.metrics
-                ),
             ]);
+        }
+        if self.has_metrics_listener() {
+            let port = self.ports.metrics;
+            args.push(format!("--listen-metrics-urls=http://127.0.0.1:{port}"));
         }
         args.extend(self.spec.args.iter().cloned());
         args
+    }
+
+    fn has_metrics_listener(&self) -> bool {
+        self.spec.metrics || self.spec.tls.is_some()
     }
 
     /// Which program this is.
@@ -241,7 +254,7 @@ impl Server {
         self.ports.peer
     }
 
-    /// The port of the metrics listener, which exists when the server speaks TLS.
+    /// The port of the metrics listener, which exists when the server speaks TLS, and when asked for.
     #[must_use]
     pub fn metrics_port(&self) -> u16 {
         self.ports.metrics

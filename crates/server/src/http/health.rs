@@ -1,11 +1,10 @@
 //! `/health`, `/livez` and `/readyz` (`server/etcdserver/api/etcdhttp/health.go`).
 
 use apply::{AlarmKind, RangeOp, SortOrder, SortTarget};
-use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{Response, StatusCode};
 use types::KeyRange;
 
-use super::{Body, NO_SNIFF, Query, TEXT, error, respond};
+use super::{Body, Query, TEXT, error, respond, text};
 use crate::v3rpc::Consistency;
 use crate::{EtcdServer, RequestError};
 
@@ -126,11 +125,7 @@ fn checks_response(outcomes: &[(&str, Result<(), String>)], verbose: bool) -> Re
     } else {
         "ok\n".to_owned()
     };
-    let mut response = respond(StatusCode::OK, TEXT, body);
-    response
-        .headers_mut()
-        .insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
-    response
+    text(body)
 }
 
 /// Answers `/health`.

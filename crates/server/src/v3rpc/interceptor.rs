@@ -89,6 +89,11 @@ impl GrpcServices {
         }
     }
 
+    /// Bytes that a message of a request may have.
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        self.services.message_bytes_max
+    }
+
     /// Answers one call.
     pub(crate) async fn call<B>(&self, request: Request<B>) -> Response<Body>
     where
