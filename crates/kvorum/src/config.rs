@@ -4,6 +4,7 @@
 //! What this is not: nothing in here opens a file or a socket, and no other crate reads the
 //! environment.
 
+mod builder;
 mod duration;
 pub mod env;
 pub mod features;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use types::Url;
 
+pub use builder::ConfigBuilder;
 pub use features::{FeatureGates, Gate};
 pub use initial_cluster::{ClusterState, InitialCluster, InitialMember};
 pub use settings::{

@@ -13,6 +13,7 @@ mod listeners;
 mod opened;
 mod peer;
 mod peer_client;
+mod status;
 mod tasks;
 
 use std::fmt;
@@ -21,16 +22,18 @@ use std::time::Duration;
 
 use apply::{Command, Member};
 use backend::DataDir;
-use server::{ClientService, EtcdServer, HttpOptions, Metrics};
+use server::{ClientService, EtcdServer, HttpOptions, InProcess, Metrics};
 use tokio::sync::watch;
 use types::{Clock, SystemClock, Url};
 
+use crate::client::Client;
 use crate::config::{AutoCompaction, Config, LogLevel};
 use crate::error::{Fatal, StartError};
 use certificates::Certificates;
 use identity::Identity;
 use listeners::Listeners;
 use opened::{Opened, Started, blocking};
+pub use status::{MemberStatus, MetricsError};
 use tasks::Tasks;
 
 /// How long to wait before publishing the member again when it did not work.
@@ -42,6 +45,8 @@ pub struct Kvorum {
     identity: Identity,
     config: Arc<Config>,
     node: raft::Node,
+    server: EtcdServer,
+    client: Client,
     tasks: Tasks,
     /// Those that serve peers: they end after all others, because requests need them.
     peer_tasks: Tasks,
@@ -110,10 +115,11 @@ impl Kvorum {
         );
         let (is_ready, ready) = watch::channel(false);
         let (client_urls, peer_urls, metrics_urls) = listeners.urls();
+        let client = Client::new(InProcess::new(server.clone()));
         let starting = Starting {
             config: Arc::clone(&config),
             identity,
-            server,
+            server: server.clone(),
             tasks: tasks.clone(),
             peer_tasks: peer_tasks.clone(),
             is_ready,
@@ -124,6 +130,8 @@ impl Kvorum {
             identity,
             config,
             node,
+            server,
+            client,
             tasks,
             peer_tasks,
             ready,
@@ -152,6 +160,12 @@ impl Kvorum {
     /// [`Kvorum::stop`].
     pub async fn failed(&self) -> Arc<Fatal> {
         self.tasks.failed().await
+    }
+
+    /// A client that needs no connection: for the program that the member lives in.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// The urls on which it listens for clients, with the real port where port 0 was asked for.

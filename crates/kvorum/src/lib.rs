@@ -15,11 +15,14 @@
 //! Several members can run in one process. The library installs no logger, no metrics and no signal
 //! handlers, and knows no globals; the `kvorum` binary does that on top of it.
 
+pub mod client;
 pub mod config;
 pub mod error;
 mod etcd;
 pub mod logging;
 
-pub use config::{Config, ConfigError, Options};
+pub use api;
+pub use client::Client;
+pub use config::{Config, ConfigBuilder, ConfigError, Options};
 pub use error::{Fatal, StartError};
-pub use etcd::Kvorum;
+pub use etcd::{Kvorum, MemberStatus, MetricsError};
