@@ -281,6 +281,39 @@ async fn nothing_is_held_for_a_member_that_is_not_there() {
     group.stop().await;
 }
 
+/// The sender offers again at once, and must find the member busy until the state is its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_breaks_while_the_state_is_installed_changes_nothing() {
+    const KEYS: usize = 160;
+    const BYTES: usize = 60_000;
+    let (mut group, leader, behind) = one_left_behind(370, KEYS, BYTES).await;
+    group.isolate(behind, Link::Open);
+    let begun = eventually("it has begun", || async {
+        group.disks[behind].state.begun()
+    })
+    .await;
+    begun.slow_flush(Duration::from_secs(2));
+    // The first value is small. The last chunk is larger than everything that is not values.
+    eventually("everything has come", || async {
+        (received(group.member(behind)).bytes >= ((KEYS - 1) * BYTES) as u64).then_some(())
+    })
+    .await;
+    group
+        .net
+        .break_connections(|from, to| from == leader && to == behind);
+    begun.slow_flush(Duration::ZERO);
+    has_installed(group.member(behind)).await;
+    let received = received(group.member(behind));
+    assert_eq!((received.success, received.failures), (1, 0));
+    fill(&group.member(leader).node, KEYS..KEYS + 10, 100).await;
+    has_key(group.member(behind), "key169").await;
+    group.kill(behind, Loss::All);
+    group.begin(behind).await;
+    has_key(group.member(behind), "key169").await;
+    same_hash(group.member(behind), group.member(leader));
+    group.stop().await;
+}
+
 /// The power fails between the installation of the state and the cut of the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_ends_before_the_installed_state_begins_anew() {
