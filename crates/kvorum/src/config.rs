@@ -11,6 +11,7 @@ pub mod features;
 pub mod file;
 pub mod flags;
 mod initial_cluster;
+mod log;
 mod settings;
 mod tls;
 mod validate;
@@ -270,6 +271,21 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// Where to: `stdout`, `stderr`, or files.
     pub outputs: Vec<LogOutput>,
+    /// When its file is begun anew.
+    pub rotation: Option<LogRotation>,
+}
+
+/// When a log file is begun anew, and which old ones stay (`--log-rotation-config-json`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRotation {
+    /// It is begun anew before it gets larger.
+    pub bytes_max: u64,
+    /// Old files that were written longer ago are removed.
+    pub age_max: Option<Duration>,
+    /// So many old files stay; 0 is all.
+    pub backups_max: usize,
+    /// Whether old files are compressed.
+    pub is_compressed: bool,
 }
 
 /// etcd's log levels. Nothing is logged at the last two; they are the ways to see errors only.
@@ -300,6 +316,8 @@ pub enum LogOutput {
     Stderr,
     /// Standard output.
     Stdout,
+    /// systemd's journal.
+    Journal,
     /// The end of a file.
     File(PathBuf),
 }

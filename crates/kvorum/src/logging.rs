@@ -6,7 +6,9 @@
 //! What this is not: part of the library's way of working. The binary installs it; a program that
 //! embeds kvorum brings a subscriber of its own or none.
 
+mod journal;
 mod line;
+mod rotation;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -20,7 +22,9 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use types::Clock;
 
-use crate::config::{LogConfig, LogFormat, LogLevel, LogOutput};
+use crate::config::{LogConfig, LogFormat, LogLevel, LogOutput, LogRotation};
+use journal::Journal;
+use rotation::RotatingFile;
 
 /// Crates of others that say at `info` what etcd says at `debug`, if at all.
 const TALKATIVE: [&str; 6] = ["sled", "h2", "hyper", "hyper_util", "tonic", "tower"];
@@ -50,7 +54,7 @@ pub fn install(config: &LogConfig, clock: Arc<dyn Clock>) -> Result<(), LoggingE
     let outputs = config
         .outputs
         .iter()
-        .map(open)
+        .map(|output| open(output, config.rotation.as_ref(), &clock))
         .collect::<Result<Vec<_>, _>>()?;
     let logger = Logger {
         format: config.format,
@@ -81,21 +85,29 @@ fn targets(level: LogLevel) -> Targets {
         .fold(targets, |targets, name| targets.with_target(name, others))
 }
 
-fn open(output: &LogOutput) -> Result<Box<dyn Write + Send>, LoggingError> {
-    Ok(match output {
-        LogOutput::Stderr => Box::new(io::stderr()),
-        LogOutput::Stdout => Box::new(io::stdout()),
-        LogOutput::File(path) => {
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|source| LoggingError::Open {
-                    path: path.clone(),
-                    source,
-                })?;
-            Box::new(file)
-        }
+fn open(
+    output: &LogOutput,
+    rotation: Option<&LogRotation>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Box<dyn Write + Send>, LoggingError> {
+    let path = match output {
+        LogOutput::Stderr => return Ok(Box::new(io::stderr())),
+        LogOutput::Stdout => return Ok(Box::new(io::stdout())),
+        LogOutput::Journal => return Ok(Box::new(Journal::connect())),
+        LogOutput::File(path) => path,
+    };
+    let opened = match rotation {
+        Some(rotation) => RotatingFile::open(path, rotation.clone(), Arc::clone(clock))
+            .map(|file| Box::new(file) as Box<dyn Write + Send>),
+        None => OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map(|file| Box::new(file) as Box<dyn Write + Send>),
+    };
+    opened.map_err(|source| LoggingError::Open {
+        path: path.clone(),
+        source,
     })
 }
 

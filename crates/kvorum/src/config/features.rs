@@ -1,4 +1,4 @@
-//! Feature gates (`--feature-gates`), as etcd 3.6 has them (`server/features`, `pkg/featuregate`).
+//! Feature gates (`--feature-gates`), as etcd 3.6 and 3.7 have them (`server/features`, `pkg/featuregate`).
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,10 @@ pub enum Gate {
     LeaseCheckpointPersist,
     /// Peers are dialled from the address that this member advertises.
     SetMemberLocalAddr,
+    /// Leases are renewed without waiting for what is not applied yet (3.7).
+    FastLeaseKeepAlive,
+    /// Lease revocations pass a member that has too much to do (3.7).
+    PriorityRequest,
 }
 
 /// What a gate is when nobody says.
@@ -40,7 +44,7 @@ const fn alpha(gate: Gate, name: &'static str) -> Row {
     }
 }
 
-const TABLE: [Row; 7] = [
+const TABLE: [Row; 9] = [
     alpha(Gate::StopGRPCServiceOnDefrag, "StopGRPCServiceOnDefrag"),
     alpha(Gate::InitialCorruptCheck, "InitialCorruptCheck"),
     alpha(Gate::CompactHashCheck, "CompactHashCheck"),
@@ -53,6 +57,13 @@ const TABLE: [Row; 7] = [
     alpha(Gate::LeaseCheckpoint, "LeaseCheckpoint"),
     alpha(Gate::LeaseCheckpointPersist, "LeaseCheckpointPersist"),
     alpha(Gate::SetMemberLocalAddr, "SetMemberLocalAddr"),
+    Row {
+        gate: Gate::FastLeaseKeepAlive,
+        name: "FastLeaseKeepAlive",
+        is_alpha: false,
+        default: true,
+    },
+    alpha(Gate::PriorityRequest, "PriorityRequest"),
 ];
 
 /// A list of feature gates was refused, in etcd's words.
@@ -111,6 +122,14 @@ impl FeatureGates {
     pub fn enabled(&self, gate: Gate) -> bool {
         let default = row(gate).default;
         self.given.get(&gate).copied().unwrap_or(default)
+    }
+
+    /// Every gate's name and stage, and whether it is open; for the metric of them.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+        TABLE.iter().map(|row| {
+            let stage = if row.is_alpha { "ALPHA" } else { "BETA" };
+            (row.name, stage, self.enabled(row.gate))
+        })
     }
 
     /// The gates that were given a value.

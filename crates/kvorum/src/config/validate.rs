@@ -10,8 +10,8 @@ use types::{Url, UrlError};
 
 use super::flags::{self, Section};
 use super::{
-    AutoCompaction, Config, Gate, InitialCluster, InitialMember, LogConfig, LogFormat, LogLevel,
-    LogOutput, Options, SlowSettings, Warning, duration, initial_cluster,
+    AutoCompaction, Config, Gate, InitialCluster, InitialMember, Options, SlowSettings, Warning,
+    duration, initial_cluster,
 };
 
 /// What `--quota-backend-bytes=0` means.
@@ -315,8 +315,10 @@ impl Check {
             }
         }
         self.features(options);
-        if options.logger != "zap" {
-            self.problem(format!("unknown logger option {:?}", options.logger));
+        match options.logger.as_str() {
+            "zap" => {}
+            "capnslog" => self.problem("--logger=capnslog is removed in v3.5"),
+            other => self.problem(format!("unknown logger option {other:?}")),
         }
         if options.name == "default" {
             self.warn(Warning::DefaultName);
@@ -327,7 +329,12 @@ impl Check {
         let gates = &options.feature_gates;
         for (gate, on) in gates.given() {
             // The shared buffer is how etcd makes a transaction see its own writes; here it does.
-            let is_here = [Gate::SetMemberLocalAddr, Gate::TxnModeWriteWithSharedBuffer];
+            // And renewals wait for nothing that they need not.
+            let is_here = [
+                Gate::SetMemberLocalAddr,
+                Gate::TxnModeWriteWithSharedBuffer,
+                Gate::FastLeaseKeepAlive,
+            ];
             if on && !is_here.contains(&gate) {
                 self.warn(Warning::NoFeature { gate });
             }
@@ -531,56 +538,6 @@ impl Check {
                 AutoCompaction::Off
             }
         }
-    }
-
-    fn log(&mut self, options: &Options) -> LogConfig {
-        let level = match options.log_level.as_str() {
-            "debug" | "DEBUG" => LogLevel::Debug,
-            "info" | "INFO" | "" => LogLevel::Info,
-            "warn" | "WARN" => LogLevel::Warn,
-            "error" | "ERROR" => LogLevel::Error,
-            "panic" | "PANIC" => LogLevel::Panic,
-            "fatal" | "FATAL" => LogLevel::Fatal,
-            other => {
-                self.problem(format!("--log-level: unrecognized level: {other:?}"));
-                LogLevel::Info
-            }
-        };
-        let format = match options.log_format.as_str() {
-            "json" => LogFormat::Json,
-            "console" => LogFormat::Console,
-            other => {
-                self.problem(format!(
-                    "unknown log format: {other}, supported values json, console"
-                ));
-                LogFormat::Json
-            }
-        };
-        LogConfig {
-            level,
-            format,
-            outputs: self.log_outputs(&options.log_outputs),
-        }
-    }
-
-    fn log_outputs(&mut self, text: &str) -> Vec<LogOutput> {
-        let names: Vec<&str> = text
-            .split(',')
-            .map(str::trim)
-            .filter(|n| !n.is_empty())
-            .collect();
-        if names.len() > 1 && names.contains(&"default") {
-            self.problem("multi logoutput for \"default\" is not supported yet");
-        }
-        let output = |name: &&str| match *name {
-            "default" | "stderr" => LogOutput::Stderr,
-            "stdout" => LogOutput::Stdout,
-            path => LogOutput::File(PathBuf::from(path)),
-        };
-        if names.is_empty() {
-            return vec![LogOutput::Stderr];
-        }
-        names.iter().map(output).collect()
     }
 }
 

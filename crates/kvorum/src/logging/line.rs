@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata};
 
@@ -32,13 +32,21 @@ pub(super) fn format(event: &Event<'_>, format: LogFormat, now: SystemTime) -> V
         LogFormat::Console => {
             let mut line = format!("{ts}\t{level}\t{caller}\t{}", fields.message);
             if !fields.others.is_empty() {
-                let others: Map<String, Value> = fields.others.into_iter().collect();
-                line.push_str(&format!("\t{}", Value::from(others)));
+                line.push_str(&format!("\t{}", spaced(&fields.others)));
             }
             line.push('\n');
             line.into_bytes()
         }
     }
+}
+
+/// An object with a space behind each colon and comma, as zap writes it for people.
+fn spaced(fields: &[(String, Value)]) -> String {
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("{}: {value}", Value::from(name.as_str())))
+        .collect();
+    format!("{{{}}}", fields.join(", "))
 }
 
 const fn level(level: Level) -> &'static str {
@@ -66,12 +74,17 @@ fn caller(metadata: &Metadata<'_>) -> String {
 
 /// `2006-01-02T15:04:05.000000Z`.
 fn timestamp(now: SystemTime) -> String {
+    format!("{}Z", date_time(now))
+}
+
+/// `2006-01-02T15:04:05.000000`, in UTC.
+pub(super) fn date_time(now: SystemTime) -> String {
     let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let seconds = since_epoch.as_secs();
     let (year, month, day) = civil(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     let micros = since_epoch.subsec_micros();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}")
 }
 
 /// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar. Counts in
@@ -191,10 +204,12 @@ mod tests {
 
     #[test]
     fn a_console_line_has_tabs() {
-        let line = line(LogFormat::Console, || tracing::warn!(n = 1, "hello"));
+        let line = line(LogFormat::Console, || {
+            tracing::warn!(n = 1, b = true, "hello")
+        });
         let parts: Vec<&str> = line.trim_end().split('\t').collect();
         assert_eq!(parts[1], "warn");
-        assert_eq!(parts[3..], ["hello", "{\"n\":1}"]);
+        assert_eq!(parts[3..], ["hello", "{\"n\": 1, \"b\": true}"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::super::flags::{Action, parse};
 use transport::{ClientAuth, ClientVerification, TlsConfig, TlsVersion};
 
 use super::*;
+use crate::config::LogOutput;
 use crate::config::{ClientTls, PeerTls};
 
 fn validate(arguments: &[&str]) -> Result<Config, Vec<String>> {

@@ -83,6 +83,6 @@ pub(super) static FLAGS: &[Flag] = flags! {
         deprecated "--experimental-watch-progress-notify-interval is deprecated in v3.6 and will be decommissioned in v3.7. Use '--watch-progress-notify-interval' instead."
         => |o, v| time(&mut o.watch_progress_notify_interval, v);
     Features Value "feature-gates" ""
-        "Comma-separated Name=true or Name=false: StopGRPCServiceOnDefrag, InitialCorruptCheck, CompactHashCheck, TxnModeWriteWithSharedBuffer, LeaseCheckpoint, LeaseCheckpointPersist, SetMemberLocalAddr."
+        "Comma-separated Name=true or Name=false: StopGRPCServiceOnDefrag, InitialCorruptCheck, CompactHashCheck, TxnModeWriteWithSharedBuffer, LeaseCheckpoint, LeaseCheckpointPersist, SetMemberLocalAddr, FastLeaseKeepAlive, PriorityRequest."
         => |o, v| Ok(o.feature_gates.set(v)?);
 };
