@@ -1,8 +1,9 @@
-//! Listeners and TLS: bytes from and to a client whose certificate has been checked. The only crate
-//! that names rustls.
+//! Listeners and TLS: bytes from and to a client whose certificate has been checked, and the making of
+//! certificates. The only crate that names rustls.
 //!
 //! What this is not: HTTP or gRPC. A [`Stream`] is handed to whoever speaks those.
 
+mod authority;
 mod dial;
 mod error;
 mod greeting;
@@ -12,6 +13,7 @@ mod stream;
 mod tls;
 mod words;
 
+pub use authority::{Authority, AuthorityError, PemPair, Subject};
 pub use dial::{Dial, Dialed, Dialer, Io, SharedDial};
 pub use error::{ListenError, TlsError};
 pub use greeting::{Greeted, Greeting};
