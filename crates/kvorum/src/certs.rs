@@ -89,7 +89,10 @@ impl CertsCommand {
     /// [`CertsError`]. Certificates that were there before are whole: each file is replaced in one step.
     pub fn run(&self, clock: &dyn Clock) -> Result<Vec<PathBuf>, CertsError> {
         for (at, member) in self.members.iter().enumerate() {
-            if self.members[..at].iter().any(|other| other.name == member.name) {
+            if self.members[..at]
+                .iter()
+                .any(|other| other.name == member.name)
+            {
                 return Err(CertsError::Twice(member.name.clone()));
             }
         }

@@ -94,8 +94,7 @@ impl Authority {
     /// [`AuthorityError::Unusable`] when it is not PEM, or the key is of a kind that is not known.
     pub fn open(pair: &PemPair) -> Result<Self, AuthorityError> {
         let key = KeyPair::from_pem(&pair.key).map_err(AuthorityError::Unusable)?;
-        let issuer =
-            Issuer::from_ca_cert_pem(&pair.cert, key).map_err(AuthorityError::Unusable)?;
+        let issuer = Issuer::from_ca_cert_pem(&pair.cert, key).map_err(AuthorityError::Unusable)?;
         Ok(Self { issuer })
     }
 

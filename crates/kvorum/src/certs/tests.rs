@@ -47,7 +47,13 @@ fn half_an_authority_is_not_completed() {
 #[test]
 fn what_cannot_be_meant_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    for wrong in ["etcd-1", "=10.0.0.11", "../x=10.0.0.11", "etcd-1=", "etcd-1=a b"] {
+    for wrong in [
+        "etcd-1",
+        "=10.0.0.11",
+        "../x=10.0.0.11",
+        "etcd-1=",
+        "etcd-1=a b",
+    ] {
         assert!(command(dir.path(), &[wrong]).is_err(), "{wrong}");
     }
     assert!(command(dir.path(), &[]).is_err());

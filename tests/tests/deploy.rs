@@ -1,0 +1,170 @@
+//! What lies in `deploy/`, run: each machine of a guide is an address of this machine's loopback network
+//! and a directory, and every command line, environment and manifest is taken from its file with
+//! nothing replaced but those two.
+
+#[path = "deploy/site.rs"]
+mod site;
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::eventually;
+
+use site::{Machine, Site, repository};
+
+const MACHINES: [&str; 3] = ["etcd-1", "etcd-2", "etcd-3"];
+
+/// The unit's own environment file and program, on three machines.
+#[tokio::test]
+async fn three_machines_run_by_their_unit() -> Result<()> {
+    let site = Site::new()?;
+    let unit = Unit::read("kvorum.service")?;
+    ensure!(unit.value("Type")? == "notify");
+    ensure!(unit.value("ExecStart")? == "/usr/local/bin/kvorum");
+    ensure!(unit.value("EnvironmentFile")? == "/etc/kvorum/kvorum.env");
+    let hosts: Vec<String> = (1..)
+        .zip(MACHINES)
+        .map(|(n, name)| format!("{name}={}", site.address(n)))
+        .collect();
+    let pki = site.dir().join("pki");
+    let mut certs = vec![
+        "certs".to_owned(),
+        "--out".to_owned(),
+        pki.display().to_string(),
+    ];
+    certs.extend(hosts);
+    site.run(&testkit::binaries::kvorum()?, &certs, &[])?;
+
+    let mut machines = Vec::new();
+    for (n, name) in (1..).zip(MACHINES) {
+        let machine = site.machine(n, name)?;
+        machine.install(&pki.join(name), "/etc/kvorum/pki")?;
+        for file in ["client.crt", "client.key"] {
+            fs::copy(pki.join(file), machine.path("/etc/kvorum/pki").join(file))?;
+        }
+        machines.push(machine);
+    }
+    let template = fs::read_to_string(repository().join("deploy/systemd/kvorum.env"))?;
+    for machine in &mut machines {
+        let environment = environment(&own(&template, machine));
+        machine.start(&[], &environment)?;
+    }
+    let etcdctl_env = fs::read_to_string(repository().join("deploy/systemd/etcdctl.env"))?;
+    for machine in &machines {
+        let environment = environment(&own(&etcdctl_env, machine));
+        eventually("all members are healthy", || async {
+            let healthy = machine.etcdctl(&["endpoint", "health", "--cluster"], &environment)?;
+            ensure!(healthy.matches("is healthy").count() == 3, "{healthy}");
+            Ok(())
+        })
+        .await?;
+        let list = machine.etcdctl(&["member", "list", "--write-out=table"], &environment)?;
+        for name in MACHINES {
+            ensure!(list.contains(name), "{list}");
+        }
+    }
+    machines.iter_mut().for_each(Machine::fine);
+    Ok(())
+}
+
+/// The static pod that kubeadm writes, with the certificates of the openssl script.
+#[tokio::test]
+async fn a_static_pod_runs_by_its_manifest() -> Result<()> {
+    let site = Site::new()?;
+    let mut machine = site.machine(1, "cp-1")?;
+    let pki = site.dir().join("pki");
+    let script = repository().join("deploy/tls/openssl.sh");
+    let arguments = [
+        pki.display().to_string(),
+        format!("cp-1={}", machine.address()),
+    ];
+    site.run(&script, &arguments, &[])?;
+    machine.install(&pki.join("cp-1"), "/etc/kubernetes/pki/etcd")?;
+    let manifest = fs::read_to_string(repository().join("deploy/kubeadm/etcd.yaml"))?;
+    let mut lines = manifest
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| *line != "- command:")
+        .skip(1);
+    ensure!(lines.next() == Some("- etcd"), "the command is not etcd");
+    let arguments: Vec<String> = lines
+        .map_while(|line| line.strip_prefix("- "))
+        .map(|argument| machine.localised(argument))
+        .collect();
+    ensure!(arguments.len() > 15, "{arguments:?}");
+    machine.start(&arguments, &[])?;
+    let probes: Vec<&str> = manifest
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("path: "))
+        .filter(|path| path.ends_with('z'))
+        .collect();
+    ensure!(probes.len() == 3, "{probes:?}");
+    for path in probes {
+        eventually(&format!("{path} is ok"), || machine.get(2381, path)).await?;
+    }
+    let client = format!("https://{}:2379", machine.address());
+    let certificates = [
+        ("--cacert", "ca.crt"),
+        ("--cert", "apiserver-etcd-client.crt"),
+        ("--key", "apiserver-etcd-client.key"),
+    ];
+    let mut arguments = vec![format!("--endpoints={client}")];
+    arguments
+        .extend(certificates.map(|(flag, file)| format!("{flag}={}", pki.join(file).display())));
+    arguments.extend(["put", "foo", "bar"].map(str::to_owned));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    ensure!(machine.etcdctl(&arguments, &[])?.trim() == "OK");
+    machine.fine();
+    Ok(())
+}
+
+/// The environment file of the first machine, as an administrator changes it for this one.
+fn own(template: &str, machine: &Machine) -> String {
+    let mut text = String::new();
+    for line in template
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let line = match line.split_once('=') {
+            Some(("ETCD_NAME", _)) => format!("ETCD_NAME={}", machine.name()),
+            Some((variable, value)) if variable != "ETCD_INITIAL_CLUSTER" => {
+                format!(
+                    "{variable}={}",
+                    value.replace("10.0.0.11", &format!("10.0.0.1{}", machine.number()))
+                )
+            }
+            _ => line.to_owned(),
+        };
+        text.push_str(&machine.localised(&line));
+        text.push('\n');
+    }
+    text
+}
+
+fn environment(text: &str) -> Vec<(String, String)> {
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(variable, value)| (variable.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// A unit file of systemd's.
+struct Unit(String);
+
+impl Unit {
+    fn read(name: &str) -> Result<Unit> {
+        Ok(Unit(fs::read_to_string(
+            repository().join("deploy/systemd").join(name),
+        )?))
+    }
+
+    fn value(&self, key: &str) -> Result<&str> {
+        let line = |line: &'_ str| line.split_once('=').is_some_and(|(name, _)| name == key);
+        let found = self
+            .0
+            .lines()
+            .find(|text| line(text))
+            .with_context(|| format!("no {key}"))?;
+        Ok(found.split_once('=').map_or("", |(_, value)| value))
+    }
+}
