@@ -180,7 +180,7 @@ impl AlarmStore {
     }
 }
 
-fn encode(alarm: Alarm) -> Bytes {
+pub(crate) fn encode(alarm: Alarm) -> Bytes {
     let kind = match alarm.kind {
         AlarmKind::NoSpace => NOSPACE,
         AlarmKind::Corrupt => CORRUPT,
@@ -188,7 +188,7 @@ fn encode(alarm: Alarm) -> Bytes {
     Bytes::copy_from_slice(&schema::alarm::encode(alarm.member, kind))
 }
 
-fn decode(key: &Bytes) -> Result<Alarm, OpenError> {
+pub(crate) fn decode(key: &Bytes) -> Result<Alarm, OpenError> {
     let (member, kind) = schema::alarm::decode(key)?;
     let kind = match kind {
         NOSPACE => AlarmKind::NoSpace,

@@ -10,6 +10,7 @@ mod applier;
 mod cluster;
 mod command;
 mod error;
+mod image;
 mod persister;
 mod quota;
 mod reply;
@@ -28,6 +29,7 @@ pub use command::{
 };
 pub use error::{Fatal, OpenError, Rejection};
 pub use lease::{NotPrimary, RenewError};
+pub use image::{Import, ImportError, Registers};
 pub use persister::Persister;
 pub use quota::{Quota, Room};
 pub use reply::{AlarmReply, DeleteRangeReply, OpReply, PutReply, RangeReply, Reply, TxnReply};

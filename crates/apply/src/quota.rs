@@ -174,11 +174,20 @@ impl Usage {
 
     /// A deletion itself takes room in history, until it is compacted.
     pub(crate) fn add_superseded(&mut self, bytes: u64, revision: i64) {
-        *self
-            .superseded
-            .entry(revision / REVISIONS_PER_BUCKET)
-            .or_default() += bytes;
-        self.superseded_sum += bytes;
+        self.add_superseded_in(Self::bucket(revision), bytes);
+    }
+
+    /// Which superseded versions this one is counted with.
+    pub(crate) fn bucket(revision: i64) -> i64 {
+        revision / REVISIONS_PER_BUCKET
+    }
+
+    /// The same, where the bucket is known.
+    pub(crate) fn add_superseded_in(&mut self, bucket: i64, bytes: u64) {
+        if bytes > 0 {
+            *self.superseded.entry(bucket).or_default() += bytes;
+            self.superseded_sum += bytes;
+        }
     }
 
     /// History up to `revision` is gone.

@@ -158,6 +158,17 @@ impl Pinned {
         self.held.bytes
     }
 
+    /// The revisioned store as of the entry.
+    #[must_use]
+    pub fn store(&self) -> &mvcc::Pinned {
+        &self.held.store
+    }
+
+    /// Everything but the segments.
+    pub(crate) fn small(&self) -> &[Record] {
+        &self.held.small
+    }
+
     /// The chunk that begins here. Reads the disk, so it blocks.
     pub fn chunk(&self, from: &Place) -> Result<Chunk, Fatal> {
         self.chunk_within(from, ChunkBounds::default())

@@ -67,6 +67,18 @@ pub enum SegmentProblem {
         /// The record that should be later.
         found: Revision,
     },
+    /// A record's key-value has no key.
+    #[error("the key-value of revision {revision} has no key")]
+    NoKey {
+        /// The record's revision.
+        revision: Revision,
+    },
+    /// A deletion's record has more than a key.
+    #[error("the deletion of revision {revision} has more than a key")]
+    Tombstone {
+        /// The record's revision.
+        revision: Revision,
+    },
     /// A record's key-value cannot be decoded.
     #[error("the key-value of revision {revision} cannot be decoded")]
     Kv {

@@ -111,6 +111,25 @@ impl Pinned {
         self.bytes
     }
 
+    /// Its revision.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The revision up to which history is to be removed, and the one up to which it has been.
+    #[must_use]
+    pub fn compactions(&self) -> (Option<i64>, Option<i64>) {
+        let mark = |wanted| {
+            let mark = self.marks.iter().find(|(key, _)| *key == wanted);
+            mark.map(|(_, revision)| *revision)
+        };
+        (
+            mark(MetaKey::ScheduledCompact),
+            mark(MetaKey::FinishedCompact),
+        )
+    }
+
     /// Its records in bucket `Meta`.
     pub fn marks(&self) -> impl Iterator<Item = (Bytes, Bytes)> {
         self.marks.iter().map(|(key, revision)| {

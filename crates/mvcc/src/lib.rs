@@ -16,6 +16,7 @@ mod key_index;
 mod kv;
 mod meta;
 mod read_view;
+mod records;
 mod restore;
 mod segment;
 mod shared;
@@ -34,6 +35,7 @@ pub use hash::HashKv;
 pub use install::{Hold, Loaded, Pinned};
 pub use kv::{KvParts, ParseKvError, StoredKv};
 pub use read_view::{Range, RangeResult, ReadView};
+pub use records::{PackedSegment, SegmentPacker, VersionRecord};
 pub use restore::{load, open, open_loaded};
 pub use store::{Store, Writer};
 pub use watchable_store::{

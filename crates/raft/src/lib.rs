@@ -13,6 +13,7 @@ mod bootstrap;
 mod codec;
 pub mod error;
 mod forward;
+pub mod installed;
 mod leader_duties;
 mod leadership;
 mod lease_entries;

@@ -46,6 +46,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use flusher::FlushError;
 pub use group::CorruptGroup;
 pub(crate) use group::{pack, unpack_all};
+pub(crate) use marks::encode_vote;
 
 use crate::codec::DecodeError;
 use crate::error::FatalCell;

@@ -237,6 +237,12 @@ impl Node {
         })
     }
 
+    /// Holds the state of now, to be read; `None` before the first entry. While it is held, compactions
+    /// remove nothing from the disk.
+    pub async fn pin(&self) -> Result<Option<apply::Pinned>, Fatal> {
+        self.running.machine.pin().await
+    }
+
     /// Proposes a command and waits for its outcome on this member.
     /// A bare command is nobody's: see [`Request`].
     pub async fn propose(&self, request: impl Into<Request>) -> Result<Applied, ProposeError> {

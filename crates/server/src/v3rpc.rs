@@ -13,6 +13,7 @@ mod lock;
 mod maintenance;
 mod methods;
 mod reply;
+mod snapshot;
 mod status;
 mod undo;
 mod v3client;

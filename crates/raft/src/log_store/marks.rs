@@ -7,7 +7,7 @@ use crate::type_config::{LogId, Vote, log_id};
 
 const MARK_VERSION: u8 = 1;
 
-pub(super) fn encode_vote(vote: &Vote) -> Bytes {
+pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
     let mut out = Writer::default();
     out.u8(MARK_VERSION);
     out.u64(vote.leader_id.term);

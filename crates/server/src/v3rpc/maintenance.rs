@@ -5,13 +5,15 @@ use api::etcdserverpb::alarm_request::AlarmAction as WireAction;
 use api::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
     DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
-    MoveLeaderResponse, StatusRequest, StatusResponse,
+    MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
 };
 use api::rpctypes::ErrorCode;
 use api::version::{ETCD_VERSION, STORAGE_VERSION};
 use apply::{Alarm, AlarmAction, AlarmKind, AlarmReply, Command, Quota, Reply};
+use futures_util::StreamExt;
 use mvcc::HashKv;
 use raft::MoveLeaderError;
+use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, async_trait};
 use types::MemberId;
 
@@ -66,6 +68,13 @@ impl Maintenance for MaintenanceService {
             .await
             .map_err(RequestError::from)?;
         Ok(Response::new(DefragmentResponse { header: None }))
+    }
+
+    async fn snapshot(
+        &self,
+        _request: Request<SnapshotRequest>,
+    ) -> Result<Response<BoxStream<SnapshotResponse>>, Status> {
+        Ok(Response::new(self.server.snapshot().await?.boxed()))
     }
 
     async fn move_leader(

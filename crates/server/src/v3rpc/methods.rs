@@ -116,6 +116,11 @@ pub(crate) const METHODS: &[Method] = &[
         Learner::Answers,
     ),
     method(
+        "/etcdserverpb.Maintenance/Snapshot",
+        MethodKind::ServerStream,
+        Learner::Answers,
+    ),
+    method(
         "/etcdserverpb.Maintenance/MoveLeader",
         MethodKind::Unary,
         Learner::Refuses,

@@ -1,0 +1,256 @@
+//! A state that leaves for a store of another kind, and one that comes from there: history version by
+//! version, and everything else as the types that commands have.
+//!
+//! What this is not: it knows no other kind of store; `etcdfile` knows etcd's.
+
+use std::collections::BTreeMap;
+
+use api::leasepb;
+use backend::schema::meta::{self, MetaKey};
+use backend::{Backend, Batch, Bucket, schema};
+use bytes::Bytes;
+use mvcc::{EventKind, PackedSegment, SegmentPacker, StoredKv, VersionRecord};
+use prost::Message;
+use types::{LeaseId, MemberId};
+
+use crate::alarm::{self, Alarm};
+use crate::command::codec;
+use crate::quota::{Usage, version_bytes};
+use crate::state_machine::Loaded;
+use crate::{LogPosition, Member, OpenError, Pinned, storage};
+
+/// Records that go into a new store in one batch, at most.
+const BATCH_RECORDS_MAX: usize = 256;
+/// Bytes of segments that go into a new store in one batch, about.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Everything of a state but its history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// The current revision, if it is not that of the last version.
+    pub revision: Option<i64>,
+    /// The revision up to which history is to be removed.
+    pub scheduled_compaction: Option<i64>,
+    /// The revision up to which it has been.
+    pub finished_compaction: Option<i64>,
+    /// The leases, and their TTLs in seconds.
+    pub leases: Vec<(LeaseId, i64)>,
+    /// The alarms that stand.
+    pub alarms: Vec<Alarm>,
+    /// The members.
+    pub members: Vec<Member>,
+    /// The ids of those that were removed.
+    pub removed: Vec<MemberId>,
+}
+
+impl Pinned {
+    /// Everything but the history.
+    pub fn registers(&self) -> Result<Registers, OpenError> {
+        let (scheduled_compaction, finished_compaction) = self.store().compactions();
+        let mut registers = Registers {
+            revision: Some(self.store().revision()),
+            scheduled_compaction,
+            finished_compaction,
+            ..Registers::default()
+        };
+        for record in self.small() {
+            let decode = |source| OpenError::Decode {
+                bucket: record.bucket,
+                key: record.key.clone(),
+                source,
+            };
+            let value = record.value.clone();
+            match record.bucket {
+                Bucket::Lease => {
+                    let lease = leasepb::Lease::decode(value).map_err(decode)?;
+                    registers.leases.push((LeaseId(lease.id), lease.ttl));
+                }
+                Bucket::Alarm => registers.alarms.push(alarm::decode(&record.key)?),
+                Bucket::Members => {
+                    let message = api::internalpb::Member::decode(value).map_err(decode)?;
+                    registers.members.push(codec::member_from(message));
+                }
+                Bucket::MembersRemoved => {
+                    let id = schema::members::decode(&record.key)?;
+                    registers.removed.push(id);
+                }
+                _ => {}
+            }
+        }
+        Ok(registers)
+    }
+}
+
+/// A state could not be made out of what came.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// A version is none.
+    #[error(transparent)]
+    Version(#[from] mvcc::StoreError),
+    /// It cannot be written.
+    #[error("cannot write the state")]
+    Write(#[from] backend::WriteError),
+    /// What was made cannot be loaded.
+    #[error("the state that was made cannot be loaded")]
+    Load(#[from] OpenError),
+}
+
+/// A state that is made in an empty store: its history first, version by version, then the rest. It is
+/// nothing before [`Import::finish`] has returned: a store that is left before cannot be opened.
+#[derive(Debug)]
+pub struct Import {
+    backend: Backend,
+    packer: SegmentPacker,
+    batch: Batch,
+    records: usize,
+    bytes: usize,
+    /// Bytes of all versions, as the quota counts them, by stretches of revisions.
+    weights: BTreeMap<i64, u64>,
+}
+
+impl Import {
+    /// Begins. Blocks on the disk, as everything here.
+    pub fn begin(backend: Backend) -> Result<Self, ImportError> {
+        let mut import = Self {
+            backend,
+            packer: SegmentPacker::default(),
+            batch: Batch::new(),
+            records: 0,
+            bytes: 0,
+            weights: BTreeMap::new(),
+        };
+        // Until it is whole, nobody opens it.
+        let incoming = meta::encode(MetaKey::Incoming);
+        import.put(Bucket::Meta, Bytes::from_static(incoming), Bytes::new())?;
+        import.commit()?;
+        Ok(import)
+    }
+
+    /// Adds a version, in the order of history.
+    pub fn version(&mut self, version: &VersionRecord) -> Result<(), ImportError> {
+        if let Some(full) = self.packer.push(version)? {
+            self.segment(full)?;
+        }
+        let kv = match version.kind {
+            EventKind::Put => StoredKv::parse(version.stored.clone(), version.revision).ok(),
+            EventKind::Delete => None,
+        };
+        let weight = match &kv {
+            Some(kv) => version_bytes(kv.key(), kv.value()),
+            None => version_bytes(&version.stored, &[]),
+        };
+        *self
+            .weights
+            .entry(Usage::bucket(version.revision.main))
+            .or_default() += weight;
+        Ok(())
+    }
+
+    fn segment(&mut self, (key, value): PackedSegment) -> Result<(), ImportError> {
+        self.put(Bucket::Key, key, value)
+    }
+
+    fn put(&mut self, bucket: Bucket, key: Bytes, value: Bytes) -> Result<(), ImportError> {
+        self.records += 1;
+        self.bytes += key.len() + value.len();
+        self.batch.put(bucket, key, value);
+        if self.records >= BATCH_RECORDS_MAX || self.bytes >= BATCH_BYTES {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), ImportError> {
+        (self.records, self.bytes) = (0, 0);
+        let batch = std::mem::take(&mut self.batch);
+        Ok(self.backend.writer.commit(batch)?)
+    }
+
+    /// Adds the rest: the state is that of entry `at`, with the `membership` that Raft wants back. Makes
+    /// it durable, and loads it once, which checks it.
+    pub fn finish(
+        mut self,
+        registers: &Registers,
+        at: LogPosition,
+        membership: Bytes,
+    ) -> Result<Backend, ImportError> {
+        if let Some(last) = self.packer.finish() {
+            self.segment(last)?;
+        }
+        self.registers(registers)?;
+        storage::stage_membership(&mut self.batch, membership);
+        storage::stage_installed(&mut self.batch, at);
+        self.commit()?;
+        self.backend.writer.flush_durable()?;
+        let mut usage = self.usage()?;
+        let compacted = registers
+            .scheduled_compaction
+            .max(registers.finished_compaction);
+        if let Some(compacted) = compacted {
+            usage.compact(compacted);
+        }
+        storage::stage(&mut self.batch, Some(at), &usage);
+        self.batch
+            .delete(Bucket::Meta, meta::encode(MetaKey::Incoming));
+        self.commit()?;
+        self.backend.writer.flush_durable()?;
+        Loaded::load(&self.backend.reader)?;
+        Ok(self.backend)
+    }
+
+    fn registers(&mut self, registers: &Registers) -> Result<(), ImportError> {
+        let revisions = [
+            (MetaKey::CurrentRevision, registers.revision),
+            (MetaKey::ScheduledCompact, registers.scheduled_compaction),
+            (MetaKey::FinishedCompact, registers.finished_compaction),
+        ];
+        for (key, revision) in revisions {
+            if let Some(revision) = revision {
+                let value = Bytes::copy_from_slice(&revision.to_be_bytes());
+                self.put(Bucket::Meta, Bytes::from_static(meta::encode(key)), value)?;
+            }
+        }
+        for (id, ttl) in &registers.leases {
+            let lease = leasepb::Lease {
+                id: id.0,
+                ttl: *ttl,
+                remaining_ttl: 0,
+            };
+            let key = Bytes::copy_from_slice(&schema::lease::encode(*id));
+            self.put(Bucket::Lease, key, lease.encode_to_vec().into())?;
+        }
+        for alarm in &registers.alarms {
+            self.put(Bucket::Alarm, alarm::encode(*alarm), Bytes::new())?;
+        }
+        for member in &registers.members {
+            let key = Bytes::copy_from_slice(&schema::members::encode(member.id));
+            let value = codec::member_to(member).encode_to_vec();
+            self.put(Bucket::Members, key, value.into())?;
+        }
+        for id in &registers.removed {
+            let key = Bytes::copy_from_slice(&schema::members::encode(*id));
+            let value = Bytes::from_static(schema::members::REMOVED);
+            self.put(Bucket::MembersRemoved, key, value)?;
+        }
+        Ok(())
+    }
+
+    /// What the quota counts. When a version was superseded nobody has noted; it is counted as if that
+    /// had been soon after it was written.
+    fn usage(&mut self) -> Result<Usage, ImportError> {
+        let store = mvcc::load(self.backend.reader.clone()).map_err(OpenError::from)?;
+        let mut superseded = std::mem::take(&mut self.weights);
+        let mut usage = Usage::default();
+        store.for_each(|kv| {
+            let weight = version_bytes(kv.key(), kv.value());
+            usage.add(weight);
+            if let Some(all) = superseded.get_mut(&Usage::bucket(kv.mod_revision().main)) {
+                *all = all.saturating_sub(weight);
+            }
+        });
+        for (bucket, weight) in superseded {
+            usage.add_superseded_in(bucket, weight);
+        }
+        Ok(usage)
+    }
+}

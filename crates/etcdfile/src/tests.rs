@@ -1,0 +1,1 @@
+//! What leaves as an etcd's file comes back from it.

@@ -1,0 +1,1 @@
+//! The entries of a log that its database does not have yet.
