@@ -25,7 +25,7 @@ const BATCH_RECORDS_MAX: usize = 256;
 const BATCH_BYTES: usize = 8 << 20;
 
 /// Everything of a state but its history.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Registers {
     /// The current revision, if it is not that of the last version.
     pub revision: Option<i64>,
@@ -33,8 +33,8 @@ pub struct Registers {
     pub scheduled_compaction: Option<i64>,
     /// The revision up to which it has been.
     pub finished_compaction: Option<i64>,
-    /// The leases, and their TTLs in seconds.
-    pub leases: Vec<(LeaseId, i64)>,
+    /// The leases.
+    pub leases: Vec<leasepb::Lease>,
     /// The alarms that stand.
     pub alarms: Vec<Alarm>,
     /// The members.
@@ -63,7 +63,7 @@ impl Pinned {
             match record.bucket {
                 Bucket::Lease => {
                     let lease = leasepb::Lease::decode(value).map_err(decode)?;
-                    registers.leases.push((LeaseId(lease.id), lease.ttl));
+                    registers.leases.push(lease);
                 }
                 Bucket::Alarm => registers.alarms.push(alarm::decode(&record.key)?),
                 Bucket::Members => {
@@ -210,13 +210,8 @@ impl Import {
                 self.put(Bucket::Meta, Bytes::from_static(meta::encode(key)), value)?;
             }
         }
-        for (id, ttl) in &registers.leases {
-            let lease = leasepb::Lease {
-                id: id.0,
-                ttl: *ttl,
-                remaining_ttl: 0,
-            };
-            let key = Bytes::copy_from_slice(&schema::lease::encode(*id));
+        for lease in &registers.leases {
+            let key = Bytes::copy_from_slice(&schema::lease::encode(LeaseId(lease.id)));
             self.put(Bucket::Lease, key, lease.encode_to_vec().into())?;
         }
         for alarm in &registers.alarms {
@@ -253,4 +248,18 @@ impl Import {
         }
         Ok(usage)
     }
+}
+
+/// Says of a state that was made and has gone on since that it was made as of its last entry, and with
+/// which `membership`. Durable on return.
+pub fn stamp(
+    backend: &mut Backend,
+    at: LogPosition,
+    membership: Bytes,
+) -> Result<(), backend::WriteError> {
+    let mut batch = Batch::new();
+    storage::stage_membership(&mut batch, membership);
+    storage::stage_installed(&mut batch, at);
+    backend.writer.commit(batch)?;
+    backend.writer.flush_durable()
 }

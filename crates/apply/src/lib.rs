@@ -28,8 +28,8 @@ pub use command::{
     DeleteRange, Op, Put, PutLease, PutValue, RangeOp, Request, SortOrder, SortTarget, Txn,
 };
 pub use error::{Fatal, OpenError, Rejection};
+pub use image::{Import, ImportError, Registers, stamp};
 pub use lease::{NotPrimary, RenewError};
-pub use image::{Import, ImportError, Registers};
 pub use persister::Persister;
 pub use quota::{Quota, Room};
 pub use reply::{AlarmReply, DeleteRangeReply, OpReply, PutReply, RangeReply, Reply, TxnReply};

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use api::etcdserverpb::{AlarmMember, AlarmType};
-use api::leasepb;
 use api::version::STORAGE_VERSION;
 use apply::{AlarmKind, Pinned, Registers};
 use boltfile::{Plan, Writer};
@@ -116,17 +115,9 @@ fn small(pinned: &Pinned) -> Result<BTreeMap<&'static [u8], Bucket>, ExportError
         schema::TERM.to_vec(),
         applied.term.to_be_bytes().to_vec(),
     );
-    for (id, ttl) in &registers.leases {
-        let lease = leasepb::Lease {
-            id: id.0,
-            ttl: *ttl,
-            remaining_ttl: 0,
-        };
-        put(
-            schema::LEASE,
-            id.0.to_be_bytes().to_vec(),
-            lease.encode_to_vec(),
-        );
+    for lease in &registers.leases {
+        let key = lease.id.to_be_bytes().to_vec();
+        put(schema::LEASE, key, lease.encode_to_vec());
     }
     for alarm in &registers.alarms {
         let kind = match alarm.kind {

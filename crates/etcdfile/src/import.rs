@@ -8,14 +8,14 @@ use boltfile::Value;
 use bytes::Bytes;
 use mvcc::{EventKind, VersionRecord};
 use prost::Message;
-use types::{LeaseId, MemberId, Revision};
+use types::{MemberId, Revision};
 
 use crate::error::{FileError, RecordProblem};
 use crate::file::EtcdFile;
 use crate::schema::{self, ConfState};
 
 /// Everything of a database but its history.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contents {
     /// The last entry of the log that is in it, counted from 1; 0: none.
     pub consistent_index: u64,
@@ -27,6 +27,8 @@ pub struct Contents {
     pub storage_version: Option<String>,
     /// The version of its cluster.
     pub cluster_version: Option<String>,
+    /// Whether there are users and roles, or they count.
+    pub has_auth: bool,
     /// What a state of ours holds beside its history.
     pub registers: Registers,
 }
@@ -63,6 +65,16 @@ impl EtcdFile {
             }
             Ok(())
         })?;
+        self.each(schema::AUTH, |key, value| {
+            contents.has_auth |= key == schema::AUTH_ENABLED && value != [0];
+            Ok(())
+        })?;
+        for bucket in [schema::AUTH_USERS, schema::AUTH_ROLES] {
+            self.each(bucket, |_name, _value| {
+                contents.has_auth = true;
+                Ok(())
+            })?;
+        }
         let registers = &mut contents.registers;
         self.each(schema::LEASE, |key, value| {
             registers.leases.push(lease(key, value)?);
@@ -175,13 +187,13 @@ fn text(value: &[u8]) -> Result<String, RecordProblem> {
     Ok(text.map_err(|_no_text| RecordProblem::Value)?.to_owned())
 }
 
-fn lease(key: &[u8], value: &[u8]) -> Result<(LeaseId, i64), RecordProblem> {
+fn lease(key: &[u8], value: &[u8]) -> Result<leasepb::Lease, RecordProblem> {
     let id = key.try_into().map_err(|_other_length| RecordProblem::Key)?;
     let lease = leasepb::Lease::decode(value)?;
     if lease.id != i64::from_be_bytes(id) {
         return Err(RecordProblem::Value);
     }
-    Ok((LeaseId(lease.id), lease.ttl))
+    Ok(lease)
 }
 
 fn alarm(key: &[u8]) -> Result<Option<Alarm>, RecordProblem> {

@@ -61,6 +61,8 @@ pub(crate) const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
 pub(crate) const STORAGE_VERSION: &[u8] = b"storageVersion";
 /// Single values of bucket `cluster`.
 pub(crate) const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+/// Single values of bucket `auth`.
+pub(crate) const AUTH_ENABLED: &[u8] = b"authEnabled";
 
 /// The value of every record of bucket `members_removed`.
 pub(crate) const REMOVED: &[u8] = b"removed";

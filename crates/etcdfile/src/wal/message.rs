@@ -1,0 +1,192 @@
+//! The messages of a log. Names and numbers are etcd's (`walpb`, `raftpb`, `etcdserverpb`); of the
+//! requests, those that change something that a state of ours has.
+
+use api::etcdserverpb::{
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
+    PutRequest, TxnRequest,
+};
+use bytes::Bytes;
+use prost::Message;
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Record {
+    #[prost(int64, tag = "1")]
+    pub(super) kind: i64,
+    #[prost(uint32, tag = "2")]
+    pub(super) crc: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) data: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Metadata {
+    #[prost(uint64, tag = "1")]
+    pub(super) node_id: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) cluster_id: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Snapshot {
+    #[prost(uint64, tag = "1")]
+    pub(super) index: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) term: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HardState {
+    #[prost(uint64, tag = "1")]
+    pub(super) term: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) vote: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) commit: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Entry {
+    #[prost(int32, tag = "1")]
+    pub(super) kind: i32,
+    #[prost(uint64, tag = "2")]
+    pub(super) term: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) index: u64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(super) data: Bytes,
+}
+
+/// What becomes of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum ConfChangeKind {
+    /// It gets a vote.
+    AddNode = 0,
+    /// It goes.
+    RemoveNode = 1,
+    /// Its urls change.
+    UpdateNode = 2,
+    /// It comes without a vote.
+    AddLearnerNode = 3,
+}
+
+/// A change of the members.
+#[derive(Clone, PartialEq, Message)]
+pub struct ConfChange {
+    /// What becomes of the member.
+    #[prost(enumeration = "ConfChangeKind", tag = "2")]
+    pub kind: i32,
+    /// Which.
+    #[prost(uint64, tag = "3")]
+    pub node_id: u64,
+    /// The member in JSON, with its urls.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub context: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ConfChangeSingle {
+    #[prost(enumeration = "ConfChangeKind", tag = "1")]
+    kind: i32,
+    #[prost(uint64, tag = "2")]
+    node_id: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ConfChangeV2 {
+    #[prost(message, repeated, tag = "2")]
+    changes: Vec<ConfChangeSingle>,
+    #[prost(bytes = "bytes", tag = "3")]
+    context: Bytes,
+}
+
+impl ConfChangeV2 {
+    pub(super) fn into_changes(self) -> Vec<ConfChange> {
+        let context = self.context;
+        let changes = self.changes.into_iter();
+        let change = |single: ConfChangeSingle| ConfChange {
+            kind: single.kind,
+            node_id: single.node_id,
+            context: context.clone(),
+        };
+        changes.map(change).collect()
+    }
+}
+
+/// A request of the old store: how members told their names before 3.6.
+#[derive(Clone, PartialEq, Message)]
+pub struct V2Request {
+    /// What to do.
+    #[prost(string, tag = "2")]
+    pub method: String,
+    /// With what.
+    #[prost(string, tag = "3")]
+    pub path: String,
+    /// The value.
+    #[prost(string, tag = "4")]
+    pub value: String,
+}
+
+/// A member tells its name and urls.
+#[derive(Clone, PartialEq, Message)]
+pub struct MemberAttributes {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub member_id: u64,
+    /// What it tells.
+    #[prost(message, optional, tag = "2")]
+    pub attributes: Option<Attributes>,
+}
+
+/// What a member tells.
+#[derive(Clone, PartialEq, Message)]
+pub struct Attributes {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Where clients reach it.
+    #[prost(string, repeated, tag = "2")]
+    pub client_urls: Vec<String>,
+}
+
+/// A message of which it only counts whether it is there.
+#[derive(Clone, PartialEq, Message)]
+pub struct Anything {}
+
+/// A request in the log.
+#[derive(Clone, PartialEq, Message)]
+#[expect(missing_docs, reason = "the names are etcd's requests")]
+pub struct InternalRaftRequest {
+    #[prost(message, optional, tag = "2")]
+    pub v2: Option<V2Request>,
+    #[prost(message, optional, tag = "4")]
+    pub put: Option<PutRequest>,
+    #[prost(message, optional, tag = "5")]
+    pub delete_range: Option<DeleteRangeRequest>,
+    #[prost(message, optional, tag = "6")]
+    pub txn: Option<TxnRequest>,
+    #[prost(message, optional, tag = "7")]
+    pub compaction: Option<CompactionRequest>,
+    #[prost(message, optional, tag = "8")]
+    pub lease_grant: Option<LeaseGrantRequest>,
+    #[prost(message, optional, tag = "9")]
+    pub lease_revoke: Option<LeaseRevokeRequest>,
+    #[prost(message, optional, tag = "10")]
+    pub alarm: Option<AlarmRequest>,
+    #[prost(message, optional, tag = "1000")]
+    pub auth_enable: Option<Anything>,
+    #[prost(message, optional, tag = "1100")]
+    pub auth_user_add: Option<Anything>,
+    #[prost(message, optional, tag = "1200")]
+    pub auth_role_add: Option<Anything>,
+    #[prost(message, optional, tag = "1301")]
+    pub cluster_member_attr_set: Option<MemberAttributes>,
+}
+
+impl InternalRaftRequest {
+    /// Whether it makes users, roles, or lets them count.
+    #[must_use]
+    pub const fn is_of_auth(&self) -> bool {
+        self.auth_enable.is_some() || self.auth_user_add.is_some() || self.auth_role_add.is_some()
+    }
+}
