@@ -79,7 +79,9 @@ impl Caller {
         let mut flags = Vec::new();
         match &self.ca {
             Some(ca) => flags.push(format!("--cacert={}", ca.display())),
-            None => flags.push("--insecure-skip-tls-verify".to_owned()),
+            None => flags.extend(
+                ["--insecure-transport=false", "--insecure-skip-tls-verify"].map(str::to_owned),
+            ),
         }
         if let Some(identity) = &self.identity {
             flags.push(format!("--cert={}", identity.cert.display()));
@@ -100,6 +102,17 @@ impl Caller {
         let name = ServerName::try_from("127.0.0.1")?;
         let connector = TlsConnector::from(Arc::new(config));
         Ok(connector.connect(name, tcp).await?)
+    }
+
+    /// The certificate that is shown on this port.
+    ///
+    /// # Errors
+    /// When nobody listens, or the handshake fails.
+    pub async fn certificate_of(&self, port: u16) -> Result<CertificateDer<'static>> {
+        let stream = self.connect(port, ALPN_HTTP1).await?;
+        let shown = stream.get_ref().1.peer_certificates();
+        let leaf = shown.and_then(|chain| chain.first()).context("none")?;
+        Ok(leaf.clone().into_owned())
     }
 
     /// `GET https://127.0.0.1:port/path` over a connection of its own.
