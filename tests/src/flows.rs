@@ -6,9 +6,9 @@
 pub mod caller;
 pub mod node;
 pub mod operator;
-pub mod pki;
+pub mod transcript;
 
 pub use caller::Caller;
 pub use node::Node;
 pub use operator::Operator;
-pub use pki::{Authority, Leaf, Pair};
+pub use transcript::Transcript;

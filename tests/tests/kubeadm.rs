@@ -8,6 +8,7 @@
 mod control_plane;
 
 use anyhow::{Context as _, Result, ensure};
+use api::etcdserverpb as pb;
 use testkit::{Program, eventually};
 use tonic::Code;
 
@@ -31,7 +32,7 @@ async fn on_both(steps: impl AsyncFn(&mut ControlPlane) -> Result<()>) -> Result
     };
     if std::env::var_os("KVORUM_ONLY_ETCD").is_some() {
         run(&mut etcd).await?;
-        for line in &etcd.seen {
+        for line in etcd.seen.lines() {
             testkit::note(line);
         }
         etcd.fine();
@@ -39,10 +40,7 @@ async fn on_both(steps: impl AsyncFn(&mut ControlPlane) -> Result<()>) -> Result
     }
     let mut kvorum = ControlPlane::new(Program::Kvorum)?;
     tokio::try_join!(run(&mut etcd), run(&mut kvorum))?;
-    for (etcd, kvorum) in etcd.seen.iter().zip(&kvorum.seen) {
-        ensure!(etcd == kvorum, "\n  etcd:   {etcd}\n  kvorum: {kvorum}");
-    }
-    ensure!(etcd.seen.len() == kvorum.seen.len(), "not as many steps");
+    etcd.seen.same(&kvorum.seen)?;
     etcd.fine();
     kvorum.fine();
     Ok(())
@@ -52,7 +50,9 @@ async fn on_both(steps: impl AsyncFn(&mut ControlPlane) -> Result<()>) -> Result
 async fn probes(plane: &mut ControlPlane, node: usize, when: &str) -> Result<()> {
     for path in PROBES {
         let status = plane.nodes[node].probe(path).await?;
-        plane.saw(&format!("{when}: {path} of {node} is {status}"));
+        plane
+            .seen
+            .saw(format!("{when}: {path} of {node} is {status}"));
     }
     Ok(())
 }
@@ -83,27 +83,29 @@ async fn init(plane: &mut ControlPlane) -> Result<()> {
     ensure!(semver.split('.').count() == 3, "{version}");
     let members = plane.operator().members().await?;
     ensure!(members.len() == 1, "{members:?}");
-    plane.name(members[0].id, 0);
+    plane.seen.name(members[0].id, "0");
     plane.operator().put("before", "the joins").await
 }
 
-/// `kubeadm join --control-plane` on machine `at`.
-async fn join(plane: &mut ControlPlane, at: usize) -> Result<()> {
+/// Before the manifest: are all well, and may a learner join?
+async fn announce(plane: &mut ControlPlane, at: usize) -> Result<pb::MemberAddResponse> {
     let mut operator = plane.operator();
     operator.sync().await?;
     let status = operator.all_status().await?;
-    plane.saw(&format!(
-        "join {at}: {} endpoints are healthy",
-        status.len()
-    ));
+    plane
+        .seen
+        .saw(format!("join {at}: {} endpoints are healthy", status.len()));
     let peer_url = plane.nodes[at].peer_url();
     let added = operator.add_learner(&peer_url).await?;
-    let new = added.member.context("the response has no member")?;
+    let new = added
+        .member
+        .as_ref()
+        .context("the response has no member")?;
     ensure!(
         new.is_learner && new.name.is_empty() && new.peer_ur_ls == [peer_url.clone()],
         "{new:?}"
     );
-    plane.name(new.id, at);
+    plane.seen.name(new.id, &at.to_string());
     // A join that is tried again finds that it has been here. In the same second the new id would be
     // the same too, and be told first.
     eventually("a join that is tried again is told so", || async {
@@ -118,14 +120,20 @@ async fn join(plane: &mut ControlPlane, at: usize) -> Result<()> {
     })
     .await?;
     let full = operator.try_add("https://127.0.0.1:1", true).await;
-    let full = full.err().context("a second learner was added")?;
-    plane.saw(&format!(
-        "join of another: {:?} {}",
-        full.code(),
-        full.message()
-    ));
+    plane.seen.saw_refusal("another learner", full)?;
+    Ok(added)
+}
+
+/// `kubeadm join --control-plane` on machine `at`.
+async fn join(plane: &mut ControlPlane, at: usize) -> Result<()> {
+    let added = announce(plane, at).await?;
+    let id = added.member.context("the response has no member")?.id;
+    let mut operator = plane.operator();
+    let peer_url = plane.nodes[at].peer_url();
     let cluster = plane.initial_cluster(&added.members, at);
-    plane.saw_in_any_order(&format!("join {at}: --initial-cluster"), cluster.split(','));
+    plane
+        .seen
+        .saw_in_any_order(&format!("join {at}: --initial-cluster"), cluster.split(','));
     plane.boot(at, Some(&cluster))?;
     plane.nodes[at].answers("/livez", 200).await?;
     // It has heard of the cluster when it knows its own name; then its probes say what they will say
@@ -137,24 +145,23 @@ async fn join(plane: &mut ControlPlane, at: usize) -> Result<()> {
     })
     .await?;
     let unready = plane.nodes[at].answers("/readyz", 503).await?;
-    plane.saw_in_any_order(&format!("learner {at} at /readyz"), unready.body.lines());
+    plane
+        .seen
+        .saw_in_any_order(&format!("learner {at} at /readyz"), unready.body.lines());
     probes(plane, at, "learner").await?;
-    let id = operator.member_at(&peer_url).await?.id;
-    ensure!(id == new.id, "the member has another id than was announced");
+    let found = operator.member_at(&peer_url).await?.id;
+    ensure!(found == id, "the member has another id than was announced");
     operator.promote(id).await?;
     let again = operator.try_promote(id).await;
-    let again = again.err().context("promoted twice")?;
-    plane.saw(&format!(
-        "promote {at} again: {:?} {}",
-        again.code(),
-        again.message()
-    ));
+    plane.seen.saw_refusal("promote again", again)?;
     plane.nodes[at].answers("/readyz", 200).await?;
     probes(plane, at, "voter").await?;
     operator.sync().await?;
     let voters = operator.all_status().await?;
     let healthy = voters.len();
-    plane.saw(&format!("joined {at}: {healthy} endpoints are healthy"));
+    plane
+        .seen
+        .saw(format!("joined {at}: {healthy} endpoints are healthy"));
     let before = operator
         .get(&plane.nodes[at].client_url(), "before")
         .await?;
@@ -168,7 +175,9 @@ async fn what_etcdctl_prints(plane: &mut ControlPlane) -> Result<()> {
     for style in ["table", "simple"] {
         let printed = operator.etcdctl(&["member", "list", "-w", style])?;
         let rows = printed.lines().map(control_plane::row);
-        plane.saw_in_any_order(&format!("member list as {style}"), rows);
+        plane
+            .seen
+            .saw_in_any_order(&format!("member list as {style}"), rows);
     }
     for command in [
         "member list",
@@ -183,16 +192,15 @@ async fn what_etcdctl_prints(plane: &mut ControlPlane) -> Result<()> {
             .context("no list")?
             .iter()
             .map(control_plane::comparable);
-        plane.saw_in_any_order(command, shown);
+        plane.seen.saw_in_any_order(command, shown);
     }
     let members = operator.members().await?;
     ensure!(members.is_sorted_by_key(|member| member.id), "{members:?}");
     // Leadership goes where it is told to, and is refused where it cannot go.
     let status = operator.all_status().await?;
     let leader = status[0].leader;
-    let header = |status: &api::etcdserverpb::StatusResponse| {
-        status.header.as_ref().map_or(0, |header| header.member_id)
-    };
+    let header =
+        |status: &pb::StatusResponse| status.header.as_ref().map_or(0, |header| header.member_id);
     let other = status.iter().map(header).find(|id| *id != leader);
     let other = format!("{:x}", other.context("no other member")?);
     let moved = operator.etcdctl(&["move-leader", &other])?;
@@ -207,7 +215,9 @@ async fn what_etcdctl_prints(plane: &mut ControlPlane) -> Result<()> {
     })
     .await?;
     let stranger = operator.run_etcdctl(&["move-leader", "1"])?;
-    plane.saw(&format!("move to a stranger: {:?}", stranger.status.code()));
+    plane
+        .seen
+        .saw(format!("move to a stranger: {:?}", stranger.status.code()));
     Ok(())
 }
 
@@ -252,14 +262,11 @@ async fn reset_and_join_again(plane: &mut ControlPlane) -> Result<()> {
     let gone = plane.nodes[3].client_url();
     operator.endpoints.retain(|endpoint| *endpoint != gone);
     let again = operator.try_remove(removed).await;
-    let again = again.err().context("removed twice")?;
-    plane.saw(&format!(
-        "remove again: {:?} {}",
-        again.code(),
-        again.message()
-    ));
+    plane.seen.saw_refusal("remove again", again)?;
     let status = plane.nodes[3].ended().await?;
-    plane.saw(&format!("the removed member ends: {:?}", status.code()));
+    plane
+        .seen
+        .saw(format!("the removed member ends: {:?}", status.code()));
     let log = plane.nodes[3].log()?;
     ensure!(log.contains(REMOVED), "{log}");
     // The static pod comes back with the data of the member that was removed.
@@ -274,7 +281,7 @@ async fn reset_and_join_again(plane: &mut ControlPlane) -> Result<()> {
     let joined = operator.member_at(&plane.nodes[3].peer_url()).await?.id;
     ensure!(joined != removed, "an id was used twice");
     let count = operator.members().await?.len();
-    plane.saw(&format!("{count} members"));
+    plane.seen.saw(format!("{count} members"));
     Ok(())
 }
 

@@ -9,113 +9,97 @@ mod group;
 mod load;
 
 use anyhow::{Context as _, Result, ensure};
-use kvorum_tests::flows::{Authority, Caller, Leaf, Operator};
-use rcgen::ExtendedKeyUsagePurpose as Usage;
+use kvorum_tests::flows::{Caller, Operator};
 use rustls::CipherSuite;
 use rustls::version::{TLS12, TLS13};
+use testkit::certs::{Authority, Leaf, Usage};
 use testkit::{Program, eventually, http, note};
 
 use desk::{Desk, Port, Row};
 use group::{Group, GroupPki};
 use load::Load;
 
+/// Go's words for what is wrong.
+const NONE: &str = "tls: client didn't provide a certificate";
+const FOREIGN: &str = "x509: certificate signed by unknown authority";
+const NOT_NOW: &str = "x509: certificate has expired or is not yet valid";
+const WRONG_USE: &str = "x509: certificate specifies an incompatible key usage";
+const NOT_TLS: &str = "tls: first record does not look like a TLS handshake";
 /// etcd's words for a certificate whose names are not among those that are allowed.
 const NOT_ALLOWED: &str = "client certificate authentication failed";
 
-/// Certificates, and what has to become of whoever shows them.
+/// Certificates, and what has to become of whoever shows them on either port.
 fn rows_of_mutual_tls(desk: &Desk) -> Result<Vec<Row>> {
-    let showing = |what: &str, leaf: &Leaf| desk.showing(what, leaf);
-    let no_hosts = |usages: &[Usage]| Leaf {
-        usages: usages.to_vec(),
-        ..Leaf::client("kube-apiserver")
-    };
-    let years = |from, to| Leaf {
-        years: (from, to),
-        ..Leaf::default()
-    };
-    let hosts = |hosts: &[&str]| Leaf {
-        sans: hosts.iter().map(|host| (*host).to_owned()).collect(),
-        ..Leaf::default()
-    };
-    let good = showing("good", &Leaf::default())?;
-    let client_only = showing("client-only", &no_hosts(&[Usage::ClientAuth]))?;
-    let any_usage = showing("any-usage", &no_hosts(&[Usage::Any]))?;
-    let no_usage = showing("no-usage", &no_hosts(&[]))?;
-    let expired = showing("expired", &years(2020, 2021))?;
-    let early = showing("not-yet-valid", &years(2100, 2101))?;
-    let server_only = showing("server-only", &no_hosts(&[Usage::ServerAuth]))?;
-    let revoked = desk.revoked()?;
-    let foreign = desk.foreign()?;
-    let other_ip = showing("other-address", &hosts(&["192.0.2.1"]))?;
-    let other_host = showing("other-host", &hosts(&["elsewhere.invalid"]))?;
+    let showing = |what: &str, leaf: Leaf| desk.showing(what, &leaf);
+    let no_hosts = |usages: &[Usage]| Leaf::client("kube-apiserver").usages(usages);
+    let good = showing("good", Leaf::default())?;
     let nobody = desk.caller();
-
+    let foreign = desk.foreign()?;
+    let taken = [
+        ("TLS 1.2", good.clone().speaking(&TLS12)),
+        ("a good certificate", good),
+        (
+            "for clients only",
+            showing("client-only", no_hosts(&[Usage::ClientAuth]))?,
+        ),
+        (
+            "for any use",
+            showing("any-usage", no_hosts(&[Usage::Any]))?,
+        ),
+        (
+            "that says nothing of its use",
+            showing("no-usage", no_hosts(&[]))?,
+        ),
+    ];
+    let refused = [
+        ("none", nobody.clone(), NONE),
+        ("none, TLS 1.2", nobody.speaking(&TLS12), NONE),
+        ("of another authority", foreign.clone(), FOREIGN),
+        (
+            "of another authority, TLS 1.2",
+            foreign.speaking(&TLS12),
+            FOREIGN,
+        ),
+        (
+            "expired",
+            showing("expired", Leaf::default().expired())?,
+            NOT_NOW,
+        ),
+        (
+            "not yet valid",
+            showing("early", Leaf::default().not_yet_valid())?,
+            NOT_NOW,
+        ),
+        (
+            "for servers only",
+            showing("server-only", no_hosts(&[Usage::ServerAuth]))?,
+            WRONG_USE,
+        ),
+        ("revoked", desk.revoked()?, "revoked"),
+    ];
     let mut rows = Vec::new();
     for port in [Port::Client, Port::Peer] {
-        rows.extend([
-            Row::taken(port, "a good certificate", &good),
-            Row::taken(port, "one for clients only", &client_only),
-            Row::taken(port, "one for any use", &any_usage),
-            Row::taken(port, "one that says nothing of its use", &no_usage),
-            Row::taken(port, "TLS 1.2", &good.clone().speaking(&TLS12)),
-            Row::refused(
-                port,
-                "no certificate",
-                &nobody,
-                "client didn't provide a certificate",
-            ),
-            Row::refused(
-                port,
-                "no certificate, TLS 1.2",
-                &nobody.clone().speaking(&TLS12),
-                "client didn't provide a certificate",
-            ),
-            Row::refused(
-                port,
-                "of another authority",
-                &foreign,
-                "certificate signed by unknown authority",
-            ),
-            Row::refused(
-                port,
-                "of another authority, TLS 1.2",
-                &foreign.clone().speaking(&TLS12),
-                "certificate signed by unknown authority",
-            ),
-            Row::refused(
-                port,
-                "expired",
-                &expired,
-                "certificate has expired or is not yet valid",
-            ),
-            Row::refused(
-                port,
-                "not yet valid",
-                &early,
-                "certificate has expired or is not yet valid",
-            ),
-            Row::refused(
-                port,
-                "for servers only",
-                &server_only,
-                "certificate specifies an incompatible key usage",
-            ),
-            Row::refused(port, "revoked", &revoked, "revoked"),
-            Row::refused_plain(port, "first record does not look like a TLS handshake"),
-        ]);
+        rows.extend(
+            taken
+                .iter()
+                .map(|(what, caller)| Row::taken(port, what, caller)),
+        );
+        rows.extend(
+            refused
+                .iter()
+                .map(|(what, caller, why)| Row::refused(port, what, caller, why)),
+        );
+        rows.push(Row::refused_plain(port, NOT_TLS));
     }
-    rows.extend([
-        // Clients may come from anywhere; of a member it is asked that its address fits.
-        Row::taken(Port::Client, "for another address", &other_ip),
-        Row::taken(Port::Client, "for another host", &other_host),
-        Row::refused(Port::Peer, "for another address", &other_ip, "192.0.2.1"),
-        Row::refused(
-            Port::Peer,
-            "for another host",
-            &other_host,
-            "elsewhere.invalid",
-        ),
-    ]);
+    // Clients may come from anywhere; of a member it is asked that its address fits.
+    for (what, host) in [
+        ("another address", "192.0.2.1"),
+        ("another host", "elsewhere.invalid"),
+    ] {
+        let elsewhere = showing(host, Leaf::default().sans(&[host]))?;
+        rows.push(Row::taken(Port::Client, what, &elsewhere));
+        rows.push(Row::refused(Port::Peer, what, &elsewhere, host));
+    }
     Ok(rows)
 }
 
@@ -144,7 +128,7 @@ async fn on_both(
     };
     if std::env::var_os("KVORUM_ONLY_ETCD").is_some() {
         for line in run(Program::Etcd).await? {
-            testkit::note(format!("{line:?}"));
+            note(format!("{line:?}"));
         }
         return Ok(());
     }
@@ -170,10 +154,7 @@ async fn names_that_are_allowed() -> Result<()> {
         flags
     };
     on_both(flags, |desk| {
-        let leaf = |common_name: &str, host: &str| Leaf {
-            sans: vec![host.to_owned()],
-            ..Leaf::named(common_name)
-        };
+        let leaf = |common_name: &str, host: &str| Leaf::named(common_name).sans(&[host]);
         let client = desk.showing("client", &leaf("anybody", "client.invalid"))?;
         let member = desk.showing("member", &leaf("member", "192.0.2.1"))?;
         let more = desk.showing("more", &leaf("more", "more.invalid"))?;
@@ -212,10 +193,7 @@ async fn hosts_that_members_may_have() -> Result<()> {
         flags
     };
     on_both(flags, |desk| {
-        let leaf = |host: &str| Leaf {
-            sans: vec![host.to_owned()],
-            ..Leaf::default()
-        };
+        let leaf = |host: &str| Leaf::default().sans(&[host]);
         let member = desk.showing("member", &leaf("member.invalid"))?;
         let other = desk.showing("other", &leaf("other.invalid"))?;
         Ok(vec![

@@ -11,7 +11,7 @@ use testkit::{Program, binaries, eventually, http, note};
 use tokio::net::TcpSocket;
 
 const LOG_LINES_SHOWN: usize = 30;
-const PORTS: usize = 4;
+const PORTS: usize = 6;
 
 /// A machine of the test.
 #[derive(Debug)]
@@ -20,14 +20,18 @@ pub struct Node {
     pub name: String,
     /// What is installed on it.
     pub program: Program,
-    /// Where the members listens for clients, as others reach it.
+    /// Where the member listens for clients, as others reach it.
     pub client: u16,
     /// Where it listens for clients on the machine itself.
     pub local: u16,
     /// Where it listens for members.
     pub peer: u16,
+    /// Where it listens for members on the machine itself.
+    pub peer_local: u16,
     /// Where it answers probes, in plain text.
     pub metrics: u16,
+    /// Where it answers clients over HTTP, if not with the others.
+    pub http: u16,
     dir: PathBuf,
     /// Hold the ports until the first start.
     reserved: Vec<TcpSocket>,
@@ -53,13 +57,28 @@ impl Node {
             client: port(0)?,
             local: port(1)?,
             peer: port(2)?,
-            metrics: port(3)?,
+            peer_local: port(3)?,
+            metrics: port(4)?,
+            http: port(5)?,
             dir,
             reserved: sockets,
             process: None,
             log_start: 0,
             fine: false,
         })
+    }
+
+    /// Its ports, and what they are for.
+    #[must_use]
+    pub fn ports(&self) -> [(u16, &'static str); PORTS] {
+        [
+            (self.client, "client"),
+            (self.local, "local"),
+            (self.peer, "peer"),
+            (self.peer_local, "peer-local"),
+            (self.metrics, "metrics"),
+            (self.http, "http"),
+        ]
     }
 
     /// Its directory.
@@ -84,6 +103,12 @@ impl Node {
     #[must_use]
     pub fn peer_url(&self) -> String {
         format!("https://127.0.0.1:{}", self.peer)
+    }
+
+    /// `https://127.0.0.1:` and its second peer port.
+    #[must_use]
+    pub fn peer_local_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.peer_local)
     }
 
     /// Starts the member; waits for nothing.

@@ -1,14 +1,15 @@
 //! The machines of a control plane that kubeadm has set up.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Result;
 use api::etcdserverpb as pb;
-use kvorum_tests::flows::{Authority, Caller, Leaf, Node, Operator, pki};
+use kvorum_tests::flows::{Caller, Node, Operator, Transcript};
 use tempfile::TempDir;
 use testkit::Program;
-use testkit::certs::Identity;
+use testkit::certs::{Authority, Identity, Kubeadm};
 
 /// How many machines a test may use.
 const MACHINES: usize = 4;
@@ -28,11 +29,9 @@ pub(crate) struct ControlPlane {
     pub(crate) nodes: Vec<Node>,
     pub(crate) release: Release,
     /// What has to be the same on etcd and kvorum.
-    pub(crate) seen: Vec<String>,
+    pub(crate) seen: Transcript,
     /// The command line of each machine's manifest.
     manifests: Vec<Vec<String>>,
-    /// Member ids, and whose they are.
-    names: Vec<(u64, usize)>,
     /// `extraArgs` of every manifest.
     pub(crate) extra: Vec<String>,
     /// Removed at the end.
@@ -48,14 +47,18 @@ impl ControlPlane {
         let node = |at| Node::new(program, &format!("control-plane-{at}"), dir.path());
         let nodes = (0..MACHINES).map(node).collect::<Result<Vec<_>>>()?;
         for node in &nodes {
-            certificates(node, &ca)?;
+            Kubeadm::generate(
+                &ca,
+                &node.dir().join("pki"),
+                &node.name,
+                Ipv4Addr::LOCALHOST.into(),
+            )?;
         }
         Ok(ControlPlane {
+            seen: Transcript::of(&nodes),
             nodes,
             release: Release::Before,
-            seen: Vec::new(),
             manifests: vec![Vec::new(); MACHINES],
-            names: Vec::new(),
             extra: Vec::new(),
             _dir: dir,
             program,
@@ -186,76 +189,12 @@ impl ControlPlane {
         Ok(members.iter().map(|member| member.id).collect())
     }
 
-    /// Says whose id this is, for what is compared.
-    pub(crate) fn name(&mut self, id: u64, at: usize) {
-        self.names.push((id, at));
-    }
-
-    /// Notes what must be the same on both.
-    pub(crate) fn saw(&mut self, line: &str) {
-        let mut line = line.trim().to_owned();
-        for node in &self.nodes {
-            for (port, what) in [
-                (node.client, "client"),
-                (node.local, "local"),
-                (node.peer, "peer"),
-                (node.metrics, "metrics"),
-            ] {
-                let port = format!("127.0.0.1:{port}");
-                line = line.replace(&port, &format!("{}:{what}", node.name));
-            }
-        }
-        for (id, at) in &self.names {
-            line = line.replace(&format!("{id:x}"), &format!("<{at}>"));
-            line = line.replace(&id.to_string(), &format!("<{at}>"));
-        }
-        self.seen.push(line);
-    }
-
-    /// Notes parts whose order means nothing.
-    pub(crate) fn saw_in_any_order(
-        &mut self,
-        what: &str,
-        parts: impl Iterator<Item = impl Into<String>>,
-    ) {
-        let start = self.seen.len();
-        for part in parts {
-            self.saw(&format!("{what}: {}", part.into()));
-        }
-        self.seen[start..].sort();
-    }
-
     /// The test went well.
     pub(crate) fn fine(&mut self) {
         for node in &mut self.nodes {
             node.fine();
         }
     }
-}
-
-/// What kubeadm puts below `/etc/kubernetes/pki`.
-fn certificates(node: &Node, ca: &Authority) -> Result<()> {
-    let dir = node.dir().join("pki");
-    let etcd = dir.join("etcd");
-    std::fs::create_dir_all(&etcd)?;
-    pki::replace(&etcd.join("ca.crt"), ca.pem())?;
-    let member = Leaf {
-        sans: [node.name.as_str(), "localhost", "127.0.0.1", "::1"]
-            .map(str::to_owned)
-            .to_vec(),
-        ..Leaf::named(&node.name)
-    };
-    ca.issue(&member)?.write(&etcd, "server")?;
-    ca.issue(&member)?.write(&etcd, "peer")?;
-    let client = |name: &str| Leaf {
-        organization: Some("kubeadm:cluster-admins".to_owned()),
-        ..Leaf::client(name)
-    };
-    ca.issue(&client("kube-etcd-healthcheck-client"))?
-        .write(&etcd, "healthcheck-client")?;
-    ca.issue(&client("kube-apiserver-etcd-client"))?
-        .write(&dir, "apiserver-etcd-client")?;
-    Ok(())
 }
 
 /// A table's row without what the widths of its columns do to it.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use kvorum_tests::flows::{Authority, Caller, Leaf, Node, Operator, pki};
+use kvorum_tests::flows::{Caller, Node, Operator};
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::certs::{self, Authority, Leaf};
 use testkit::{Program, eventually, http};
 
 /// Where somebody knocks.
@@ -60,7 +61,7 @@ pub(crate) struct Desk {
     node: Node,
     ca: Authority,
     foreign: Authority,
-    revoked: pki::Pair,
+    revoked: certs::Pair,
     dir: TempDir,
 }
 
@@ -71,10 +72,10 @@ impl Desk {
         let node = Node::new(program, "desk", dir.path())?;
         let (ca, foreign) = (Authority::new("ca")?, Authority::new("other")?);
         ca.issue(&Leaf::default())?.write(dir.path(), "server")?;
-        pki::replace(&dir.path().join("ca.crt"), ca.pem())?;
+        certs::replace(&dir.path().join("ca.crt"), ca.pem())?;
         let revoked = ca.issue(&Leaf::named("revoked"))?;
         let list = ca.crl(1, &[revoked.serial])?;
-        pki::replace(&dir.path().join("ca.crl"), &list)?;
+        certs::replace(&dir.path().join("ca.crl"), &list)?;
         Ok(Desk {
             node,
             ca,
@@ -151,8 +152,6 @@ impl Desk {
     pub(crate) async fn open(&mut self, flags: &[String]) -> Result<()> {
         let (client, peer) = (self.node.client_url(), self.node.peer_url());
         let mut args = vec![
-            // A real etcd's gateway is a client of the member, and may be refused itself.
-            "--enable-grpc-gateway=false".to_owned(),
             format!("--data-dir={}", self.node.data_dir().display()),
             format!("--listen-client-urls={client}"),
             format!("--advertise-client-urls={client}"),
@@ -164,6 +163,10 @@ impl Desk {
                 self.node.metrics
             ),
         ];
+        if self.node.program == Program::Etcd {
+            // Its gateway is a client of the member, and may be refused itself.
+            args.push("--enable-grpc-gateway=false".to_owned());
+        }
         args.extend_from_slice(flags);
         self.node.start(&args)?;
         self.node.answers("/readyz", 200).await?;

@@ -2,10 +2,11 @@
 //! own for each machine.
 
 use anyhow::{Result, ensure};
-use kvorum_tests::flows::{Authority, Caller, Leaf, Node, pki};
+use kvorum_tests::flows::{Caller, Node};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tempfile::TempDir;
+use testkit::certs::{self, Authority, Leaf};
 use testkit::{Program, eventually};
 
 /// The machines.
@@ -64,7 +65,7 @@ impl Group {
     /// Replaces a file on all machines.
     pub(crate) fn write_everywhere(&self, name: &str, text: &str) -> Result<()> {
         for node in &self.nodes {
-            pki::replace(&node.dir().join(name), text)?;
+            certs::replace(&node.dir().join(name), text)?;
         }
         Ok(())
     }
@@ -190,7 +191,7 @@ impl GroupPki {
         let dir = group.dir.path();
         let believed = std::fs::read_to_string(group.nodes[0].dir().join("ca.crt"))?;
         let ca = dir.join(format!("{name}-ca.crt"));
-        pki::replace(&ca, &format!("{believed}{}", self.ca.pem()))?;
+        certs::replace(&ca, format!("{believed}{}", self.ca.pem()))?;
         let pair = self.ca.issue(&Leaf::client(name))?;
         let identity = pair.write(dir, name)?;
         Ok((Caller::trusting(&ca).showing(&identity), pair.serial))
