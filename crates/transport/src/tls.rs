@@ -10,6 +10,7 @@ mod parameters;
 mod reload;
 pub(crate) mod san;
 mod server;
+mod usage;
 pub(crate) mod verify;
 
 use std::fmt;

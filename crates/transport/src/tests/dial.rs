@@ -1,5 +1,7 @@
 //! Dialling: urls, names, and servers that are not believed.
 
+use testkit::certs::Usage;
+
 use super::*;
 
 async fn dialled(dialer: &Dialer, url: &str) -> io::Result<crate::Dialed> {
@@ -66,6 +68,23 @@ async fn tls_is_dialled_with_the_host_as_the_servers_name() {
          because it doesn't contain any IP SANs"
     );
     assert!(echoes(dialled(&dialer, &url("localhost")).await.unwrap()).await);
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_for_any_use_is_believed_by_its_name() {
+    let pki = Pki::new();
+    let any_use = |host| Leaf::named("server").usages(&[Usage::Any]).sans(&[host]);
+    pki.sign_leaf("server", &any_use("127.0.0.1"));
+    pki.sign("client", "client");
+    let server = echo_tls(&pki.server(pki.required()));
+    let dialer = Dialer::new(Some(pki.tls_client("client")), None);
+    let url = format!("https://127.0.0.1:{}", server.port);
+    assert!(echoes(dialled(&dialer, &url).await.unwrap()).await);
+    pki.sign_leaf("server", &any_use("10.0.0.1"));
+    assert_eq!(
+        failure(&dialer, &url).await,
+        "tls: failed to verify certificate: x509: certificate is valid for 10.0.0.1, not 127.0.0.1"
+    );
 }
 
 #[tokio::test]

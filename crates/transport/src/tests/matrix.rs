@@ -130,10 +130,22 @@ async fn a_chain_is_checked_as_go_does() {
     let namesake = Authority::new("test CA").unwrap();
     let by = |authority: &Authority, leaf: Leaf| authority.issue(&leaf).unwrap();
     let member = || Leaf::named("member");
+    let any_use = || member().usages(&[testkit::certs::Usage::Any]);
     let mut cases = vec![
         Case::accepted("both usages", &by(&pki.authority, member())),
         Case::accepted("client only", &by(&pki.authority, Leaf::client("client"))),
         Case::accepted("no usages", &by(&pki.authority, member().usages(&[]))),
+        Case::accepted("any usage", &by(&pki.authority, any_use())),
+        Case::refused(
+            "any usage, foreign authority",
+            &by(&stranger, any_use()),
+            "x509: certificate signed by unknown authority",
+        ),
+        Case::refused(
+            "any usage, expired",
+            &by(&pki.authority, any_use().expired()),
+            "is after 2021-01-01T00:00:00Z",
+        ),
         Case::refused(
             "foreign authority",
             &by(&stranger, member()),

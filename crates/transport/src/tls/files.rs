@@ -21,6 +21,7 @@ use x509_parser::time::ASN1Time;
 
 use crate::TlsError;
 use crate::tls::reload::{NamedFile, Source, Usage};
+use crate::tls::usage::AnyUse;
 
 /// A certificate file and a key file.
 #[derive(Debug)]
@@ -91,6 +92,7 @@ pub(super) struct AuthorityFile {
 pub(super) struct Authorities {
     pub(super) clients: Arc<dyn ClientCertVerifier>,
     pub(super) servers: Arc<dyn ServerCertVerifier>,
+    pub(super) any_use: AnyUse,
     certificates: Vec<CertificateDer<'static>>,
     ends: SystemTime,
 }
@@ -160,9 +162,13 @@ impl Source for AuthorityFile {
             clients: WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
                 .build()
                 .map_err(unusable)?,
-            servers: WebPkiServerVerifier::builder_with_provider(roots, provider())
+            servers: WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider())
                 .build()
                 .map_err(unusable)?,
+            any_use: AnyUse {
+                roots,
+                algorithms: self.provider.signature_verification_algorithms,
+            },
             certificates,
             ends,
         })

@@ -21,6 +21,7 @@ use x509_parser::prelude::{ExtendedKeyUsage, FromDer, X509Certificate};
 
 use crate::tls::ClientVerification;
 use crate::tls::files::{Authorities, Revoked, is_version_1, system_time};
+use crate::tls::usage::ShownBy;
 use crate::words;
 
 /// What is said about a certificate of version 1.
@@ -116,9 +117,11 @@ impl ClientCertVerifier for ClientChecker {
         } else {
             let verifier = &self.authorities.clients;
             let verified = verifier.verify_client_cert(end_entity, intermediates, now);
-            verified
-                .map(drop)
-                .map_err(|error| as_go_sees_it(error, end_entity))
+            let verified = verified.map(drop).or_else(|refusal| {
+                let any_use = &self.authorities.any_use;
+                any_use.reconsider(refusal, ShownBy::Client, end_entity, intermediates, now)
+            });
+            verified.map_err(|error| as_go_sees_it(error, end_entity))
         };
         chain.map_err(|error| match error {
             Error::InvalidCertificate(reason) => {
@@ -217,6 +220,15 @@ impl ServerChecker {
         verifier
             .verify_server_cert(end_entity, intermediates, server_name, &[], now)
             .map(drop)
+            .or_else(|refusal| {
+                // Which authorities the system has is not known here.
+                let Believed::Of(authorities) = &self.believed else {
+                    return Err(refusal);
+                };
+                let any_use = &authorities.any_use;
+                any_use.reconsider(refusal, ShownBy::Server, end_entity, intermediates, now)?;
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)
+            })
             .map_err(|error| as_go_sees_it(error, end_entity))
     }
 }
