@@ -271,8 +271,7 @@ async fn reset_and_join_again(plane: &mut ControlPlane) -> Result<()> {
     ensure!(log.contains(REMOVED), "{log}");
     // The static pod comes back with the data of the member that was removed.
     plane.boot_again(3)?;
-    // With etcd's status 1 or, for now, 0.
-    plane.nodes[3].ended().await?;
+    plane.nodes[3].ended_as_stale().await?;
     let log = plane.nodes[3].log()?;
     ensure!(log.contains(REMOVED), "{log}");
     // Reset empties the directory; the machine joins again, as somebody else.
@@ -348,7 +347,7 @@ async fn a_dead_member_is_replaced_in_the_wrong_order() -> Result<()> {
     operator.remove(dead).await?;
     // The machine that was dead comes back with its old data, and hears that it is out.
     plane.boot_again(3)?;
-    plane.nodes[3].ended().await?;
+    plane.nodes[3].ended_as_stale().await?;
     ensure!(plane.nodes[3].log()?.contains(REMOVED), "it was not told");
     let ids = plane.ids().await?;
     ensure!(

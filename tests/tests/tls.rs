@@ -363,7 +363,12 @@ async fn a_member_with_the_wrong_certificate_stays_outside() -> Result<()> {
             let refusal = "certificate signed by unknown authority";
             let told = |line: &&str| line.contains("rejected connection") && line.contains(refusal);
             ensure!(inside.lines().any(|line| told(&line)), "the members do not");
-            ensure!(outside.contains("bad certificate"), "the outsider does not");
+            // rustls's clients say what is wrong; Go's do not.
+            let alert = match program {
+                Program::Etcd => "remote error: tls: bad certificate",
+                Program::Kvorum => "remote error: tls: unknown certificate authority",
+            };
+            ensure!(outside.contains(alert), "the outsider does not");
             Ok(())
         })
         .await?;
@@ -413,12 +418,14 @@ async fn every_file_is_changed_under_load() -> Result<()> {
     group.write_everywhere("ca.crt", &format!("{}{}", old.ca.pem(), new.ca.pem()))?;
     group.let_in(&second).await?;
     load.call_as(second.clone()).await?;
+    // Who has still not been to the office: believes both, but shows the old.
+    let late = old.client(&group, "late")?;
     new.issue_leaves(&group)?;
     group.show_leaves(&second).await?;
     load.settle().await?;
     group.write_everywhere("ca.crt", new.ca.pem())?;
     group
-        .keep_out(&first, "certificate signed by unknown authority")
+        .keep_out(&late, "certificate signed by unknown authority")
         .await?;
     let (leaver, serial) = new.client_with_serial(&group, "another leaver")?;
     group.let_in(&leaver).await?;

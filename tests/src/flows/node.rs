@@ -174,6 +174,24 @@ impl Node {
         status.with_context(|| self.name.clone())
     }
 
+    /// Waits until a member ends that was removed while it was down.
+    ///
+    /// It has not been ready. etcd's `main` then finds two things at once, that the server has
+    /// stopped and that its listeners have failed, and Go's `select` takes either of them: its status
+    /// is 0 or 1, by chance. kvorum's is 0, as it is for a member that was ready.
+    ///
+    /// # Errors
+    /// When it does not end in time, or with another status.
+    pub async fn ended_as_stale(&mut self) -> Result<()> {
+        let status = self.ended().await?;
+        let is_right = match self.program {
+            Program::Etcd => matches!(status.code(), Some(0 | 1)),
+            Program::Kvorum => status.code() == Some(0),
+        };
+        ensure!(is_right, "{} ended with {status}", self.name);
+        Ok(())
+    }
+
     /// kill -9.
     ///
     /// # Errors

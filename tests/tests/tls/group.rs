@@ -93,16 +93,15 @@ impl Group {
             })
             .await?;
         }
+        // The caller may be gone before the member has written down why.
         for node in &self.nodes {
-            let log = node.log()?;
-            let mut lines = log
-                .lines()
-                .filter(|line| line.contains("rejected connection"));
-            ensure!(
-                lines.any(|line| line.contains(why)),
-                "{} does not say why",
-                node.name
-            );
+            eventually("the member says why", || async {
+                let told = |line: &str| line.contains("rejected connection") && line.contains(why);
+                let is_told = node.log()?.lines().any(told);
+                ensure!(is_told, "{} does not say why", node.name);
+                Ok(())
+            })
+            .await?;
         }
         Ok(())
     }
