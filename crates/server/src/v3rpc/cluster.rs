@@ -69,7 +69,9 @@ impl Cluster for ClusterService {
             .change_members(MemberChange::Remove { id })
             .await?;
         let header = Some(self.server.header_without_revision());
-        let members = self.server.wire_members();
+        let mut members = self.server.wire_members();
+        // Who has removed itself may not see that it has.
+        members.retain(|member| member.id != id.0);
         Ok(Response::new(MemberRemoveResponse { header, members }))
     }
 
