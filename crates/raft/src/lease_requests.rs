@@ -17,7 +17,7 @@ use crate::lease_entries::LeaseEntries;
 use crate::node::Running;
 use crate::peer::channels::Connections;
 use crate::progress::Progress;
-use crate::proposer::leader;
+use crate::proposer::{is_replaced, leader};
 use crate::read_index::ReadIndex;
 
 /// Pause before a leader is asked for again.
@@ -129,8 +129,13 @@ impl Running {
             return self.leases.answer(question).await.ok();
         }
         let peer = self.peers.known(leader)?;
-        let answer = tokio::time::timeout(self.config.election_timeout, ask(&peer, question)).await;
-        answer.ok()?
+        let answer = tokio::time::timeout(self.config.election_timeout, ask(&peer, question));
+        tokio::select! {
+            biased;
+            answer = answer => answer.ok()?,
+            // It may be gone without a word.
+            () = is_replaced(&self.server, leader) => None,
+        }
     }
 }
 

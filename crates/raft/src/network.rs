@@ -106,9 +106,12 @@ impl Peer {
         request: AppendEntriesRequest<TypeConfig>,
         option: &RPCOption,
     ) -> Result<Appended, Failure> {
+        let term = request.vote.leader_id.term;
+        self.connections.beats.sends(self.connections.id, term);
         let mut client = self.connections.raft(Purpose::Heartbeats);
         let call = client.heartbeat(wire::append_to(&request));
         let appended = self.answer(call, option, wire::appended_from).await?;
+        self.connections.beats.answered(term);
         // openraft names what the peer has confirmed.
         if let Err(StreamAppendError::Conflict(_)) = appended {
             return Err(lost(&self.connections));

@@ -199,7 +199,8 @@ impl Node {
             member: config.member,
             cluster: config.cluster,
         };
-        let peers = Peers::new(me, dial, config.election_timeout, fatal.clone());
+        let times = (config.heartbeat_interval, config.election_timeout);
+        let peers = Peers::new(me, dial, times, fatal.clone());
         let peers = Arc::new(peers);
         let machine = Arc::new(machine);
         let states = Arc::new(Sender {
@@ -335,6 +336,8 @@ impl Node {
             proposals_pending: self.running.queue.len() as u64,
             log_flushes,
             log_bytes,
+            late_heartbeats: self.running.peers.late_heartbeats(),
+            installing: self.running.transfers.installing(),
         }
     }
 

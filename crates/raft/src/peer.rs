@@ -4,9 +4,11 @@
 //! * [`leader_service`]: what peers ask because this member leads; [`forwarded`]: the proposals among it.
 //! * [`channels`]: connections to the peers: one for appends and questions, one for heartbeats and
 //!   votes, one for snapshots, so that none waits for another.
+//! * [`beats`]: whether heartbeats go out in time.
 //! * [`handshake`]: who asks whom, and whether they belong to one cluster.
 //! * [`pinger`]: who is there.
 
+pub(crate) mod beats;
 pub(crate) mod channels;
 pub(crate) mod forwarded;
 pub(crate) mod handshake;

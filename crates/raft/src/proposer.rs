@@ -101,6 +101,17 @@ pub(crate) fn leader(server: &ServerMetrics) -> Option<Leader> {
     })
 }
 
+/// Waits until there is another leader than this one, or none.
+pub(crate) async fn is_replaced(server: &ServerMetrics, known: MemberId) {
+    let mut server = server.clone();
+    while leader(&server).is_some_and(|leader| leader.member == known) {
+        if server.changed().await.is_err() {
+            // Raft has stopped.
+            return;
+        }
+    }
+}
+
 /// How openraft names the leader of a term.
 pub(crate) fn leader_id(term: u64) -> CommittedLeaderId {
     LeaderId::new(term, 0).to_committed()

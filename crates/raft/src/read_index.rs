@@ -24,7 +24,7 @@ use crate::error::ReadIndexError;
 use crate::node::{Raft, ServerMetrics};
 use crate::peer::channels::Peers;
 use crate::progress::Progress;
-use crate::proposer::leader;
+use crate::proposer::{is_replaced, leader};
 
 /// Readers that wait for a round. Who comes when it is full is told to come later; each belongs to
 /// a request that is being served, so the server's own limits come first.
@@ -153,7 +153,12 @@ impl Rounds {
             let led_by = leader(server).map(|leader| leader.member);
             let confirmed = match led_by {
                 Some(me) if me.0 == *self.raft.node_id() => self.confirm(&mut askers).await,
-                Some(other) => self.ask(other).await,
+                Some(other) => tokio::select! {
+                    biased;
+                    asked = self.ask(other) => asked,
+                    // It may be gone without a word.
+                    () = is_replaced(server, other) => Err(Failed::Again),
+                },
                 None => Err(Failed::Again),
             };
             // Whoever asks this member because it leads is not to wait for another leader.

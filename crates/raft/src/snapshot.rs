@@ -27,6 +27,8 @@ mod tests;
 mod transfers;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use api::peerpb;
@@ -102,6 +104,24 @@ pub struct SnapshotMetrics {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     by_peer: Mutex<BTreeMap<MemberId, SnapshotMetrics>>,
+    installing: AtomicU64,
+}
+
+/// Counts an installation while it lives.
+#[derive(Debug)]
+struct Installing(Arc<Counters>);
+
+impl Installing {
+    fn begin(counters: &Arc<Counters>) -> Self {
+        counters.installing.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for Installing {
+    fn drop(&mut self) {
+        self.0.installing.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Which way a transfer goes.
@@ -119,6 +139,11 @@ impl Counters {
             .iter()
             .map(|(id, counted)| (*id, *counted))
             .collect()
+    }
+
+    /// States that are being installed.
+    pub(crate) fn installing(&self) -> u64 {
+        self.installing.load(Ordering::Relaxed)
     }
 
     /// Forgets those that are no members: ids that were only claimed do not add up.
@@ -143,7 +168,7 @@ impl Counters {
 /// One transfer in the metrics and in the log; dropped unfinished it has failed.
 #[derive(Debug)]
 struct Report {
-    counters: std::sync::Arc<Counters>,
+    counters: Arc<Counters>,
     peer: MemberId,
     way: Way,
     began: tokio::time::Instant,
@@ -155,16 +180,11 @@ struct Report {
 }
 
 impl Report {
-    fn begin(
-        counters: &std::sync::Arc<Counters>,
-        peer: MemberId,
-        way: Way,
-        bytes_in_all: u64,
-    ) -> Self {
+    fn begin(counters: &Arc<Counters>, peer: MemberId, way: Way, bytes_in_all: u64) -> Self {
         counters.count(peer, way, |counted| counted.inflights += 1);
         let now = tokio::time::Instant::now();
         Self {
-            counters: std::sync::Arc::clone(counters),
+            counters: Arc::clone(counters),
             peer,
             way,
             began: now,

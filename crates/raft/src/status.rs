@@ -49,6 +49,11 @@ pub struct Metrics {
     pub log_flushes: u64,
     /// Bytes of commands they held (`etcd_disk_wal_write_bytes_total`).
     pub log_bytes: u64,
+    /// Heartbeats that were not sent in time (`etcd_server_heartbeat_send_failures_total`).
+    pub late_heartbeats: u64,
+    /// States that are being put in the place of the member's own
+    /// (`etcd_server_snapshot_apply_in_progress_total`).
+    pub installing: u64,
 }
 
 /// Whether the leader that Raft knows is one that this member hears from, or, if it is itself, one

@@ -100,6 +100,8 @@ struct ServerMetrics {
     slow_read_indexes: IntCounter,
     read_indexes_failed: IntCounter,
     quota_backend_bytes: IntGauge,
+    heartbeat_send_failures: IntCounter,
+    snapshot_apply_in_progress: IntGauge,
     wal_write_bytes: IntGauge,
     learner_promote_successes: IntCounter,
     learner_promote_failures: IntCounterVec,
@@ -251,9 +253,13 @@ impl Metrics {
         of_store
             .slow_watchers
             .set(gauge_value(watch.slow_watchers as u64));
+        let raft = server.node().metrics();
+        of_server.wal_write_bytes.set(gauge_value(raft.log_bytes));
+        let late = &of_server.heartbeat_send_failures;
+        late.inc_by(raft.late_heartbeats.saturating_sub(late.get()));
         of_server
-            .wal_write_bytes
-            .set(gauge_value(server.node().metrics().log_bytes));
+            .snapshot_apply_in_progress
+            .set(gauge_value(raft.installing));
         process.read();
         network.read(&server.node().peers());
         snapshots.read(server.node().snapshot_metrics());
@@ -456,6 +462,14 @@ impl ServerMetrics {
             )?,
             quota_backend_bytes: registrar
                 .gauge("etcd_server_quota_backend_bytes", "The quota, in bytes.")?,
+            heartbeat_send_failures: registrar.counter(
+                "etcd_server_heartbeat_send_failures_total",
+                "Heartbeats that were sent late: the leader is overloaded.",
+            )?,
+            snapshot_apply_in_progress: registrar.gauge(
+                "etcd_server_snapshot_apply_in_progress_total",
+                "1 while a received state is put in the place of the member's own.",
+            )?,
             wal_write_bytes: registrar.gauge(
                 "etcd_disk_wal_write_bytes_total",
                 "Bytes of commands in the log.",

@@ -456,6 +456,25 @@ async fn a_member_whose_clock_was_set_back_sends_commands_to_the_leader_it_had()
     group.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_nobody_waits_for_any_more_is_not_sent() {
+    let mut group = Group::prepare(3, 161, |_config| {});
+    group.begin(0).await;
+    let node = group.member(0).node.clone();
+    for key in ["cancelled", "kept"] {
+        // There is no leader yet.
+        let asking = put(&node, key);
+        let waited = tokio::time::timeout(Duration::from_millis(200), asking).await;
+        assert!(waited.is_err());
+    }
+    let kept = tokio::spawn(async move { put(&node, "kept").await });
+    group.begin(1).await;
+    group.begin(2).await;
+    assert_eq!(kept.await.unwrap(), 2, "it is the only one");
+    assert!(group.member(0).value(b"cancelled").is_none());
+    group.stop().await;
+}
+
 /// The leader as member `number` reaches it.
 fn leader_for(group: &Group, number: usize, leader: usize) -> LeaderClient<Introduced> {
     let me = Identity {
@@ -463,7 +482,8 @@ fn leader_for(group: &Group, number: usize, leader: usize) -> LeaderClient<Intro
         cluster: crate::testing::config().cluster,
     };
     let dial = group.net.dialer(number);
-    let peers = Peers::new(me, dial, Duration::from_secs(1), FatalCell::default());
+    let times = (Duration::from_millis(100), Duration::from_secs(1));
+    let peers = Peers::new(me, dial, times, FatalCell::default());
     peers.at(id(leader), &[url(leader)]).leader()
 }
 

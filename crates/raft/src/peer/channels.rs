@@ -29,6 +29,7 @@ use transport::{Dialed, SharedDial};
 use types::{MemberId, Url};
 
 use super::PeerStatus;
+use super::beats::{Beats, LateHeartbeats};
 use super::handshake::{Identity, Introduction, says_removed};
 use super::pinger::Observed;
 use crate::error::{Fatal, FatalCell};
@@ -71,6 +72,7 @@ pub(crate) struct Peers {
     me: Identity,
     dial: SharedDial,
     election_timeout: Duration,
+    late_heartbeats: Arc<LateHeartbeats>,
     fatal: FatalCell,
     known: Mutex<BTreeMap<MemberId, Arc<Connections>>>,
     led_since: Mutex<Option<Instant>>,
@@ -88,13 +90,14 @@ impl Peers {
     pub(crate) fn new(
         me: Identity,
         dial: SharedDial,
-        election_timeout: Duration,
+        (heartbeat_interval, election_timeout): (Duration, Duration),
         fatal: FatalCell,
     ) -> Self {
         Self {
             me,
             dial,
             election_timeout,
+            late_heartbeats: Arc::new(LateHeartbeats::new(heartbeat_interval)),
             fatal,
             known: Mutex::default(),
             led_since: Mutex::default(),
@@ -129,6 +132,11 @@ impl Peers {
         *self.led_since.lock() = Some(at);
     }
 
+    /// Heartbeats that were not sent in time.
+    pub(crate) fn late_heartbeats(&self) -> u64 {
+        self.late_heartbeats.count()
+    }
+
     /// All of them, as they were seen last.
     pub(crate) fn status(&self) -> Vec<PeerStatus> {
         let known: Vec<_> = self.known.lock().values().cloned().collect();
@@ -154,6 +162,7 @@ pub(crate) struct Connections {
     failures: AtomicU64,
     pub(crate) observed: Mutex<Observed>,
     pub(crate) confirmed: Arc<Confirmed>,
+    pub(crate) beats: Beats,
     /// Wakes the stream of entries: it is to end, the peer is too far behind.
     pub(crate) left_behind: Arc<Notify>,
     fatal: FatalCell,
@@ -186,6 +195,7 @@ impl Connections {
             failures: AtomicU64::new(0),
             observed: Mutex::default(),
             confirmed: Arc::default(),
+            beats: Beats::new(&peers.late_heartbeats),
             left_behind: Arc::default(),
             fatal: peers.fatal.clone(),
             route,

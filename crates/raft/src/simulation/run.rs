@@ -198,6 +198,10 @@ impl World {
     pub(super) async fn start(&self, number: usize) {
         let disk = Arc::clone(&self.disk_us[number]);
         let pace = move || Duration::from_micros(disk.load(Ordering::Relaxed));
+        // Some were set back while the member was down.
+        let clock = self
+            .now()
+            .saturating_sub(Duration::from_secs(self.draw(2) as u64 * 10));
         let config = Config {
             member: id(number),
             initial_members: (0..self.len())
@@ -210,7 +214,7 @@ impl World {
             // Short, so that logs are cut and members have to be sent a state.
             snapshot_count: 50,
             snapshot_catchup_entries: 20,
-            started_at: std::time::UNIX_EPOCH + self.now(),
+            started_at: std::time::UNIX_EPOCH + clock,
             workers: Workers::Tasks(Arc::new(pace)),
             ..config()
         };

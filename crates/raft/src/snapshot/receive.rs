@@ -15,7 +15,8 @@ use tonic::{Status, Streaming};
 use types::MemberId;
 
 use super::{
-    Counters, KEPT_FOR, Report, SIGN_OF_LIFE_INTERVAL, STALL_TIMEOUT, Way, bucket, checksum,
+    Counters, Installing, KEPT_FOR, Report, SIGN_OF_LIFE_INTERVAL, STALL_TIMEOUT, Way, bucket,
+    checksum,
 };
 use crate::ask::ask;
 use crate::error::Chain;
@@ -364,6 +365,7 @@ impl Receiver {
             return Err(Status::unavailable("the member stops"));
         }
         tracing::info!(applied_index = at.index + 1, "applying database snapshot");
+        let installing = Installing::begin(&shared.means.counters);
         let snapshot = Snapshot {
             meta,
             snapshot: DurableState::received(received),
@@ -375,7 +377,7 @@ impl Receiver {
         let response = installed
             .await
             .map_err(|fatal| Status::unavailable(Chain(&fatal).to_string()))?;
-        drop(slot);
+        drop((slot, installing));
         report.done();
         Ok(last(&response.vote))
     }

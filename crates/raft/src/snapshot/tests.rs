@@ -324,7 +324,7 @@ async fn a_log_that_ends_before_the_installed_state_begins_anew() {
     has_installed(group.member(behind)).await;
     let installed = group.disks[behind].state.crash(Loss::All);
     group.kill(behind, Loss::All);
-    group.disks[behind].log = std::sync::Arc::new(log_before);
+    group.disks[behind].log = Arc::new(log_before);
     group.disks[behind].state = installed;
     group.begin(behind).await;
     fill(&group.member(leader).node, 200..210, 100).await;
