@@ -17,7 +17,7 @@ use crate::alarm::{self, Alarm};
 use crate::command::codec;
 use crate::quota::{Usage, version_bytes};
 use crate::state_machine::Loaded;
-use crate::{LogPosition, Member, OpenError, Pinned, storage};
+use crate::{LogPosition, Member, OpenError, Pinned, Record, storage};
 
 /// Records that go into a new store in one batch, at most.
 const BATCH_RECORDS_MAX: usize = 256;
@@ -35,6 +35,9 @@ pub struct Registers {
     pub finished_compaction: Option<i64>,
     /// The leases.
     pub leases: Vec<leasepb::Lease>,
+    /// Users, roles and whether they count: records of the buckets `Auth`, `AuthUsers` and `AuthRoles`,
+    /// whose keys and values are etcd's.
+    pub auth: Vec<Record>,
     /// The alarms that stand.
     pub alarms: Vec<Alarm>,
     /// The members.
@@ -64,6 +67,9 @@ impl Pinned {
                 Bucket::Lease => {
                     let lease = leasepb::Lease::decode(value).map_err(decode)?;
                     registers.leases.push(lease);
+                }
+                Bucket::Auth | Bucket::AuthUsers | Bucket::AuthRoles => {
+                    registers.auth.push(record.clone());
                 }
                 Bucket::Alarm => registers.alarms.push(alarm::decode(&record.key)?),
                 Bucket::Members => {
@@ -213,6 +219,9 @@ impl Import {
         for lease in &registers.leases {
             let key = Bytes::copy_from_slice(&schema::lease::encode(LeaseId(lease.id)));
             self.put(Bucket::Lease, key, lease.encode_to_vec().into())?;
+        }
+        for record in registers.auth.iter().cloned() {
+            self.put(record.bucket, record.key, record.value)?;
         }
         for alarm in &registers.alarms {
             self.put(Bucket::Alarm, alarm::encode(*alarm), Bytes::new())?;

@@ -119,6 +119,12 @@ fn small(pinned: &Pinned) -> Result<BTreeMap<&'static [u8], Bucket>, ExportError
         let key = lease.id.to_be_bytes().to_vec();
         put(schema::LEASE, key, lease.encode_to_vec());
     }
+    for record in &registers.auth {
+        let same = schema::AUTH_BUCKETS.into_iter();
+        for (name, _) in same.filter(|(_, bucket)| *bucket == record.bucket) {
+            put(name, record.key.to_vec(), record.value.to_vec());
+        }
+    }
     for alarm in &registers.alarms {
         let kind = match alarm.kind {
             AlarmKind::NoSpace => AlarmType::Nospace,

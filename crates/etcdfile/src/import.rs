@@ -3,7 +3,8 @@
 
 use api::etcdserverpb::{AlarmMember, AlarmType};
 use api::leasepb;
-use apply::{Alarm, AlarmKind, Import, Member, Registers};
+use apply::{Alarm, AlarmKind, Import, Member, Record, Registers};
+use backend::Bucket;
 use boltfile::Value;
 use bytes::Bytes;
 use mvcc::{EventKind, VersionRecord};
@@ -27,8 +28,6 @@ pub struct Contents {
     pub storage_version: Option<String>,
     /// The version of its cluster.
     pub cluster_version: Option<String>,
-    /// Whether there are users and roles, or they count.
-    pub has_auth: bool,
     /// What a state of ours holds beside its history.
     pub registers: Registers,
 }
@@ -65,17 +64,19 @@ impl EtcdFile {
             }
             Ok(())
         })?;
-        self.each(schema::AUTH, |key, value| {
-            contents.has_auth |= key == schema::AUTH_ENABLED && value != [0];
-            Ok(())
-        })?;
-        for bucket in [schema::AUTH_USERS, schema::AUTH_ROLES] {
-            self.each(bucket, |_name, _value| {
-                contents.has_auth = true;
+        let registers = &mut contents.registers;
+        for (name, bucket) in schema::AUTH_BUCKETS {
+            self.each(name, |key, value| {
+                // What later versions know more is nothing that a state of ours has.
+                let is_known = bucket != Bucket::Auth || backend::schema::auth::decode(key).is_ok();
+                registers.auth.extend(is_known.then(|| Record {
+                    bucket,
+                    key: Bytes::copy_from_slice(key),
+                    value: Bytes::copy_from_slice(value),
+                }));
                 Ok(())
             })?;
         }
-        let registers = &mut contents.registers;
         self.each(schema::LEASE, |key, value| {
             registers.leases.push(lease(key, value)?);
             Ok(())

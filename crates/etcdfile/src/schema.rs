@@ -15,6 +15,7 @@
 //! | `auth`, `authUsers`, `authRoles` | | users, roles, and whether they count |
 
 use apply::Member;
+use backend::Bucket;
 use serde::{Deserialize, Serialize};
 use types::{MemberId, Revision};
 
@@ -61,8 +62,13 @@ pub(crate) const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
 pub(crate) const STORAGE_VERSION: &[u8] = b"storageVersion";
 /// Single values of bucket `cluster`.
 pub(crate) const CLUSTER_VERSION: &[u8] = b"clusterVersion";
-/// Single values of bucket `auth`.
-pub(crate) const AUTH_ENABLED: &[u8] = b"authEnabled";
+
+/// The buckets whose records are the same in a state of ours.
+pub(crate) const AUTH_BUCKETS: [(&[u8], Bucket); 3] = [
+    (AUTH, Bucket::Auth),
+    (AUTH_USERS, Bucket::AuthUsers),
+    (AUTH_ROLES, Bucket::AuthRoles),
+];
 
 /// The value of every record of bucket `members_removed`.
 pub(crate) const REMOVED: &[u8] = b"removed";

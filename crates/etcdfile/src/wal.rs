@@ -20,9 +20,11 @@ use prost::Message;
 use types::{ClusterId, MemberId};
 
 mod message;
+#[cfg(test)]
+mod tests;
 
 pub use message::{
-    Anything, Attributes, ConfChange, ConfChangeKind, InternalRaftRequest, MemberAttributes,
+    Attributes, ConfChange, ConfChangeKind, InternalRaftRequest, MemberAttributes, RequestHeader,
     V2Request,
 };
 use message::{ConfChangeV2, Entry as WireEntry, HardState, Metadata, Record, Snapshot};
@@ -105,6 +107,8 @@ pub struct Wal {
     pub base_term: Option<u64>,
     /// The entries behind the database, by index.
     pub entries: Vec<Entry>,
+    /// Entries that were left out of them, because nobody knows that they are committed.
+    pub uncommitted: usize,
     /// Whether what came last was torn, and dropped.
     pub is_torn: bool,
 }
@@ -298,6 +302,7 @@ impl Reading {
             commit: self.state.commit,
             base_term,
             entries,
+            uncommitted: 0,
             is_torn: self.is_torn,
         })
     }

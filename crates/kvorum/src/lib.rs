@@ -21,6 +21,9 @@ pub mod config;
 pub mod error;
 mod etcd;
 pub mod logging;
+pub mod migrate;
+pub mod restore;
+pub mod tools;
 
 pub use api;
 pub use client::Client;

@@ -35,6 +35,9 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "certs") {
         return certs(&arguments);
     }
+    if let Some(status) = kvorum::tools::run(&arguments) {
+        return status;
+    }
     match flags::parse(&arguments) {
         Ok(Action::Help) => print(&flags::help()),
         Ok(Action::Version) => print(&version()),

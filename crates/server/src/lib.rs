@@ -20,5 +20,6 @@ pub use etcd_server::{Config, EtcdServer, RequestError};
 pub use http::access::HttpOptions;
 pub use in_process::InProcess;
 pub use metrics::Metrics;
+pub use v3rpc::{LoggedError, logged_request};
 
 pub use serve::{ClientService, serve};

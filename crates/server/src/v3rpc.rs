@@ -10,6 +10,7 @@ mod interceptor;
 mod kv;
 mod lease;
 mod lock;
+mod logged;
 mod maintenance;
 mod methods;
 mod reply;
@@ -21,5 +22,6 @@ mod validate;
 mod watch;
 
 pub(crate) use interceptor::GrpcServices;
+pub use logged::{LoggedError, logged_request};
 pub(crate) use methods::{METHODS, Method};
 pub(crate) use validate::Consistency;

@@ -2,8 +2,11 @@
 //! requests, those that change something that a state of ours has.
 
 use api::etcdserverpb::{
-    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
-    PutRequest, TxnRequest,
+    AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleDeleteRequest,
+    AuthRoleGrantPermissionRequest, AuthRoleRevokePermissionRequest, AuthUserAddRequest,
+    AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGrantRoleRequest,
+    AuthUserRevokeRoleRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest,
+    LeaseRevokeRequest, PutRequest, TxnRequest,
 };
 use bytes::Bytes;
 use prost::Message;
@@ -149,14 +152,23 @@ pub struct Attributes {
     pub client_urls: Vec<String>,
 }
 
-/// A message of which it only counts whether it is there.
+/// Who asked for a request.
 #[derive(Clone, PartialEq, Message)]
-pub struct Anything {}
+pub struct RequestHeader {
+    /// The user; empty where nobody says who asks.
+    #[prost(string, tag = "2")]
+    pub username: String,
+    /// The revision of users and roles that was known of then.
+    #[prost(uint64, tag = "3")]
+    pub auth_revision: u64,
+}
 
 /// A request in the log.
 #[derive(Clone, PartialEq, Message)]
 #[expect(missing_docs, reason = "the names are etcd's requests")]
 pub struct InternalRaftRequest {
+    #[prost(message, optional, tag = "100")]
+    pub header: Option<RequestHeader>,
     #[prost(message, optional, tag = "2")]
     pub v2: Option<V2Request>,
     #[prost(message, optional, tag = "4")]
@@ -174,19 +186,27 @@ pub struct InternalRaftRequest {
     #[prost(message, optional, tag = "10")]
     pub alarm: Option<AlarmRequest>,
     #[prost(message, optional, tag = "1000")]
-    pub auth_enable: Option<Anything>,
+    pub auth_enable: Option<AuthEnableRequest>,
+    #[prost(message, optional, tag = "1011")]
+    pub auth_disable: Option<AuthDisableRequest>,
     #[prost(message, optional, tag = "1100")]
-    pub auth_user_add: Option<Anything>,
+    pub auth_user_add: Option<AuthUserAddRequest>,
+    #[prost(message, optional, tag = "1101")]
+    pub auth_user_delete: Option<AuthUserDeleteRequest>,
+    #[prost(message, optional, tag = "1103")]
+    pub auth_user_change_password: Option<AuthUserChangePasswordRequest>,
+    #[prost(message, optional, tag = "1104")]
+    pub auth_user_grant_role: Option<AuthUserGrantRoleRequest>,
+    #[prost(message, optional, tag = "1105")]
+    pub auth_user_revoke_role: Option<AuthUserRevokeRoleRequest>,
     #[prost(message, optional, tag = "1200")]
-    pub auth_role_add: Option<Anything>,
+    pub auth_role_add: Option<AuthRoleAddRequest>,
+    #[prost(message, optional, tag = "1201")]
+    pub auth_role_delete: Option<AuthRoleDeleteRequest>,
+    #[prost(message, optional, tag = "1203")]
+    pub auth_role_grant_permission: Option<AuthRoleGrantPermissionRequest>,
+    #[prost(message, optional, tag = "1204")]
+    pub auth_role_revoke_permission: Option<AuthRoleRevokePermissionRequest>,
     #[prost(message, optional, tag = "1301")]
     pub cluster_member_attr_set: Option<MemberAttributes>,
-}
-
-impl InternalRaftRequest {
-    /// Whether it makes users, roles, or lets them count.
-    #[must_use]
-    pub const fn is_of_auth(&self) -> bool {
-        self.auth_enable.is_some() || self.auth_user_add.is_some() || self.auth_role_add.is_some()
-    }
 }

@@ -69,6 +69,27 @@ const fn has_run(known: &RemoteMember) -> bool {
     !known.client_urls.is_empty()
 }
 
+/// The identity of a member that is restored: the checks are etcd's (`VerifyBootstrap`). Names are not
+/// resolved: whoever restores is not always where the members will run.
+pub(crate) fn check_restored(config: &Config) -> Result<Identity, BootstrapError> {
+    let cluster = &config.initial_cluster;
+    let this = local(config)?;
+    check_duplicates(cluster)?;
+    let sorted = |urls: &[Url]| {
+        let mut urls = urls.to_vec();
+        urls.sort_unstable();
+        urls
+    };
+    let (advertised, initial) = (sorted(&config.advertise_peer_urls), sorted(&this.peer_urls));
+    if advertised != initial {
+        return Err(differs(this, &advertised, "the urls are others"));
+    }
+    Ok(Identity {
+        member: cluster.member_id(this),
+        cluster: cluster.cluster_id(),
+    })
+}
+
 async fn join(config: &Config, peers: &PeerClient) -> Result<Identity, BootstrapError> {
     local(config)?;
     check_duplicates(&config.initial_cluster)?;
@@ -239,9 +260,14 @@ fn check_duplicates(cluster: &InitialCluster) -> Result<(), BootstrapError> {
 async fn check_advertised(config: &Config, this: &InitialMember) -> Result<(), BootstrapError> {
     let advertised = &config.advertise_peer_urls;
     let deadline = Instant::now() + RESOLVE_TIMEOUT;
-    let Err(differs) = same_urls(advertised, &this.peer_urls, deadline).await else {
-        return Ok(());
-    };
+    match same_urls(advertised, &this.peer_urls, deadline).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(differs(this, advertised, &error.to_string())),
+    }
+}
+
+/// What differs, in etcd's words.
+fn differs(this: &InitialMember, advertised: &[Url], reason: &str) -> BootstrapError {
     let missing = |these: &[Url], those: &[Url]| -> Vec<Url> {
         let missing = these.iter().filter(|url| !those.contains(url));
         missing.cloned().collect()
@@ -253,25 +279,25 @@ async fn check_advertised(config: &Config, this: &InitialMember) -> Result<(), B
     };
     let unadvertised = missing(&this.peer_urls, advertised);
     if !unadvertised.is_empty() {
-        return Err(BootstrapError::NotAdvertised {
+        return BootstrapError::NotAdvertised {
             has: named(&unadvertised),
             advertised: list(advertised),
-            reason: differs.to_string(),
-        });
+            reason: reason.to_owned(),
+        };
     }
     let unknown = missing(advertised, &this.peer_urls);
     if !unknown.is_empty() {
-        return Err(BootstrapError::NotInCluster {
+        return BootstrapError::NotInCluster {
             has: list(&unknown),
             // etcd names here what it should be, not what it is.
             cluster: named(advertised),
-        });
+        };
     }
-    Err(BootstrapError::Unresolved {
+    BootstrapError::Unresolved {
         advertised: list(advertised),
         cluster: named(advertised),
-        reason: differs.to_string(),
-    })
+        reason: reason.to_owned(),
+    }
 }
 
 /// The urls of a running member; what is no url matches none.

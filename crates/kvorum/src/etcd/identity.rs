@@ -12,9 +12,9 @@ use crate::error::StartError;
 
 /// A member's id and its cluster's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) member: MemberId,
-    pub(super) cluster: ClusterId,
+pub(crate) struct Identity {
+    pub(crate) member: MemberId,
+    pub(crate) cluster: ClusterId,
 }
 
 /// The ids in the log's store; `None` when it is new.
@@ -29,7 +29,7 @@ pub(super) fn load(log: &Backend) -> Result<Option<Identity>, StartError> {
 }
 
 /// Stores the ids; they are durable on return.
-pub(super) fn store(log: &mut Backend, identity: Identity) -> Result<(), StartError> {
+pub(crate) fn store(log: &mut Backend, identity: Identity) -> Result<(), StartError> {
     let mut batch = Batch::new();
     batch.put(
         Bucket::RaftMeta,

@@ -1,0 +1,205 @@
+//! A new member's data directory out of a snapshot, ours or an etcd's (`kvorum snapshot restore`).
+//!
+//! What comes of it is what `etcdutl snapshot restore` would make: a member of a new cluster, with new
+//! ids, that holds all keys, leases, alarms, users and roles. Every member of the cluster is made from the
+//! same snapshot; they begin in agreement.
+//!
+//! The directory is made beside its place and moved there when it is whole and durable, so that what was
+//! broken off leaves nothing that a member could be started on.
+
+mod place;
+
+use std::path::{Path, PathBuf};
+
+use apply::{Import, LogPosition, Member, Registers};
+use backend::{Backend, DataDir};
+use etcdfile::{EtcdFile, FileError, HashCheck, RevisionBump};
+use types::{ClusterId, MemberId, Url};
+
+use crate::config::Config;
+use crate::error::{BootstrapError, StartError};
+use crate::etcd::{Identity, check_restored, store_identity};
+pub(crate) use place::Place;
+pub use place::PlaceError;
+
+/// The engine's cache while a store is filled.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// etcd's: restored members begin in term 1, which none of them has led.
+const TERM: u64 = 1;
+
+/// What to restore, and as what.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// The snapshot.
+    pub snapshot: PathBuf,
+    /// Whether the checksum at its end has to be there.
+    pub hash: HashCheck,
+    /// How far the revision goes ahead, so that watchers see that history was turned back.
+    pub bump: Option<RevisionBump>,
+    /// Name, data directory and initial cluster of the member.
+    pub config: Config,
+}
+
+/// What was restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The member.
+    pub member: MemberId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Versions of keys.
+    pub versions: u64,
+    /// The revision that the snapshot ended with.
+    pub snapshot_revision: i64,
+    /// The revision that the member begins with.
+    pub revision: i64,
+}
+
+/// A member could not be made. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// There is no place for it.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// Its cluster cannot be.
+    #[error(transparent)]
+    Cluster(#[from] BootstrapError),
+    /// The file cannot be used.
+    #[error("cannot use {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: FileError,
+    },
+    /// The revision would be too large.
+    #[error("the revision {revision} cannot be raised by {bump}")]
+    Bump {
+        /// The snapshot's.
+        revision: i64,
+        /// By how much.
+        bump: i64,
+    },
+    /// The members cannot be those of a cluster.
+    #[error(transparent)]
+    Members(#[from] raft::installed::ImpossibleMembership),
+    /// It could not be written.
+    #[error(transparent)]
+    Write(#[from] StartError),
+}
+
+/// Makes the member. Blocks; `seen` is told how many versions have been read.
+///
+/// # Errors
+/// When the snapshot is not whole, the flags do not fit, or the directory is not empty.
+pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, RestoreError> {
+    let identity = check_restored(&request.config)?;
+    let place = Place::begin(&request.config.data_dir)?;
+    let in_file = |source| RestoreError::File {
+        path: request.snapshot.clone(),
+        source,
+    };
+    let file = EtcdFile::open(&request.snapshot, request.hash).map_err(in_file)?;
+    let contents = file.contents().map_err(in_file)?;
+    let members = members(&request.config);
+    let entries = members.len().max(1) as u64;
+    let at = LogPosition {
+        term: TERM,
+        leader: 0,
+        index: entries - 1,
+    };
+    let membership = raft::installed::membership(at, &members)?;
+    let directory = place.lock()?;
+    let state = open("state", &directory.state_path())?;
+    let mut import = Import::begin(state).map_err(|error| in_file(error.into()))?;
+    let imported = file.import(&mut import, seen).map_err(in_file)?;
+    let mut registers = Registers {
+        members,
+        removed: Vec::new(),
+        ..contents.registers
+    };
+    let snapshot_revision = current(&registers, imported.revision);
+    let revision = begin_at(&mut registers, snapshot_revision, request.bump)?;
+    let state = import.finish(&registers, at, membership);
+    drop(state.map_err(|error| in_file(error.into()))?);
+    begin_log(&directory, identity, TERM)?;
+    drop(directory);
+    place.finish()?;
+    Ok(Restored {
+        member: identity.member,
+        cluster: identity.cluster,
+        versions: imported.versions,
+        snapshot_revision,
+        revision,
+    })
+}
+
+/// The revision of a state of which compaction may have removed the last versions.
+fn current(registers: &Registers, last: i64) -> i64 {
+    [
+        registers.scheduled_compaction,
+        registers.finished_compaction,
+    ]
+    .into_iter()
+    .flatten()
+    .fold(last.max(1), i64::max)
+}
+
+/// Sets the revision with which the member begins.
+fn begin_at(
+    registers: &mut Registers,
+    revision: i64,
+    bump: Option<RevisionBump>,
+) -> Result<i64, RestoreError> {
+    let revision = match bump {
+        None => revision,
+        Some(RevisionBump(bump)) => {
+            let raised = revision
+                .checked_add(bump)
+                .filter(|raised| *raised > revision);
+            let raised = raised.ok_or(RestoreError::Bump { revision, bump })?;
+            registers.scheduled_compaction = Some(raised);
+            raised
+        }
+    };
+    registers.revision = Some(revision);
+    Ok(revision)
+}
+
+/// The members of the new cluster.
+fn members(config: &Config) -> Vec<Member> {
+    let cluster = &config.initial_cluster;
+    let member = |initial: &crate::config::InitialMember| Member {
+        id: cluster.member_id(initial),
+        name: initial.name.clone(),
+        peer_urls: initial.peer_urls.iter().map(Url::to_string).collect(),
+        client_urls: Vec::new(),
+        is_learner: false,
+    };
+    cluster.members.iter().map(member).collect()
+}
+
+pub(crate) fn open(name: &'static str, path: &Path) -> Result<Backend, StartError> {
+    let config = backend::Config {
+        path: path.to_owned(),
+        cache_bytes: CACHE_BYTES,
+    };
+    Backend::open(&config).map_err(|source| StartError::Backend {
+        name,
+        source: Box::new(source),
+    })
+}
+
+/// An empty log that goes on after the state.
+pub(crate) fn begin_log(
+    directory: &DataDir,
+    identity: Identity,
+    term: u64,
+) -> Result<(), StartError> {
+    let mut log = open("log", &directory.log_path())?;
+    raft::installed::begin_log(&mut log, identity.member, term)
+        .map_err(|source| StartError::WriteIdentity(Box::new(source)))?;
+    store_identity(&mut log, identity)
+}
