@@ -230,6 +230,17 @@ fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) ->
         heartbeat_interval: config.heartbeat_interval,
         election_timeout: config.election_timeout,
         quota: config.quota,
+        grpc: server::GrpcLimits {
+            keepalive_min_time: config.grpc.keepalive_min_time,
+            keepalive_interval: config.grpc.keepalive_interval,
+            keepalive_timeout: config.grpc.keepalive_timeout,
+            max_concurrent_streams: config.grpc.max_concurrent_streams,
+        }
+        .with_defaults(),
+        slow: server::SlowRequests {
+            apply: config.slow.apply,
+            unary: config.slow.unary_request,
+        },
         watch_progress_notify_interval: config.watch_progress_notify_interval,
         clock,
     }

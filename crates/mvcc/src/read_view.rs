@@ -58,6 +58,21 @@ impl ReadView {
         self.source().range(range)
     }
 
+    /// The first `limit` key-values of a range as it was at revision `at`, and whether there are more:
+    /// a range that counts nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`range`](Self::range).
+    pub fn page(
+        &self,
+        keys: &KeyRange,
+        at: i64,
+        limit: usize,
+    ) -> Result<(Vec<StoredKv>, bool), RangeError> {
+        self.source().page(keys, at, limit)
+    }
+
     /// The newest version of one key, if it exists.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<StoredKv> {
@@ -107,8 +122,7 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
-    pub(crate) fn range(&self, range: &Range) -> Result<RangeResult, RangeError> {
-        let at = range.at.filter(|at| *at > 0).unwrap_or(self.revision);
+    fn check_revision(&self, at: i64) -> Result<(), RangeError> {
         if at > self.revision {
             return Err(RangeError::FutureRevision);
         }
@@ -117,6 +131,36 @@ impl Source<'_> {
                 compact_revision: self.compact_revision,
             });
         }
+        Ok(())
+    }
+
+    fn page(
+        &self,
+        keys: &KeyRange,
+        at: i64,
+        limit: usize,
+    ) -> Result<(Vec<StoredKv>, bool), RangeError> {
+        self.check_revision(at)?;
+        if let KeyRange::Single(key) = keys {
+            let range = Range {
+                keys: keys.clone(),
+                at: Some(at),
+                limit: None,
+                count_only: false,
+            };
+            return Ok((self.single(key, at, &range)?.kvs, false));
+        }
+        let mut kvs = Vec::new();
+        let mut existing = self.index.existing(keys, at);
+        for index in existing.by_ref().take(limit) {
+            kvs.extend(self.value(index.at(at), at)?);
+        }
+        Ok((kvs, existing.next().is_some()))
+    }
+
+    pub(crate) fn range(&self, range: &Range) -> Result<RangeResult, RangeError> {
+        let at = range.at.filter(|at| *at > 0).unwrap_or(self.revision);
+        self.check_revision(at)?;
         if let KeyRange::Single(key) = &range.keys {
             return self.single(key, at, range);
         }

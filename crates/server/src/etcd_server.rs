@@ -13,12 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{Clock, ClusterId, LeaseId, MemberId};
 
-use crate::Metrics;
+use crate::{GrpcLimits, Metrics, SlowRequests};
 use crate::id_generator::IdGenerator;
 use crate::space_alarm::SpaceAlarm;
 
-/// A request that takes longer is warned about (etcd's `--warning-apply-duration`).
-const WARNING_APPLY_DURATION: Duration = Duration::from_millis(100);
 /// After so many election timeouts without a leader, streams that ask for one are ended.
 const LEADERLESS_ELECTIONS_MAX: u32 = 3;
 /// How often the peers are looked at; Raft asks them about as often.
@@ -41,6 +39,10 @@ pub struct Config {
     pub election_timeout: Duration,
     /// `--quota-backend-bytes`.
     pub quota: Quota,
+    /// What clients' connections are held to.
+    pub grpc: GrpcLimits,
+    /// When a request is warned about.
+    pub slow: SlowRequests,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_notify_interval: Duration,
     /// Tells the time.
@@ -281,13 +283,13 @@ impl EtcdServer {
     /// Warns about a request that began at `started`, if it took long.
     pub fn warn_if_slow(&self, started: Instant, prefix: &'static str) {
         let took = self.config().clock.now().saturating_duration_since(started);
-        if took <= WARNING_APPLY_DURATION {
+        if took <= self.config().slow.apply {
             return;
         }
         self.metrics().slow_apply();
         tracing::warn!(
             ?took,
-            "expected-duration" = ?WARNING_APPLY_DURATION,
+            "expected-duration" = ?self.config().slow.apply,
             prefix,
             "apply request took too long"
         );
@@ -376,6 +378,8 @@ mod tests {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             quota: Quota::Unlimited,
+            grpc: GrpcLimits::default(),
+            slow: SlowRequests::default(),
             watch_progress_notify_interval: Duration::from_secs(600),
             clock: Arc::new(SystemClock),
         };

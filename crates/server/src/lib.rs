@@ -11,6 +11,7 @@ mod gateway;
 mod http;
 mod id_generator;
 mod in_process;
+mod limits;
 mod metrics;
 mod serve;
 mod space_alarm;
@@ -19,6 +20,7 @@ mod v3rpc;
 pub use etcd_server::{Config, EtcdServer, RequestError};
 pub use http::access::HttpOptions;
 pub use in_process::InProcess;
+pub use limits::{GrpcLimits, SlowRequests};
 pub use metrics::Metrics;
 pub use v3rpc::{LoggedError, logged_request};
 

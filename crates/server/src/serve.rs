@@ -3,6 +3,8 @@
 //!
 //! What this is not: TLS; `transport` hands over streams whose handshake is done.
 
+mod pings;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +22,8 @@ use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use transport::{Greeted, PeerInfo};
 
-use crate::EtcdServer;
+use self::pings::PingGuard;
+use crate::{EtcdServer, GrpcLimits};
 use crate::gateway::{self, Gateway, Session};
 use crate::http::access::{self, HttpOptions};
 use crate::http::{Endpoints, paths};
@@ -32,10 +35,6 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(120);
 const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests that are being answered when the member stops get this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// etcd's `--grpc-keepalive-interval`: how long a connection is silent before it is asked.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
-/// etcd's `--grpc-keepalive-timeout`: how long it may take to answer.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a client may send on one stream before it has to wait for us.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// What a client may send on one connection before it has to wait for us.
@@ -218,7 +217,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let connections = TaskTracker::new();
     let abandon = CancellationToken::new();
-    let builder = Arc::new(connection_builder());
+    let builder = Arc::new(connection_builder(&service.server.config().grpc));
     let outcome = loop {
         let accepted = tokio::select! {
             () = stopping.cancelled() => break Ok(()),
@@ -253,7 +252,7 @@ pub async fn serve(
     outcome
 }
 
-fn connection_builder() -> auto::Builder<TokioExecutor> {
+fn connection_builder(limits: &GrpcLimits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -264,9 +263,9 @@ fn connection_builder() -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .max_concurrent_streams(u32::MAX)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout)
+        .max_concurrent_streams(limits.max_concurrent_streams)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
@@ -284,6 +283,9 @@ async fn serve_connection(
     stopping: CancellationToken,
 ) {
     let (stream, greeting) = Greeted::new(stream);
+    let config = service.server.config();
+    let min_time = config.grpc.keepalive_min_time;
+    let stream = PingGuard::new(stream, min_time, Arc::clone(&config.clock));
     let upgraded = Arc::new(Upgraded::default());
     let answer = {
         let upgraded = Arc::clone(&upgraded);
