@@ -59,6 +59,7 @@ fn generate_encoded(mut descriptors: FileDescriptorSet) -> Result<(), Box<dyn Er
         .build_client(false)
         .build_server(true)
         .generate_default_stubs(true)
+        .codec_path("crate::codec::OneCopyCodec")
         .bytes(".");
     for file in &mut descriptors.file {
         let package = file.package().to_owned();

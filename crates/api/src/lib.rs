@@ -9,6 +9,7 @@
 //!
 //! What this is not: behaviour. Nothing here validates, stores or answers.
 
+pub mod codec;
 pub mod rpctypes;
 pub mod version;
 

@@ -344,6 +344,24 @@ impl Command {
     pub fn takes_space(&self) -> bool {
         crate::quota::cost(self) > 0
     }
+
+    /// Whether the command goes before others when there are too many: it makes a store smaller, or
+    /// repairs it.
+    #[must_use]
+    pub const fn is_urgent(&self) -> bool {
+        match self {
+            Self::LeaseRevoke { .. }
+            | Self::LeaseCheckpoint { .. }
+            | Self::Compact { .. }
+            | Self::Alarm { .. } => true,
+            Self::Put(_)
+            | Self::DeleteRange(_)
+            | Self::Txn(_)
+            | Self::LeaseGrant { .. }
+            | Self::PublishMember(_)
+            | Self::Auth(_) => false,
+        }
+    }
 }
 
 impl Txn {

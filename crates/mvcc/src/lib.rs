@@ -34,7 +34,7 @@ pub use event::{Event, EventKind, PrevKv, RevisionEvents};
 pub use hash::HashKv;
 pub use install::{Hold, Loaded, Pinned};
 pub use kv::{KvParts, ParseKvError, StoredKv};
-pub use read_view::{Range, RangeResult, ReadView};
+pub use read_view::{PageSize, Range, RangeResult, ReadView};
 pub use records::{PackedSegment, SegmentPacker, VersionRecord};
 pub use restore::{load, open, open_loaded};
 pub use store::{Store, Writer};

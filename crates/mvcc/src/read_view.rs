@@ -58,8 +58,8 @@ impl ReadView {
         self.source().range(range)
     }
 
-    /// The first `limit` key-values of a range as it was at revision `at`, and whether there are more:
-    /// a range that counts nothing.
+    /// The first key-values of a range as it was at revision `at`, and whether there are more: a range
+    /// that counts nothing.
     ///
     /// # Errors
     ///
@@ -68,9 +68,9 @@ impl ReadView {
         &self,
         keys: &KeyRange,
         at: i64,
-        limit: usize,
+        size: PageSize,
     ) -> Result<(Vec<StoredKv>, bool), RangeError> {
-        self.source().page(keys, at, limit)
+        self.source().page(keys, at, size)
     }
 
     /// The newest version of one key, if it exists.
@@ -109,6 +109,15 @@ impl std::fmt::Debug for ReadView {
     }
 }
 
+/// How much of a range is read at once: at least one key-value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSize {
+    /// Key-values, at most.
+    pub keys: usize,
+    /// The page ends with the one that makes it so large.
+    pub bytes: usize,
+}
+
 /// Whatever can be read: a view, or the writer's state in the middle of a transaction.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
@@ -138,7 +147,7 @@ impl Source<'_> {
         &self,
         keys: &KeyRange,
         at: i64,
-        limit: usize,
+        size: PageSize,
     ) -> Result<(Vec<StoredKv>, bool), RangeError> {
         self.check_revision(at)?;
         if let KeyRange::Single(key) = keys {
@@ -150,10 +159,15 @@ impl Source<'_> {
             };
             return Ok((self.single(key, at, &range)?.kvs, false));
         }
-        let mut kvs = Vec::new();
+        let (mut kvs, mut bytes) = (Vec::new(), 0);
         let mut existing = self.index.existing(keys, at);
-        for index in existing.by_ref().take(limit) {
-            kvs.extend(self.value(index.at(at), at)?);
+        for index in existing.by_ref().take(size.keys) {
+            let kv = self.value(index.at(at), at)?;
+            bytes += kv.as_ref().map_or(0, |kv| kv.encoded().len());
+            kvs.extend(kv);
+            if bytes >= size.bytes {
+                break;
+            }
         }
         Ok((kvs, existing.next().is_some()))
     }

@@ -3,7 +3,7 @@
 //! One task takes commands from a bounded queue and proposes them: to openraft where this member
 //! leads, or else to the leader ([`forward`](crate::forward)). The more proposals are on their way,
 //! the longer the queue gets and the fuller the next one: entries grow with the load, and no timer
-//! delays a lone command. Outcomes come through [`waiters`](crate::waiters).
+//! delays a lone command. What ends an overload has a queue of its own, and goes first. Outcomes come through [`waiters`](crate::waiters).
 //!
 //! A proposal that was turned away (no leader, or a leader whose lease ran out while a flush took
 //! too long) was not appended; it is tried again until those who wait for it have given up.
@@ -33,6 +33,10 @@ use crate::waiters::{Awaited, Caller, Waiters};
 /// Commands that wait to be proposed. When it is full, callers are refused: etcd's "too many
 /// requests".
 pub(crate) const QUEUE_LEN_MAX: usize = 16 * 1024;
+
+/// What ends an overload ([`Command::is_urgent`]) and waits to be proposed; it overtakes the others. When it is
+/// full, callers are refused.
+const URGENT_LEN_MAX: usize = 1024;
 
 /// Commands in one entry.
 const PROPOSAL_COMMANDS_MAX: usize = 1024;
@@ -70,11 +74,13 @@ struct Waiting {
 #[derive(Clone, Debug)]
 pub(crate) struct ProposeQueue {
     queue: mpsc::Sender<Waiting>,
+    urgent: mpsc::Sender<Waiting>,
 }
 
 /// The task that proposes them.
 pub(crate) struct Proposer {
     queue: mpsc::Receiver<Waiting>,
+    urgent: mpsc::Receiver<Waiting>,
     in_flight: Arc<Semaphore>,
     waiters: Arc<Waiters>,
     ids: Arc<ProposalIds>,
@@ -124,8 +130,10 @@ pub(crate) fn proposer(
     forwarder: Forwarder,
 ) -> (ProposeQueue, Proposer) {
     let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
+    let (urgent_sender, urgent) = mpsc::channel(URGENT_LEN_MAX);
     let proposer = Proposer {
         queue,
+        urgent,
         in_flight: Arc::new(Semaphore::new(PROPOSALS_IN_FLIGHT_MAX)),
         waiters,
         ids,
@@ -134,7 +142,11 @@ pub(crate) fn proposer(
         forwarder,
         needs_leader: false,
     };
-    (ProposeQueue { queue: sender }, proposer)
+    let queue = ProposeQueue {
+        queue: sender,
+        urgent: urgent_sender,
+    };
+    (queue, proposer)
 }
 
 impl ProposeQueue {
@@ -146,11 +158,16 @@ impl ProposeQueue {
         encoded: Bytes,
     ) -> Result<oneshot::Receiver<Result<Applied, ProposeError>>, ProposeError> {
         let (caller, outcome) = oneshot::channel();
+        let queue = if request.command.is_urgent() {
+            &self.urgent
+        } else {
+            &self.queue
+        };
         let waiting = Waiting {
             proposed: Proposed { request, encoded },
             caller,
         };
-        self.queue.try_send(waiting).map_err(|error| match error {
+        queue.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ProposeError::TooManyRequests,
             mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,
         })?;
@@ -159,7 +176,8 @@ impl ProposeQueue {
 
     /// Commands that wait to be proposed.
     pub(crate) fn len(&self) -> usize {
-        QUEUE_LEN_MAX - self.queue.capacity()
+        let urgent = URGENT_LEN_MAX - self.urgent.capacity();
+        QUEUE_LEN_MAX - self.queue.capacity() + urgent
     }
 }
 
@@ -182,6 +200,10 @@ impl Proposer {
                     Err(_gone) => Err(Gone),
                 },
                 () = self.waiters.wait_returned() => self.retry().await,
+                Some(waiting) = self.urgent.recv(), if next.is_empty() => {
+                    next.push_back(waiting);
+                    Ok(())
+                }
                 waiting = self.queue.recv(), if next.is_empty() => {
                     waiting.map(|waiting| next.push_back(waiting)).ok_or(Gone)
                 }
@@ -229,6 +251,12 @@ impl Proposer {
             tokio::task::yield_now().await;
         }
         // While this waited for its turn, more may have come.
+        while next.len() < PROPOSAL_COMMANDS_MAX / 2 {
+            let Ok(waiting) = self.urgent.try_recv() else {
+                break;
+            };
+            next.push_front(waiting);
+        }
         while next.len() < PROPOSAL_COMMANDS_MAX {
             let Ok(waiting) = self.queue.try_recv() else {
                 break;

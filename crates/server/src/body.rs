@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use api::rpctypes::ErrorCode;
@@ -13,6 +14,8 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
 
+use crate::SlowRequests;
+use crate::call::Call;
 use crate::metrics::CallMetrics;
 
 /// Flag and length before each message.
@@ -57,11 +60,19 @@ pub(crate) struct RequestBody<B> {
     scanner: MessageScanner,
     message_bytes_max: usize,
     metrics: CallMetrics,
+    /// The call that it belongs to, if that is logged.
+    call: Option<Arc<Call>>,
 }
 
 impl<B> RequestBody<B> {
-    pub(crate) fn new(inner: B, message_bytes_max: usize, metrics: CallMetrics) -> Self {
+    pub(crate) fn new(
+        inner: B,
+        message_bytes_max: usize,
+        metrics: CallMetrics,
+        call: Option<Arc<Call>>,
+    ) -> Self {
         Self {
+            call,
             inner,
             scanner: MessageScanner::default(),
             message_bytes_max,
@@ -92,6 +103,9 @@ where
             let (max, metrics) = (this.message_bytes_max, &this.metrics);
             let mut oversize = None;
             metrics.received_bytes(data.len());
+            if let Some(call) = &this.call {
+                call.received(data);
+            }
             this.scanner.scan(data, |length| {
                 metrics.received_message();
                 if length > max {
@@ -131,6 +145,32 @@ pub(crate) struct ResponseBody {
     /// `None` once it has fired, and for calls that end by themselves.
     end: Option<StreamEnd>,
     ended: bool,
+    /// What is told about the call when the response is complete.
+    told: Option<ToldCall>,
+}
+
+/// A call about which something is told, and the size of its response.
+pub(crate) struct ToldCall {
+    call: Arc<Call>,
+    limits: SlowRequests,
+    sent_bytes: usize,
+}
+
+impl ToldCall {
+    pub(crate) const fn new(call: Arc<Call>, limits: SlowRequests) -> Self {
+        Self {
+            call,
+            limits,
+            sent_bytes: 0,
+        }
+    }
+}
+
+impl Drop for ToldCall {
+    fn drop(&mut self) {
+        let size = self.sent_bytes.saturating_sub(PREFIX_BYTES);
+        self.call.tell(size, &self.limits);
+    }
 }
 
 impl ResponseBody {
@@ -138,6 +178,7 @@ impl ResponseBody {
         inner: tonic::body::Body,
         metrics: CallMetrics,
         end: Option<StreamEnd>,
+        told: Option<ToldCall>,
     ) -> Self {
         Self {
             inner,
@@ -145,6 +186,7 @@ impl ResponseBody {
             metrics,
             end,
             ended: false,
+            told,
         }
     }
 
@@ -152,9 +194,13 @@ impl ResponseBody {
         if let Some(data) = frame.data_ref() {
             let metrics = &self.metrics;
             metrics.sent_bytes(data.len());
+            if let Some(told) = &mut self.told {
+                told.sent_bytes += data.len();
+            }
             self.scanner.scan(data, |_| metrics.sent_message());
         } else if let Some(code) = frame.trailers_ref().and_then(status_code) {
             self.metrics.finished(code);
+            self.told = None;
         }
     }
 

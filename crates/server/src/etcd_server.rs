@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 use api::rpctypes::ErrorCode;
 use apply::{Persister, Quota, Rejection, Reply, Request, Views};
 use raft::{MemberChangeError, MoveLeaderError, Node, ProposeError, ReadIndexError};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{Clock, ClusterId, LeaseId, MemberId};
 
-use crate::{GrpcLimits, Metrics, SlowRequests};
+use crate::admission::Admission;
+use crate::call;
 use crate::id_generator::IdGenerator;
 use crate::space_alarm::SpaceAlarm;
+use crate::{GrpcLimits, Metrics, SlowRequests};
 
 /// After so many election timeouts without a leader, streams that ask for one are ended.
 const LEADERLESS_ELECTIONS_MAX: u32 = 3;
@@ -112,6 +114,7 @@ struct Shared {
     metrics: Metrics,
     ids: IdGenerator,
     space: SpaceAlarm,
+    reads: Admission,
     /// Counts how often the member was found without a leader for too long.
     leader_losses: watch::Sender<u64>,
     /// What goes on after the request that it belongs to.
@@ -141,6 +144,7 @@ impl EtcdServer {
                 metrics,
                 ids,
                 space: SpaceAlarm::default(),
+                reads: Admission::default(),
                 leader_losses,
                 leftovers: TaskTracker::new(),
                 stopping,
@@ -248,7 +252,7 @@ impl EtcdServer {
         let before = self.node().status();
         let proposed = self.node().propose(request).await;
         let applied = proposed.map_err(|error| pending.failed(self.why(error, before)))?;
-        self.warn_if_slow(started, "");
+        self.warn_if_slow("propose and apply", started, "", String::new);
         let reply = applied.outcome?;
         metrics.applied(&reply);
         Ok(reply)
@@ -273,26 +277,53 @@ impl EtcdServer {
 
     /// Returns when a local read is linearizable.
     pub async fn read_index(&self) -> Result<(), RequestError> {
+        let started = self.config().clock.now();
         let read_index = self.shared.node.read_index().await;
+        call::spent("read index", self.since(started));
         read_index.map_err(|error| {
             self.metrics().read_index_failed(error);
             error.into()
         })
     }
 
-    /// Warns about a request that began at `started`, if it took long.
-    pub fn warn_if_slow(&self, started: Instant, prefix: &'static str) {
-        let took = self.config().clock.now().saturating_duration_since(started);
+    fn since(&self, started: Instant) -> Duration {
+        let now = self.config().clock.now();
+        now.saturating_duration_since(started)
+    }
+
+    /// Notes a stage of a request that began at `started`, and warns about it if it took long. `prefix` and
+    /// `response` are etcd's.
+    pub(crate) fn warn_if_slow(
+        &self,
+        stage: &'static str,
+        started: Instant,
+        prefix: &'static str,
+        response: impl FnOnce() -> String,
+    ) {
+        let took = self.since(started);
+        call::spent(stage, took);
         if took <= self.config().slow.apply {
             return;
         }
         self.metrics().slow_apply();
+        let said = call::described().unwrap_or_default();
         tracing::warn!(
             ?took,
             "expected-duration" = ?self.config().slow.apply,
             prefix,
+            request = said.request,
+            response = response(),
+            remote = said.remote,
+            user = said.user,
+            "request-size" = said.request_size,
+            stages = said.stages,
             "apply request took too long"
         );
+    }
+
+    /// Waits until a large read may run.
+    pub(crate) async fn admit_read(&self) -> Result<OwnedSemaphorePermit, ErrorCode> {
+        self.shared.reads.enter().await
     }
 
     /// Changes whenever the member has been without a leader for so long that streams which ask

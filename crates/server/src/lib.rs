@@ -4,7 +4,9 @@
 //! What this is not: a way to the data. Services read through views and write by proposing; nothing
 //! in here holds a writer.
 
+mod admission;
 mod body;
+mod call;
 pub mod compactor;
 mod etcd_server;
 mod gateway;

@@ -94,6 +94,9 @@ mod tests {
             keepalive_interval: Duration::from_millis(1),
             ..limits
         };
-        assert_eq!(often.with_defaults().keepalive_interval, Duration::from_secs(1));
+        assert_eq!(
+            often.with_defaults().keepalive_interval,
+            Duration::from_secs(1)
+        );
     }
 }

@@ -23,11 +23,11 @@ use tonic::body::Body;
 use transport::{Greeted, PeerInfo};
 
 use self::pings::PingGuard;
-use crate::{EtcdServer, GrpcLimits};
 use crate::gateway::{self, Gateway, Session};
 use crate::http::access::{self, HttpOptions};
 use crate::http::{Endpoints, paths};
 use crate::v3rpc::GrpcServices;
+use crate::{EtcdServer, GrpcLimits};
 
 /// A connection has to have said what it speaks within this time (grpc-go's default).
 const GREETING_TIMEOUT: Duration = Duration::from_secs(120);

@@ -3,6 +3,7 @@
 mod auth;
 mod cluster;
 mod concurrency;
+mod deadline;
 mod election;
 mod header;
 mod health;
@@ -13,6 +14,7 @@ mod lock;
 mod logged;
 mod maintenance;
 mod methods;
+mod range_stream;
 mod reply;
 mod snapshot;
 mod status;

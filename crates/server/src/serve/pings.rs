@@ -221,7 +221,10 @@ impl<S> PingGuard<S> {
 impl<S: AsyncWrite + Unpin> PingGuard<S> {
     /// Between two frames, tells the client that it goes too far, and ends the connection.
     fn poll_go_away(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        while let Some(rest) = GO_AWAY.get(self.going_away..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = GO_AWAY
+            .get(self.going_away..)
+            .filter(|rest| !rest.is_empty())
+        {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest)) {
                 Ok(written) if written > 0 => self.going_away += written,
                 Ok(_nothing) => break,

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::encoded::etcdserverpb::auth_server::AuthServer;
 use api::encoded::etcdserverpb::cluster_server::ClusterServer;
@@ -19,9 +20,11 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
+use transport::PeerInfo;
 
 use super::auth::AuthService;
 use super::cluster::ClusterService;
+use super::deadline;
 use super::election::ElectionService;
 use super::health::HealthService;
 use super::kv::KvService;
@@ -31,11 +34,14 @@ use super::maintenance::MaintenanceService;
 use super::methods::{self, Learner, METHODS, Method, MethodKind};
 use super::v3client::V3Client;
 use super::watch::WatchService;
-use crate::EtcdServer;
-use crate::body::{RequestBody, ResponseBody, StreamEnd, status_code};
+use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, status_code};
+use crate::call::Call;
+use crate::{EtcdServer, SlowRequests};
 
 /// What a gRPC message may be larger than the request in it.
 const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
+/// What grpc-go says of a request whose client waits no longer.
+const DEADLINE_EXCEEDED: ErrorCode = ErrorCode::NotProposed;
 
 /// All services of a member. Cheap to clone.
 #[derive(Clone)]
@@ -115,17 +121,34 @@ impl GrpcServices {
             metrics.finished(error.wire_code());
             return Status::from(error).into_http();
         }
-        let end = (method.kind != MethodKind::Unary).then(|| stream_end(server, request.headers()));
-        let request = {
-            let metrics = metrics.clone();
-            request.map(|body| RequestBody::new(body, *message_bytes_max, metrics))
+        let timeout = match deadline::timeout(request.headers()) {
+            Ok(timeout) => timeout,
+            Err(malformed) => {
+                metrics.finished(malformed.code());
+                return malformed.into_http();
+            }
         };
-        let response = self.dispatch(method, request).await;
+        let end = (method.kind != MethodKind::Unary)
+            .then(|| stream_end(server, request.headers(), timeout));
+        // A stream is as long as it is; a single answer is not to be.
+        let call = (method.kind == MethodKind::Unary).then(|| {
+            let peer = request.extensions().get::<Arc<PeerInfo>>().cloned();
+            Call::begin(method.path, peer, Arc::clone(&server.config().clock))
+        });
+        let request = {
+            let (metrics, call) = (metrics.clone(), call.clone());
+            request.map(|body| RequestBody::new(body, *message_bytes_max, metrics, call))
+        };
+        let answer = within(timeout, self.dispatch(method, request));
+        let (response, told) = match call {
+            Some(call) => told(call, answer, &server.config().slow).await,
+            None => (answer.await, None),
+        };
         if let Some(code) = status_code(response.headers()) {
             metrics.finished(code);
             return response;
         }
-        response.map(|body| Body::new(ResponseBody::new(body, metrics, end)))
+        response.map(|body| Body::new(ResponseBody::new(body, metrics, end, told)))
     }
 
     async fn dispatch<B>(&self, method: &Method, request: Request<B>) -> Response<Body>
@@ -163,6 +186,32 @@ impl GrpcServices {
     }
 }
 
+/// Answers a call, and says whether something is to be told about it.
+async fn told(
+    call: Arc<Call>,
+    answer: impl Future<Output = Response<Body>>,
+    limits: &SlowRequests,
+) -> (Response<Body>, Option<ToldCall>) {
+    let response = Arc::clone(&call).work(answer).await;
+    let is_to_be_told = call.is_to_be_told(limits);
+    let told = is_to_be_told.then(|| ToldCall::new(call, limits.clone()));
+    (response, told)
+}
+
+/// Waits for a response for as long as its client does; nobody works on it after that.
+async fn within(
+    timeout: Option<Duration>,
+    response: impl Future<Output = Response<Body>>,
+) -> Response<Body> {
+    let Some(timeout) = timeout else {
+        return response.await;
+    };
+    match tokio::time::timeout(timeout, response).await {
+        Ok(response) => response,
+        Err(_elapsed) => Status::from(DEADLINE_EXCEEDED).into_http(),
+    }
+}
+
 /// Refuses what this member cannot answer now.
 fn admit(server: &EtcdServer, method: &Method, metadata: &HeaderMap) -> Result<(), ErrorCode> {
     if server.is_learner() && method.learner == Learner::Refuses {
@@ -190,9 +239,20 @@ fn requires_leader(metadata: &HeaderMap) -> bool {
         .is_some_and(|value| value == "true")
 }
 
-/// Ends a stream when the member stops, and, if the client asked for a leader, when there has been
-/// none for too long.
-fn stream_end(server: &EtcdServer, metadata: &HeaderMap) -> StreamEnd {
+/// Ends a stream when the member stops, when its client waits no longer, and, if the client asked for a
+/// leader, when there has been none for too long.
+fn stream_end(server: &EtcdServer, metadata: &HeaderMap, timeout: Option<Duration>) -> StreamEnd {
+    let end = stream_end_of_server(server, metadata);
+    match timeout {
+        None => end,
+        Some(timeout) => Box::pin(async move {
+            let end = tokio::time::timeout(timeout, end).await;
+            end.unwrap_or(DEADLINE_EXCEEDED)
+        }),
+    }
+}
+
+fn stream_end_of_server(server: &EtcdServer, metadata: &HeaderMap) -> StreamEnd {
     let stopping = server.stopping().clone();
     if !requires_leader(metadata) {
         return Box::pin(async move {

@@ -1,18 +1,22 @@
 //! The KV service: reads and writes of keys.
 
 use api::encoded::etcdserverpb::kv_server::Kv;
-use api::encoded::etcdserverpb::{DeleteRangeResponse, PutResponse, RangeResponse, TxnResponse};
+use api::encoded::etcdserverpb::{
+    DeleteRangeResponse, PutResponse, RangeResponse, RangeStreamResponse, TxnResponse,
+};
 use api::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
 use api::rpctypes::ErrorCode;
 use apply::{Command, Op, RangeOp, RangeReply, Reply, Txn, TxnReply};
 use mvcc::ReadView;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, async_trait};
 use types::KeyRange;
 
 use super::validate::{Consistency, TxnAccess};
-use super::{reply, validate};
+use super::{range_stream, reply, validate};
 use crate::{EtcdServer, RequestError};
 
 /// Serves keys.
@@ -57,6 +61,14 @@ impl Kv for KvService {
         )))
     }
 
+    async fn range_stream(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<BoxStream<RangeStreamResponse>>, Status> {
+        let wanted = range_stream::check(request.into_inner())?;
+        Ok(Response::new(self.server.range_stream(wanted).await?))
+    }
+
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let put = validate::put(request.into_inner())?;
         match self.server.propose(Command::Put(put)).await? {
@@ -78,6 +90,7 @@ impl Kv for KvService {
                 revision,
                 delete_range,
             } => {
+                crate::call::answered_with(delete_range.deleted);
                 let header = self.server.header_at(revision);
                 Ok(Response::new(reply::delete_range(header, &delete_range)))
             }
@@ -117,10 +130,11 @@ impl EtcdServer {
         let view = self.read_view(consistency).await?;
         let (revision, cost) = (view.revision(), Cost::of(&range));
         let reply = cost
-            .spend(move || apply::execute_range(&view, &range))
+            .spend(self, move || apply::execute_range(&view, &range))
             .await??;
         self.metrics().ranges(1);
-        self.warn_if_slow(started, "read-only range ");
+        crate::call::answered_with(reply.count);
+        self.warn_if_slow("read", started, "read-only range ", || response_of(&reply));
         Ok((revision, reply))
     }
 
@@ -133,11 +147,24 @@ impl EtcdServer {
         let view = self.read_view(consistency).await?;
         let (revision, cost) = (view.revision(), Cost::of_txn(&txn));
         let reply = cost
-            .spend(move || apply::execute_read_only_txn(&view, &txn))
+            .spend(self, move || apply::execute_read_only_txn(&view, &txn))
             .await??;
         self.metrics().ranges(reply.responses.len());
-        self.warn_if_slow(started, "read-only txn ");
+        self.warn_if_slow("read", started, "read-only txn ", String::new);
         Ok((revision, reply))
+    }
+
+    /// Reads where it holds up nobody, when it is its turn. Given up before that, it is not read at all.
+    pub(crate) async fn read_aside<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, RequestError> {
+        let _permit = self.admit_read().await?;
+        match AbortOnDropHandle::new(tokio::task::spawn_blocking(read)).await {
+            Ok(result) => Ok(result),
+            // The runtime refuses only when it is going away, and the member with it.
+            Err(_) => Err(ErrorCode::Stopped.into()),
+        }
     }
 
     /// The store, fresh enough.
@@ -147,6 +174,12 @@ impl EtcdServer {
         }
         Ok(self.views().store.view())
     }
+}
+
+/// A range's response, as etcd logs it.
+fn response_of(range: &RangeReply) -> String {
+    let size: usize = range.kvs.iter().map(|kv| kv.encoded().len()).sum();
+    format!("range_response_count:{} size:{size}", range.kvs.len())
 }
 
 /// Whether a read may hold up an async thread.
@@ -176,15 +209,12 @@ impl Cost {
     /// Reads here, or where it holds up nobody.
     async fn spend<T: Send + 'static>(
         self,
+        server: &EtcdServer,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, RequestError> {
         match self {
             Self::Light => Ok(read()),
-            // The runtime refuses only when it is going away, and the member with it.
-            Self::Heavy => match tokio::task::spawn_blocking(read).await {
-                Ok(result) => Ok(result),
-                Err(_) => Err(ErrorCode::Stopped.into()),
-            },
+            Self::Heavy => server.read_aside(read).await,
         }
     }
 }

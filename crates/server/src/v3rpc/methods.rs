@@ -38,6 +38,11 @@ pub(crate) const METHODS: &[Method] = &[
         MethodKind::Unary,
         Learner::Answers,
     ),
+    method(
+        "/etcdserverpb.KV/RangeStream",
+        MethodKind::ServerStream,
+        Learner::Refuses,
+    ),
     method("/etcdserverpb.KV/Put", MethodKind::Unary, Learner::Refuses),
     method("/etcdserverpb.KV/Txn", MethodKind::Unary, Learner::Refuses),
     method(
@@ -253,10 +258,6 @@ mod tests {
             (
                 "/etcdserverpb.KV/Nope",
                 "unknown method Nope for service etcdserverpb.KV",
-            ),
-            (
-                "/etcdserverpb.KV/RangeStream",
-                "unknown method RangeStream for service etcdserverpb.KV",
             ),
             ("/foo.Bar/Baz", "unknown service foo.Bar"),
             ("/foo", "malformed method name: \"/foo\""),
