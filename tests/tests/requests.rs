@@ -1,0 +1,94 @@
+//! What clients are held to, and what is said of slow ones: as with a real etcd.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use api::etcdserverpb::{PutRequest, RangeRequest, StatusRequest};
+use testkit::{Server, Spec, eventually};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// So many pings no server takes.
+const PINGS_MAX: usize = 20;
+
+/// How many pings without a request are answered, and what is said in the end.
+async fn pings(server: &Server) -> Result<(usize, String)> {
+    let stream = TcpStream::connect(("127.0.0.1", server.client_port())).await?;
+    let (client, mut connection) = h2::client::handshake(stream).await?;
+    let mut pings = connection.ping_pong().context("pings of our own")?;
+    let connection = tokio::spawn(connection);
+    let mut answered = 0;
+    while answered < PINGS_MAX {
+        let ping = pings.ping(h2::Ping::opaque());
+        match timeout(ANSWER_TIMEOUT, ping).await? {
+            Ok(_pong) => answered += 1,
+            Err(_gone) => break,
+        }
+    }
+    let ended = timeout(ANSWER_TIMEOUT, connection).await??;
+    drop(client);
+    let goodbye = ended.err().context("the connection ended without a word")?;
+    Ok((answered, format!("{:?}", goodbye.reason())))
+}
+
+#[tokio::test]
+async fn who_pings_too_often_is_disconnected_as_by_etcd() -> Result<()> {
+    let (kvorum, etcd) = tokio::try_join!(Spec::kvorum().start(), Spec::etcd().start())?;
+    let seen = (pings(&kvorum).await?, pings(&etcd).await?);
+    // grpc-go answers the last one before it hangs up, or does not.
+    let close = seen.0.0.abs_diff(seen.1.0) <= 1;
+    ensure!(close && seen.0.1 == seen.1.1, "{seen:?}");
+    ensure!(seen.0.1 == "Some(ENHANCE_YOUR_CALM)", "{seen:?}");
+    kvorum.stop().await?;
+    etcd.stop().await
+}
+
+#[tokio::test]
+async fn a_slow_request_is_logged_with_who_asked_what_and_its_stages() -> Result<()> {
+    let server = Spec::kvorum()
+        .arg("--warning-apply-duration=1ns")
+        .arg("--warning-unary-request-duration=1ns")
+        .arg("--quota-backend-bytes=123456789")
+        .start()
+        .await?;
+    let mut client = server.client().await?;
+    let put = PutRequest {
+        key: b"prefix/key".to_vec(),
+        value: b"secret".to_vec(),
+        ..PutRequest::default()
+    };
+    client.kv.put(put).await?;
+    let range = RangeRequest {
+        key: b"prefix/".to_vec(),
+        range_end: b"prefix0".to_vec(),
+        ..RangeRequest::default()
+    };
+    client.kv.range(range).await?;
+    eventually("the requests are in the log", || async {
+        let log = server.log()?;
+        for told in [
+            "apply request took too long",
+            "request stats",
+            "/etcdserverpb.KV/Put",
+            "/etcdserverpb.KV/Range",
+            "read-only range ",
+            "range_response_count:1",
+            "value_size:6",
+            "prefix/key",
+            "127.0.0.1:",
+            "propose and apply",
+            "read index",
+            "response count",
+            "expected-duration",
+        ] {
+            ensure!(log.contains(told), "nothing about {told:?}: {log}");
+        }
+        ensure!(!log.contains("secret"), "a value is in the log: {log}");
+        Ok(())
+    })
+    .await?;
+    let status = client.maintenance.status(StatusRequest {}).await?;
+    ensure!(status.get_ref().db_size_quota == 123_456_789);
+    server.stop().await
+}
