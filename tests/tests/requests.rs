@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use api::etcdserverpb::{PutRequest, RangeRequest, StatusRequest};
 use testkit::{Server, Spec, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -42,6 +43,43 @@ async fn who_pings_too_often_is_disconnected_as_by_etcd() -> Result<()> {
     ensure!(seen.0.1 == "Some(ENHANCE_YOUR_CALM)", "{seen:?}");
     kvorum.stop().await?;
     etcd.stop().await
+}
+
+#[tokio::test]
+async fn a_connection_may_have_as_many_requests_open_as_is_configured() -> Result<()> {
+    let server = Spec::kvorum()
+        .arg("--max-concurrent-streams=7")
+        .start()
+        .await?;
+    let stream = TcpStream::connect(("127.0.0.1", server.client_port())).await?;
+    let (client, connection) = h2::client::handshake(stream).await?;
+    let connection = tokio::spawn(connection);
+    eventually("the limit is told", || async {
+        let streams = client.current_max_send_streams();
+        ensure!(streams == 7, "{streams}");
+        Ok(())
+    })
+    .await?;
+    connection.abort();
+    server.stop().await
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_answer_is_disconnected() -> Result<()> {
+    const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0";
+    let server = Spec::kvorum()
+        .arg("--grpc-keepalive-interval=1s")
+        .arg("--grpc-keepalive-timeout=1s")
+        .start()
+        .await?;
+    let mut stream = TcpStream::connect(("127.0.0.1", server.client_port())).await?;
+    stream.write_all(GREETING).await?;
+    let mut heard = Vec::new();
+    timeout(ANSWER_TIMEOUT, stream.read_to_end(&mut heard)).await??;
+    let pings = heard.windows(PING.len()).filter(|bytes| *bytes == PING);
+    ensure!(pings.count() == 1, "{heard:?}");
+    server.stop().await
 }
 
 #[tokio::test]

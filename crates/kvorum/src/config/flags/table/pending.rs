@@ -6,10 +6,6 @@
 /// These are warned of.
 pub(in crate::config) static WARNED: &[&str] = &[
     // gRPC's connections.
-    "grpc-keepalive-min-time",
-    "grpc-keepalive-interval",
-    "grpc-keepalive-timeout",
-    "max-concurrent-streams",
     // HTTP.
     "enable-grpc-gateway",
     "cors",
@@ -20,10 +16,6 @@ pub(in crate::config) static WARNED: &[&str] = &[
     "auth-token-ttl",
     "bcrypt-cost",
     // Slow requests.
-    "warning-apply-duration",
-    "experimental-warning-apply-duration",
-    "warning-unary-request-duration",
-    "experimental-warning-unary-request-duration",
     // Checks.
     "corrupt-check-time",
     "experimental-corrupt-check-time",
