@@ -1,15 +1,24 @@
 //! kvorum as a library: a member of an etcd-v3-compatible replicated key-value store in your own
 //! process.
 //!
-//! ```no_run
+//! ```
+//! use kvorum::{Config, Kvorum};
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let options = kvorum::Options { data_dir: "/var/lib/mine".to_owned(), ..Default::default() };
-//! let member = kvorum::Kvorum::start(options.validate()?).await?;
+//! # let dir = tempfile::tempdir()?;
+//! # let data_dir = dir.path().join("data");
+//! let config = Config::builder().name("m1").data_dir(data_dir).any_ports().build()?;
+//! let member = Kvorum::start(config).await?;
 //! member.wait_ready().await?;
 //! println!("clients are welcome at {:?}", member.client_urls());
+//!
+//! // The program itself needs no connection, and passes the same checks.
+//! let client = member.client();
+//! client.put("greeting", "hello").await?;
+//! assert!(member.status().is_leader());
 //! member.stop().await;
 //! # Ok(())
 //! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
 //! ```
 //!
 //! Several members can run in one process. The library installs no logger, no metrics and no signal

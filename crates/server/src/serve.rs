@@ -140,7 +140,7 @@ impl ClientService {
         upgraded: &Upgraded,
     ) -> Response<Body> {
         paths::rewrite(&mut request);
-        if let Some(refusal) = self.options.refuse(peer, &request) {
+        if let Some(refusal) = self.options.refuse(&self.server, peer, &request) {
             return refusal.map(Body::new);
         }
         let origin = access::origin(request.headers());

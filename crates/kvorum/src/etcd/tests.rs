@@ -4,6 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::Options;
+use crate::client::WatchOptions;
 
 fn urls(text: &str) -> Option<Vec<Url>> {
     Some(Url::parse_list(text).unwrap())
@@ -103,4 +104,120 @@ async fn a_dropped_member_gives_its_ports_up() {
     tokio::time::timeout(Duration::from_secs(10), freed)
         .await
         .expect("the port is free in time");
+}
+
+/// Ports that are free now; all held until all are known, so that they differ.
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// Three members of one cluster, in this process.
+async fn cluster(dir: &TempDir) -> Vec<Kvorum> {
+    let peers = free_ports().map(|port| format!("http://127.0.0.1:{port}"));
+    let members: Vec<String> = peers
+        .iter()
+        .enumerate()
+        .map(|(at, url)| format!("m{at}={url}"))
+        .collect();
+    let starts = peers.iter().enumerate().map(|(at, url)| {
+        let name = format!("m{at}");
+        let config = Config::builder()
+            .data_dir(dir.path().join(&name))
+            .name(&name)
+            .any_ports()
+            .flag("listen-peer-urls", url)
+            .initial_advertise_peer_urls(url)
+            .initial_cluster(&members.join(","))
+            .build();
+        Kvorum::start(config.unwrap())
+    });
+    let members = futures_util::future::try_join_all(starts).await.unwrap();
+    for member in &members {
+        member.wait_ready().await.unwrap();
+    }
+    members
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_in_one_process_answers_without_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = cluster(&dir).await;
+    let revision = members[0].client().put("key", "value").await.unwrap();
+    for member in &members {
+        let pair = member.client().get("key").await.unwrap().unwrap();
+        assert_eq!(
+            (&pair.value[..], pair.mod_revision),
+            (&b"value"[..], revision)
+        );
+        assert!(member.status().is_ready);
+    }
+    assert_eq!(members[1].client().members().await.unwrap().len(), 3);
+    let leader = members.iter().find(|it| it.status().is_leader()).unwrap();
+    let follower = members.iter().find(|it| !it.status().is_leader()).unwrap();
+    let to = follower.member_id();
+    let statuses = follower.watch_status();
+    leader.client().move_leader(to).await.unwrap();
+    let mut leading = Box::pin(futures_util::StreamExt::skip_while(statuses, |status| {
+        let still_follows = !status.is_leader();
+        async move { still_follows }
+    }));
+    let status = futures_util::StreamExt::next(&mut leading).await.unwrap();
+    assert_eq!((status.member, status.leader), (to, Some(to)));
+    assert!(
+        leader
+            .metrics()
+            .unwrap()
+            .contains("etcd_server_has_leader 1")
+    );
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_outlives_its_member_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = start(options(&dir)).await;
+    let client = member.client();
+    let mut watcher = client.watch(WatchOptions::prefix("")).await.unwrap();
+    member.stop().await;
+    let stopped = "etcdserver: server stopped";
+    assert_eq!(
+        client.put("key", "value").await.unwrap_err().message(),
+        stopped
+    );
+    assert_eq!(watcher.next().await.unwrap_err().message(), stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_in_the_process_keep_the_limits_of_calls_from_outside() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = start(options(&dir)).await;
+    let client = member.client();
+    let error = client.put("", "value").await.unwrap_err();
+    assert_eq!(error.message(), "etcdserver: key is not provided");
+    let error = client.put("key", vec![0; 1_600_000]).await.unwrap_err();
+    assert_eq!(error.message(), "etcdserver: request is too large");
+    let error = client.put("key", vec![0; 2_200_000]).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::ResourceExhausted);
+    // The other way there is no limit.
+    for at in 0..5 {
+        client
+            .put(format!("large/{at}"), vec![at; 1_500_000])
+            .await
+            .unwrap();
+    }
+    assert_eq!(client.get_prefix("large/").await.unwrap().len(), 5);
+    let revision = client.put("key", "1").await.unwrap();
+    client.compact(revision).await.unwrap();
+    let compacted = client
+        .watch(WatchOptions::key("key").from_revision(1))
+        .await;
+    let error = match compacted {
+        Ok(mut watcher) => watcher.next().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.code(), tonic::Code::OutOfRange);
+    member.stop().await;
 }

@@ -93,7 +93,7 @@ fn key<B>(request: &Request<B>) -> Result<HeaderValue, StatusCode> {
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
     match key {
         Some(key) if speaks_13 && request.version() == Version::HTTP_11 && is_key(key) => {
-            HeaderValue::try_from(derive_accept_key(key)).map_err(|_| StatusCode::BAD_REQUEST)
+            HeaderValue::try_from(derive_accept_key(key)).map_err(|_never| StatusCode::BAD_REQUEST)
         }
         _ => Err(StatusCode::BAD_REQUEST),
     }

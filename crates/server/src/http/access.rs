@@ -12,7 +12,9 @@ use http::header::{
 use http::{Request, Response, StatusCode, Uri};
 use transport::PeerInfo;
 
+use super::paths::GATEWAY;
 use super::{Body, error};
+use crate::EtcdServer;
 
 /// How a member treats its clients' HTTP.
 #[derive(Clone, Debug)]
@@ -42,13 +44,22 @@ impl HttpOptions {
     /// Refuses a request that this listener must not answer.
     pub(crate) fn refuse<B>(
         &self,
+        server: &EtcdServer,
         peer: Option<&PeerInfo>,
         request: &Request<B>,
     ) -> Option<Response<Body>> {
         if peer.is_none_or(|peer| !peer.tls) {
             return self.refuse_host(&host_name(request.headers(), request.uri()));
         }
-        None
+        let name = peer?.certificate.as_ref()?.common_name.as_deref();
+        let is_gateways = self.gateway && request.uri().path().starts_with(GATEWAY);
+        let would_count = server.views().auth.is_enabled();
+        let is_ignored = is_gateways && would_count && name.is_some_and(|name| !name.is_empty());
+        is_ignored.then(|| {
+            let words = "CommonName of client sending a request against gateway will be ignored \
+                         and not used as expected";
+            error(StatusCode::BAD_REQUEST, words)
+        })
     }
 
     fn refuse_host(&self, host: &str) -> Option<Response<Body>> {
