@@ -60,6 +60,18 @@ impl LeaseKeys for lease::Leases {
     }
 }
 
+/// A lease as it was read.
+impl LeaseKeys for lease::Lease {
+    fn keys_of(&self, id: LeaseId) -> Vec<Bytes> {
+        debug_assert_eq!(id, self.id, "the lease that was asked for");
+        self.keys.clone()
+    }
+
+    fn all(&self) -> Vec<LeaseId> {
+        vec![self.id]
+    }
+}
+
 impl LeaseKeys for lease::Writer {
     fn keys_of(&self, id: LeaseId) -> Vec<Bytes> {
         self.keys(id)
@@ -99,28 +111,36 @@ pub fn permit(
 #[derive(Clone, Debug)]
 pub struct Guard {
     auth: Auth,
-    client: AuthInfo,
+    asker: Asker,
 }
 
 impl Guard {
-    /// Allows a read, if `client` may have it now.
+    /// Allows a read, if `asker` may have it now.
     ///
     /// # Errors
     ///
     /// When it may not.
     pub fn new(
         access: Access<'_>,
-        client: AuthInfo,
+        asker: Asker,
         auth: &Auth,
         leases: &dyn LeaseKeys,
     ) -> Result<Self, AuthError> {
         let state: Arc<State> = auth.state();
-        let asker = Asker::Client(client.clone());
         permit(access, &asker, &state, leases)?;
         Ok(Self {
             auth: auth.clone(),
-            client,
+            asker,
         })
+    }
+
+    /// Allows something once more, with the keys of leases from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When who asks may not have it.
+    pub fn permit(&self, access: Access<'_>, leases: &dyn LeaseKeys) -> Result<(), AuthError> {
+        permit(access, &self.asker, &self.auth.state(), leases)
     }
 
     /// Whether what was read may be handed out.
@@ -131,9 +151,13 @@ impl Guard {
     pub fn check_again(&self) -> Result<(), AuthError> {
         // 0: nobody asked, and nobody had to say a name. If authentication was switched on meanwhile, what
         // was read is from before.
-        match self.client.revision == 0 || self.client.revision == self.auth.revision() {
-            true => Ok(()),
-            false => Err(AuthError::AuthOldRevision),
+        match &self.asker {
+            Asker::Client(client)
+                if client.revision != 0 && client.revision != self.auth.revision() =>
+            {
+                Err(AuthError::AuthOldRevision)
+            }
+            Asker::Client(_) | Asker::Member => Ok(()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the crate promises, rule by rule, and the same under random logs.
 
+mod access;
 mod alarms;
 mod members;
 mod persistence;

@@ -39,6 +39,11 @@ pub use warning::Warning;
 const LOG_ROTATION_DEFAULT: &str =
     r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
 
+/// The duration that Go reads in `text`, if it reads one.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    duration::parse(text).ok()
+}
+
 /// What was asked for, unchecked. `None` and the values of [`Options::default`] are etcd's defaults;
 /// the table in [`flags`] says what each is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +193,8 @@ pub struct Config {
     pub initial_cluster: InitialCluster,
     /// The identity it shows to clients on `https` urls.
     pub client_tls: Option<ClientTls>,
+    /// Whether the common names of clients' certificates stand for users.
+    pub client_cert_auth: bool,
     /// The identity it shows to peers, and dials them with.
     pub peer_tls: Option<PeerTls>,
     /// The address from which it dials its peers.

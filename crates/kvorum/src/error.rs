@@ -24,6 +24,22 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// `--auth-token` is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthTokenError {
+    /// It is not a kind of token with its options.
+    #[error("invalid auth options: --auth-token={given}: {why}")]
+    Options {
+        /// What was given.
+        given: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Its keys cannot be used.
+    #[error("invalid auth options: the keys of --auth-token")]
+    Keys(#[from] auth::TokenError),
+}
+
 /// A member could not be started. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -64,6 +80,9 @@ pub enum StartError {
     /// The initial cluster is not one that this member can begin.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
+    /// There can be no tokens for users.
+    #[error(transparent)]
+    AuthToken(#[from] AuthTokenError),
     /// Raft could not be started.
     #[error("cannot start raft")]
     Raft(#[source] Box<raft::StartError>),

@@ -15,6 +15,7 @@ mod peer;
 mod peer_client;
 mod status;
 mod tasks;
+mod tokens;
 
 use std::fmt;
 use std::sync::Arc;
@@ -242,6 +243,8 @@ fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) ->
             unary: config.slow.unary_request,
         },
         watch_progress_notify_interval: config.watch_progress_notify_interval,
+        client_cert_auth: config.client_cert_auth,
+        bcrypt_cost: tokens::bcrypt_cost(config.auth.bcrypt_cost),
         clock,
     }
 }

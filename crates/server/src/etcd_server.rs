@@ -17,12 +17,15 @@ use crate::admission::Admission;
 use crate::call;
 use crate::id_generator::IdGenerator;
 use crate::space_alarm::SpaceAlarm;
+use crate::v3rpc::Passwords;
 use crate::{GrpcLimits, Metrics, SlowRequests};
 
 /// After so many election timeouts without a leader, streams that ask for one are ended.
 const LEADERLESS_ELECTIONS_MAX: u32 = 3;
 /// How often the peers are looked at; Raft asks them about as often.
 const PEER_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether the keys of tokens have changed.
+const KEYS_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Limits and identity of a member.
 #[derive(Clone)]
@@ -47,6 +50,10 @@ pub struct Config {
     pub slow: SlowRequests,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_notify_interval: Duration,
+    /// `--client-cert-auth`: certificates stand for users.
+    pub client_cert_auth: bool,
+    /// `--bcrypt-cost`.
+    pub bcrypt_cost: u32,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
 }
@@ -114,6 +121,7 @@ struct Shared {
     metrics: Metrics,
     ids: IdGenerator,
     space: SpaceAlarm,
+    passwords: Passwords,
     reads: Admission,
     /// Counts how often the member was found without a leader for too long.
     leader_losses: watch::Sender<u64>,
@@ -133,6 +141,7 @@ impl EtcdServer {
         metrics: Metrics,
         stopping: CancellationToken,
     ) -> Self {
+        let passwords = Passwords::new(config.bcrypt_cost);
         let ids = IdGenerator::new(config.member, config.clock.wall());
         let (leader_losses, _) = watch::channel(0);
         Self {
@@ -144,6 +153,7 @@ impl EtcdServer {
                 metrics,
                 ids,
                 space: SpaceAlarm::default(),
+                passwords,
                 reads: Admission::default(),
                 leader_losses,
                 leftovers: TaskTracker::new(),
@@ -192,6 +202,11 @@ impl EtcdServer {
                 () = task => {}
             }
         });
+    }
+
+    /// Hashes passwords.
+    pub(crate) fn passwords(&self) -> &Passwords {
+        &self.shared.passwords
     }
 
     /// Whether this member leads.
@@ -341,9 +356,31 @@ impl EtcdServer {
             () = self.watch_leader() => {}
             () = self.shared.space.watch(&self) => {}
             () = self.watch_peers() => {}
+            () = self.watch_token_keys() => {}
         }
         self.shared.leftovers.close();
         self.shared.leftovers.wait().await;
+    }
+
+    /// Reads the keys of tokens again when their files have changed.
+    async fn watch_token_keys(&self) {
+        let tokens = self.views().auth.tokens().clone();
+        if !tokens.has_keys() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(KEYS_LOOK_INTERVAL).await;
+            let tokens = tokens.clone();
+            match tokio::task::spawn_blocking(move || tokens.reload()).await {
+                Ok(Ok(true)) => tracing::info!("the keys of JWTs have changed"),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the keys of JWTs cannot be used; the old ones stay")
+                }
+                // The runtime is going away, and the member with it.
+                Err(_gone) => return,
+            }
+        }
     }
 
     /// Looks at the peers, for the metrics.
@@ -412,6 +449,8 @@ mod tests {
             grpc: GrpcLimits::default(),
             slow: SlowRequests::default(),
             watch_progress_notify_interval: Duration::from_secs(600),
+            client_cert_auth: false,
+            bcrypt_cost: 10,
             clock: Arc::new(SystemClock),
         };
         assert_eq!(config.lease_ttl_min_s(), 2);

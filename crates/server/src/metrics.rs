@@ -116,6 +116,7 @@ struct StoreMetrics {
     db_total_size_in_use: IntGauge,
     keys: IntGauge,
     current_revision: IntGauge,
+    auth_revision: IntGauge,
     compact_revision: IntGauge,
     watch_streams: IntGauge,
     watchers: IntGauge,
@@ -229,6 +230,9 @@ impl Metrics {
             });
         let view = server.views().store.view();
         of_store.current_revision.set(view.revision());
+        of_store
+            .auth_revision
+            .set(gauge_value(server.views().auth.revision()));
         of_store.compact_revision.set(view.compact_revision());
         of_store.db_total_size.set(gauge_value(server.db_size()));
         of_store
@@ -503,6 +507,10 @@ impl StoreMetrics {
             )?,
             keys: gauge("etcd_debugging_mvcc_keys_total", "Keys.")?,
             current_revision: gauge("etcd_debugging_mvcc_current_revision", "The revision.")?,
+            auth_revision: gauge(
+                "etcd_debugging_auth_revision",
+                "The revision of users and roles.",
+            )?,
             compact_revision: gauge(
                 "etcd_debugging_mvcc_compact_revision",
                 "The revision up to which history is gone.",

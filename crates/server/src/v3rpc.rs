@@ -23,6 +23,7 @@ mod v3client;
 mod validate;
 mod watch;
 
+pub(crate) use auth::{Credentials, Passwords};
 pub(crate) use interceptor::GrpcServices;
 pub use logged::{LoggedError, logged_request};
 pub(crate) use methods::{METHODS, Method};

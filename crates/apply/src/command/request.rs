@@ -44,11 +44,11 @@ impl From<Command> for Request {
 }
 
 impl Command {
-    /// The command, asked for by this client.
+    /// The command, and who asks for it.
     #[must_use]
-    pub const fn by(self, client: AuthInfo) -> Request {
+    pub const fn asked_by(self, asker: Asker) -> Request {
         Request {
-            asker: Asker::Client(client),
+            asker,
             command: self,
         }
     }
@@ -56,10 +56,7 @@ impl Command {
     /// The command, as a member gives it by itself.
     #[must_use]
     pub const fn by_member(self) -> Request {
-        Request {
-            asker: Asker::Member,
-            command: self,
-        }
+        self.asked_by(Asker::Member)
     }
 }
 

@@ -6,7 +6,7 @@ use auth::{AuthError, AuthInfo};
 use backend::engine::FaultyDisk;
 
 use super::{Bench, bench, open_on, put};
-use crate::{AuthCommand, Command, LogPosition, Quota, Rejection, Reply};
+use crate::{Asker, AuthCommand, Command, LogPosition, Quota, Rejection, Reply};
 
 impl Bench {
     pub(super) fn run_by(&mut self, user: &str, command: Command) -> Result<Reply, Rejection> {
@@ -28,7 +28,7 @@ impl Bench {
             index: self.next,
         };
         self.next += 1;
-        let outcome = self.apply_request(at, &command.by(client));
+        let outcome = self.apply_request(at, &command.asked_by(Asker::Client(client)));
         self.machine.finish_batch().unwrap();
         outcome
     }

@@ -221,6 +221,7 @@ impl Check {
         let client_urls = [&listen_client_urls[..], &listen_client_http_urls].concat();
         Config {
             peer_tls: self.peer_tls(&options, &parameters, &listen_peer_urls),
+            client_cert_auth: options.client_tls.client_cert_auth,
             client_tls: self.client_tls(&options, &parameters, &client_urls),
             local_address: self.local_address(&options, &advertise_peer_urls),
             learners_max: usize::try_from(options.max_learners).unwrap_or(usize::MAX),

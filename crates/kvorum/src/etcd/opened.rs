@@ -11,6 +11,7 @@ use types::Clock;
 use super::bootstrap;
 use super::identity::{self, Identity};
 use super::peer_client::PeerClient;
+use super::tokens;
 use crate::config::Config;
 use crate::error::StartError;
 
@@ -59,6 +60,10 @@ impl Opened {
             })
             .await?
         };
+        let tokens = {
+            let (settings, clock) = (config.auth.clone(), Arc::clone(clock));
+            blocking(move || Ok(tokens::open(&settings, clock)?)).await?
+        };
         let identity = match stored {
             Some(identity) => identity,
             None => bootstrap::bootstrap(config, &PeerClient::new(Arc::clone(dial))).await?,
@@ -66,7 +71,7 @@ impl Opened {
         let apply_config = apply::Config {
             quota: config.quota,
             clock: Arc::clone(clock),
-            tokens: auth::Tokens::simple(Arc::clone(clock)),
+            tokens,
             mvcc: mvcc::Config {
                 event_log_bytes_max: EVENT_LOG_BYTES_MAX,
             },

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use types::KeyRange;
 
 use super::{Body, Query, TEXT, error, respond, text};
-use crate::v3rpc::Consistency;
+use crate::v3rpc::{Consistency, Credentials};
 use crate::{EtcdServer, RequestError};
 
 /// One check of `/livez` or `/readyz`.
@@ -185,7 +185,9 @@ async fn read(server: &EtcdServer, consistency: Consistency) -> Result<(), Strin
         min_create_revision: None,
         max_create_revision: None,
     };
-    let read = server.read_range(range, consistency).await;
+    let read = server
+        .read_range(&Credentials::Member, range, consistency)
+        .await;
     read.map(|_| ())
         .map_err(|error: RequestError| error.code().text().to_owned())
 }

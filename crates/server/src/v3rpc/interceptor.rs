@@ -14,6 +14,7 @@ use api::encoded::etcdserverpb::watch_server::WatchServer;
 use api::encoded::v3electionpb::election_server::ElectionServer;
 use api::encoded::v3lockpb::lock_server::LockServer;
 use api::rpctypes::ErrorCode;
+use apply::Access;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use tonic::Status;
@@ -22,7 +23,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 use transport::PeerInfo;
 
-use super::auth::AuthService;
+use super::auth::{AuthService, Credentials};
 use super::cluster::ClusterService;
 use super::deadline;
 use super::election::ElectionService;
@@ -31,7 +32,7 @@ use super::kv::KvService;
 use super::lease::LeaseService;
 use super::lock::LockService;
 use super::maintenance::MaintenanceService;
-use super::methods::{self, Learner, METHODS, Method, MethodKind};
+use super::methods::{self, Admits, Learner, METHODS, Method, MethodKind};
 use super::v3client::V3Client;
 use super::watch::WatchService;
 use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, status_code};
@@ -101,7 +102,7 @@ impl GrpcServices {
     }
 
     /// Answers one call.
-    pub(crate) async fn call<B>(&self, request: Request<B>) -> Response<Body>
+    pub(crate) async fn call<B>(&self, mut request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<tonic::codegen::StdError> + Send,
@@ -117,10 +118,18 @@ impl GrpcServices {
             ..
         } = &*self.services;
         let metrics = server.metrics().call(index);
-        if let Err(error) = admit(server, method, request.headers()) {
+        let with_certificates = server.config().client_cert_auth;
+        let credentials =
+            Credentials::of(request.headers(), request.extensions(), with_certificates);
+        let admitted = match admit(server, method, request.headers()) {
+            Ok(()) => admit_caller(server, method, &credentials).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = admitted {
             metrics.finished(error.wire_code());
             return Status::from(error).into_http();
         }
+        request.extensions_mut().insert(credentials);
         let timeout = match deadline::timeout(request.headers()) {
             Ok(timeout) => timeout,
             Err(malformed) => {
@@ -231,6 +240,21 @@ fn admit(server: &EtcdServer, method: &Method, metadata: &HeaderMap) -> Result<(
         return Err(ErrorCode::NoLeader);
     }
     Ok(())
+}
+
+/// Refuses who may not call this method, whatever the request.
+async fn admit_caller(
+    server: &EtcdServer,
+    method: &Method,
+    credentials: &Credentials,
+) -> Result<(), ErrorCode> {
+    let access = match method.admits {
+        Admits::Everybody | Admits::ByRequest => return Ok(()),
+        Admits::Somebody => Access::Somebody,
+        Admits::Root => Access::Admin,
+    };
+    let allowed = server.allow(access, credentials).await;
+    allowed.map_err(|error| error.code())
 }
 
 fn requires_leader(metadata: &HeaderMap) -> bool {

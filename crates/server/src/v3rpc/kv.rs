@@ -8,7 +8,7 @@ use api::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
 use api::rpctypes::ErrorCode;
-use apply::{Command, Op, RangeOp, RangeReply, Reply, Txn, TxnReply};
+use apply::{Access, Command, Guard, Op, RangeOp, RangeReply, Reply, Txn, TxnReply};
 use mvcc::ReadView;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::codegen::BoxStream;
@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, async_trait};
 use types::KeyRange;
 
 use super::validate::{Consistency, TxnAccess};
-use super::{range_stream, reply, validate};
+use super::{Credentials, range_stream, reply, validate};
 use crate::{EtcdServer, RequestError};
 
 /// Serves keys.
@@ -30,16 +30,30 @@ impl KvService {
         Self { server }
     }
 
-    async fn execute_txn(&self, txn: Txn, access: TxnAccess) -> Result<TxnResponse, RequestError> {
+    async fn execute_txn(
+        &self,
+        credentials: &Credentials,
+        txn: Txn,
+        access: TxnAccess,
+    ) -> Result<TxnResponse, RequestError> {
         let server = &self.server;
         let (revision, txn) = match access {
-            TxnAccess::Write => match server.propose(Command::Txn(txn)).await? {
+            TxnAccess::Write => match self.propose(credentials, Command::Txn(txn)).await? {
                 Reply::Txn { revision, txn } => (revision, txn),
                 other => unreachable!("a transaction is answered as one, not with {other:?}"),
             },
-            TxnAccess::Read(consistency) => server.read_txn(txn, consistency).await?,
+            TxnAccess::Read(consistency) => server.read_txn(credentials, txn, consistency).await?,
         };
         Ok(reply::txn(server.header_at(revision), &txn))
+    }
+
+    async fn propose(
+        &self,
+        credentials: &Credentials,
+        command: Command,
+    ) -> Result<Reply, RequestError> {
+        let asker = self.server.asker(credentials).await?;
+        self.server.propose(command.asked_by(asker)).await
     }
 }
 
@@ -53,8 +67,10 @@ impl Kv for KvService {
         if !request.get_ref().serializable && self.server.is_learner() {
             return Err(ErrorCode::NotSupportedForLearner.into());
         }
+        let credentials = Credentials::beside(&request);
         let (range, consistency) = validate::range(request.into_inner())?;
-        let (revision, range) = self.server.read_range(range, consistency).await?;
+        let read = self.server.read_range(&credentials, range, consistency);
+        let (revision, range) = read.await?;
         Ok(Response::new(reply::range(
             self.server.header_at(revision),
             &range,
@@ -65,13 +81,16 @@ impl Kv for KvService {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<BoxStream<RangeStreamResponse>>, Status> {
+        let credentials = Credentials::beside(&request);
         let wanted = range_stream::check(request.into_inner())?;
-        Ok(Response::new(self.server.range_stream(wanted).await?))
+        let stream = self.server.range_stream(&credentials, wanted);
+        Ok(Response::new(stream.await?))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let credentials = Credentials::beside(&request);
         let put = validate::put(request.into_inner())?;
-        match self.server.propose(Command::Put(put)).await? {
+        match self.propose(&credentials, Command::Put(put)).await? {
             Reply::Put { revision, put } => Ok(Response::new(reply::put(
                 self.server.header_at(revision),
                 &put,
@@ -84,8 +103,10 @@ impl Kv for KvService {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let credentials = Credentials::beside(&request);
         let delete = validate::delete_range(request.into_inner())?;
-        match self.server.propose(Command::DeleteRange(delete)).await? {
+        let delete = Command::DeleteRange(delete);
+        match self.propose(&credentials, delete).await? {
             Reply::DeleteRange {
                 revision,
                 delete_range,
@@ -99,17 +120,22 @@ impl Kv for KvService {
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let credentials = Credentials::beside(&request);
         let ops_max = self.server.config().txn_ops_max;
         let (txn, access) = validate::txn(request.into_inner(), ops_max)?;
-        Ok(Response::new(self.execute_txn(txn, access).await?))
+        Ok(Response::new(
+            self.execute_txn(&credentials, txn, access).await?,
+        ))
     }
 
     async fn compact(
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
+        let credentials = Credentials::beside(&request);
         let CompactionRequest { revision, physical } = request.into_inner();
-        self.server.propose(Command::Compact { revision }).await?;
+        self.propose(&credentials, Command::Compact { revision })
+            .await?;
         if physical {
             self.server.views().store.compacted(revision).await;
         }
@@ -123,15 +149,18 @@ impl EtcdServer {
     /// Reads a range, and says at which revision the store was.
     pub(crate) async fn read_range(
         &self,
+        credentials: &Credentials,
         range: RangeOp,
         consistency: Consistency,
     ) -> Result<(i64, RangeReply), RequestError> {
         let started = self.config().clock.now();
-        let view = self.read_view(consistency).await?;
+        let access = Access::Keys(&range.keys);
+        let (guard, view) = self.read_view(access, credentials, consistency).await?;
         let (revision, cost) = (view.revision(), Cost::of(&range));
         let reply = cost
             .spend(self, move || apply::execute_range(&view, &range))
             .await??;
+        guard.check_again()?;
         self.metrics().ranges(1);
         crate::call::answered_with(reply.count);
         self.warn_if_slow("read", started, "read-only range ", || response_of(&reply));
@@ -140,15 +169,18 @@ impl EtcdServer {
 
     async fn read_txn(
         &self,
+        credentials: &Credentials,
         txn: Txn,
         consistency: Consistency,
     ) -> Result<(i64, TxnReply), RequestError> {
         let started = self.config().clock.now();
-        let view = self.read_view(consistency).await?;
+        let access = Access::ReadTxn(&txn);
+        let (guard, view) = self.read_view(access, credentials, consistency).await?;
         let (revision, cost) = (view.revision(), Cost::of_txn(&txn));
         let reply = cost
             .spend(self, move || apply::execute_read_only_txn(&view, &txn))
             .await??;
+        guard.check_again()?;
         self.metrics().ranges(reply.responses.len());
         self.warn_if_slow("read", started, "read-only txn ", String::new);
         Ok((revision, reply))
@@ -167,12 +199,18 @@ impl EtcdServer {
         }
     }
 
-    /// The store, fresh enough.
-    async fn read_view(&self, consistency: Consistency) -> Result<ReadView, RequestError> {
+    /// The store, fresh enough, if who asks may read this of it.
+    pub(crate) async fn read_view(
+        &self,
+        access: Access<'_>,
+        credentials: &Credentials,
+        consistency: Consistency,
+    ) -> Result<(Guard, ReadView), RequestError> {
         if consistency == Consistency::Linearizable {
             self.read_index().await?;
         }
-        Ok(self.views().store.view())
+        let guard = self.guard(access, credentials).await?;
+        Ok((guard, self.views().store.view()))
     }
 }
 

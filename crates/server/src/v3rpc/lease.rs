@@ -9,13 +9,14 @@ use api::etcdserverpb::{
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 use api::rpctypes::ErrorCode;
-use apply::{Command, Reply};
+use apply::{Access, Command, Guard, Reply};
 use futures_util::{Stream, StreamExt};
 use raft::ReadIndexError;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use types::LeaseId;
 
+use super::Credentials;
 use crate::{EtcdServer, RequestError};
 
 /// The longest TTL, in seconds.
@@ -43,12 +44,11 @@ impl Lease for LeaseService {
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
+        let credentials = Credentials::beside(&request);
         let (id, ttl_s) = self.server.lease_to_grant(request.get_ref())?;
-        let revision = done(
-            self.server
-                .propose(Command::LeaseGrant { id, ttl_s })
-                .await?,
-        );
+        let asker = self.server.asker(&credentials).await?;
+        let grant = Command::LeaseGrant { id, ttl_s }.asked_by(asker);
+        let revision = done(self.server.propose(grant).await?);
         Ok(Response::new(LeaseGrantResponse {
             header: Some(self.server.header_at(revision)),
             id: id.0,
@@ -61,8 +61,10 @@ impl Lease for LeaseService {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
+        let asker = self.server.asker(&Credentials::beside(&request)).await?;
         let id = LeaseId(request.get_ref().id);
-        let revision = done(self.server.propose(Command::LeaseRevoke { id }).await?);
+        let revoke = Command::LeaseRevoke { id }.asked_by(asker);
+        let revision = done(self.server.propose(revoke).await?);
         let header = Some(self.server.header_at(revision));
         Ok(Response::new(LeaseRevokeResponse { header }))
     }
@@ -71,7 +73,8 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<BoxStream<LeaseKeepAliveResponse>>, Status> {
-        let answers = keep_alive(self.server.clone(), request.into_inner());
+        let credentials = Credentials::beside(&request);
+        let answers = keep_alive(self.server.clone(), credentials, request.into_inner());
         Ok(Response::new(answers.boxed()))
     }
 
@@ -79,17 +82,21 @@ impl Lease for LeaseService {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        let credentials = Credentials::beside(&request);
         let request = request.into_inner();
-        Ok(Response::new(
-            self.server.lease_time_to_live(&request).await?,
-        ))
+        let answer = self.server.lease_time_to_live(&credentials, &request);
+        Ok(Response::new(answer.await?))
     }
 
     async fn lease_leases(
         &self,
-        _request: Request<LeaseLeasesRequest>,
+        request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        let credentials = Credentials::beside(&request);
+        let guard = self.server.guard(Access::LeaseList, &credentials).await;
+        let guard = guard?;
         let leases = self.server.views().leases.list();
+        guard.check_again().map_err(RequestError::from)?;
         Ok(Response::new(LeaseLeasesResponse {
             header: Some(self.server.header()),
             leases: leases
@@ -111,12 +118,13 @@ fn done(reply: Reply) -> i64 {
 /// Answers keep-alives, in their order.
 fn keep_alive(
     server: EtcdServer,
+    credentials: Credentials,
     requests: Streaming<LeaseKeepAliveRequest>,
 ) -> impl Stream<Item = Result<LeaseKeepAliveResponse, Status>> {
     requests
         .map(move |request| {
-            let server = server.clone();
-            async move { Ok(server.keep_lease_alive(request?.id).await?) }
+            let (server, credentials) = (server.clone(), credentials.clone());
+            async move { Ok(server.keep_lease_alive(&credentials, request?.id).await?) }
         })
         .buffered(KEEP_ALIVES_IN_FLIGHT_MAX)
 }
@@ -135,7 +143,13 @@ impl EtcdServer {
     }
 
     /// Gives a lease its full TTL again; a TTL of 0 says that there is none.
-    async fn keep_lease_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, RequestError> {
+    async fn keep_lease_alive(
+        &self,
+        credentials: &Credentials,
+        id: i64,
+    ) -> Result<LeaseKeepAliveResponse, RequestError> {
+        self.allow(Access::LeaseRenew(LeaseId(id)), credentials)
+            .await?;
         // The header is taken first: it must not show a later revision than the renewal.
         let header = Some(self.header());
         let renewed = self.node().renew_lease(LeaseId(id)).await;
@@ -150,14 +164,26 @@ impl EtcdServer {
     /// Tells what a lease has left, and its keys; a TTL of -1 says that there is none.
     async fn lease_time_to_live(
         &self,
+        credentials: &Credentials,
         request: &LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveResponse, RequestError> {
         let id = LeaseId(request.id);
+        let asker = self.asker(credentials).await?;
+        let access = match request.keys {
+            true => Access::LeaseKeys(id),
+            false => Access::LeaseTimeToLive(id),
+        };
+        let guard = Guard::new(access, asker, &self.views().auth, &self.views().leases)?;
         // The leader knows the time, every member the keys.
         let (ttl, read) = tokio::join!(self.node().remaining_ttl(id), self.node().read_index());
         let ttl = ttl.map_err(|error| self.lease_error(error))?;
         read.map_err(|error| self.lease_error(error))?;
         let found = ttl.zip(self.views().leases.get(id));
+        if let (true, Some((_, lease))) = (request.keys, &found) {
+            // Keys may have been attached meanwhile: those that are shown are those that are allowed.
+            guard.permit(access, lease)?;
+            guard.check_again()?;
+        }
         let header = Some(self.header());
         Ok(match found {
             Some((ttl, lease)) => LeaseTimeToLiveResponse {

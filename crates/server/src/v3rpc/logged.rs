@@ -4,7 +4,7 @@
 use api::etcdserverpb::alarm_request::AlarmAction as WireAction;
 use api::etcdserverpb::{AlarmRequest, AlarmType, AuthUserAddRequest};
 use api::rpctypes::ErrorCode;
-use apply::{AlarmAction, AlarmKind, AuthCommand, Command, Member, Request};
+use apply::{AlarmAction, AlarmKind, Asker, AuthCommand, Command, Member, Request};
 use auth::AuthInfo;
 use etcdfile::wal::{InternalRaftRequest, V2Request};
 use serde_json::Value;
@@ -51,7 +51,13 @@ pub fn logged_request(logged: InternalRaftRequest) -> Result<Option<Request>, Lo
         Some(command) => Some(command),
         None => of_auth(logged)?.map(Command::Auth),
     };
-    Ok(command.map(|command| command.by(asker)))
+    Ok(command.map(|command| match command {
+        // etcd asks for rights to these before they are in its log, and not again.
+        Command::Compact { .. } | Command::LeaseGrant { .. } | Command::Alarm { .. } => {
+            command.by_member()
+        }
+        command => command.asked_by(Asker::Client(asker)),
+    }))
 }
 
 fn of_keys(logged: &InternalRaftRequest) -> Result<Option<Command>, LoggedError> {

@@ -9,7 +9,7 @@ use api::etcdserverpb::{
 };
 use api::rpctypes::ErrorCode;
 use api::version::{ETCD_VERSION, STORAGE_VERSION};
-use apply::{Alarm, AlarmAction, AlarmKind, AlarmReply, Command, Quota, Reply};
+use apply::{Access, Alarm, AlarmAction, AlarmKind, AlarmReply, Command, Quota, Reply};
 use futures_util::StreamExt;
 use mvcc::HashKv;
 use raft::MoveLeaderError;
@@ -17,6 +17,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, async_trait};
 use types::MemberId;
 
+use super::Credentials;
 use crate::{EtcdServer, RequestError};
 
 /// Serves what an operator asks.
@@ -44,7 +45,9 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
-        let reply = self.server.execute_alarm(request.get_ref()).await?;
+        let credentials = Credentials::beside(&request);
+        let reply = self.server.execute_alarm(&credentials, request.get_ref());
+        let reply = reply.await?;
         let alarms = reply
             .alarms
             .iter()
@@ -157,7 +160,11 @@ impl EtcdServer {
     }
 
     /// Lists alarms here; raises and clears them through the log.
-    async fn execute_alarm(&self, request: &AlarmRequest) -> Result<AlarmReply, RequestError> {
+    async fn execute_alarm(
+        &self,
+        credentials: &Credentials,
+        request: &AlarmRequest,
+    ) -> Result<AlarmReply, RequestError> {
         let alarm = match AlarmType::try_from(request.alarm) {
             Ok(AlarmType::Nospace) => Some(AlarmKind::NoSpace),
             Ok(AlarmType::Corrupt) => Some(AlarmKind::Corrupt),
@@ -168,17 +175,19 @@ impl EtcdServer {
             Ok(WireAction::Deactivate) => AlarmAction::Deactivate,
             Ok(WireAction::Get) => AlarmAction::Get,
             // etcd logs such a request and does nothing.
-            Err(_) => return Ok(AlarmReply::default()),
+            Err(_) => {
+                self.allow(Access::Admin, credentials).await?;
+                return Ok(AlarmReply::default());
+            }
         };
+        let asker = self.asker(credentials).await?;
         let member = MemberId(request.member_id);
-        match self
-            .propose(Command::Alarm {
-                action,
-                member,
-                alarm,
-            })
-            .await?
-        {
+        let alarm = Command::Alarm {
+            action,
+            member,
+            alarm,
+        };
+        match self.propose(alarm.asked_by(asker)).await? {
             Reply::Alarm(reply) => Ok(reply),
             other => unreachable!("an alarm is answered as one, not with {other:?}"),
         }

@@ -9,6 +9,21 @@ pub(crate) struct Method {
     pub(crate) kind: MethodKind,
     /// Whether a learner answers it.
     pub(crate) learner: Learner,
+    /// Who may call it.
+    pub(crate) admits: Admits,
+}
+
+/// Who may call a method when authentication is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admits {
+    /// Everybody.
+    Everybody,
+    /// Who says a name and can prove it.
+    Somebody,
+    /// Who may do everything.
+    Root,
+    /// It depends on the request, and the method asks (`apply::Access`).
+    ByRequest,
 }
 
 /// How many messages go each way.
@@ -37,155 +52,301 @@ pub(crate) const METHODS: &[Method] = &[
         "/etcdserverpb.KV/Range",
         MethodKind::Unary,
         Learner::Answers,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.KV/Put",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.KV/Txn",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
     ),
     method(
         "/etcdserverpb.KV/RangeStream",
         MethodKind::ServerStream,
         Learner::Refuses,
+        Admits::ByRequest,
     ),
-    method("/etcdserverpb.KV/Put", MethodKind::Unary, Learner::Refuses),
-    method("/etcdserverpb.KV/Txn", MethodKind::Unary, Learner::Refuses),
     method(
         "/etcdserverpb.KV/DeleteRange",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::ByRequest,
     ),
     method(
         "/etcdserverpb.KV/Compact",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Root,
     ),
     method(
         "/etcdserverpb.Watch/Watch",
         MethodKind::BidiStream,
         Learner::Refuses,
+        Admits::ByRequest,
     ),
     method(
         "/etcdserverpb.Lease/LeaseGrant",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Somebody,
     ),
     method(
         "/etcdserverpb.Lease/LeaseRevoke",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Somebody,
     ),
     method(
         "/etcdserverpb.Lease/LeaseKeepAlive",
         MethodKind::BidiStream,
         Learner::Refuses,
+        Admits::ByRequest,
     ),
     method(
         "/etcdserverpb.Lease/LeaseTimeToLive",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Somebody,
     ),
     method(
         "/etcdserverpb.Lease/LeaseLeases",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::ByRequest,
     ),
     method(
         "/etcdserverpb.Cluster/MemberAdd",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Root,
     ),
     method(
         "/etcdserverpb.Cluster/MemberRemove",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Root,
     ),
     method(
         "/etcdserverpb.Cluster/MemberUpdate",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Root,
     ),
     method(
         "/etcdserverpb.Cluster/MemberPromote",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Root,
     ),
     method(
         "/etcdserverpb.Cluster/MemberList",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Somebody,
     ),
     method(
         "/etcdserverpb.Maintenance/Alarm",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::ByRequest,
     ),
     method(
         "/etcdserverpb.Maintenance/Status",
         MethodKind::Unary,
         Learner::Answers,
+        Admits::Somebody,
     ),
     method(
         "/etcdserverpb.Maintenance/Snapshot",
         MethodKind::ServerStream,
         Learner::Answers,
+        Admits::Root,
     ),
     method(
         "/etcdserverpb.Maintenance/MoveLeader",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Root,
     ),
     method(
         "/etcdserverpb.Maintenance/Defragment",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Root,
     ),
     method(
         "/etcdserverpb.Maintenance/Hash",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Root,
     ),
     method(
         "/etcdserverpb.Maintenance/HashKV",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Root,
     ),
     method(
         "/etcdserverpb.Auth/AuthStatus",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Everybody,
     ),
-    method("/v3lockpb.Lock/Lock", MethodKind::Unary, Learner::Refuses),
-    method("/v3lockpb.Lock/Unlock", MethodKind::Unary, Learner::Refuses),
+    method(
+        "/v3lockpb.Lock/Lock",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/v3lockpb.Lock/Unlock",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
     method(
         "/v3electionpb.Election/Campaign",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::ByRequest,
     ),
     method(
         "/v3electionpb.Election/Proclaim",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::ByRequest,
     ),
     method(
         "/v3electionpb.Election/Leader",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::ByRequest,
     ),
     method(
         "/v3electionpb.Election/Observe",
         MethodKind::ServerStream,
         Learner::Refuses,
+        Admits::ByRequest,
     ),
     method(
         "/v3electionpb.Election/Resign",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/AuthEnable",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/AuthDisable",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/Authenticate",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::Everybody,
+    ),
+    method(
+        "/etcdserverpb.Auth/UserAdd",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/UserGet",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/UserList",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/UserDelete",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/UserChangePassword",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/UserGrantRole",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/UserRevokeRole",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/RoleAdd",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/RoleGet",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/RoleList",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/RoleDelete",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/RoleGrantPermission",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
+    ),
+    method(
+        "/etcdserverpb.Auth/RoleRevokePermission",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::ByRequest,
     ),
     method(
         "/grpc.health.v1.Health/Check",
         MethodKind::Unary,
         Learner::Refuses,
+        Admits::Everybody,
     ),
     method(
         "/grpc.health.v1.Health/Watch",
         MethodKind::ServerStream,
         Learner::Refuses,
+        Admits::Everybody,
     ),
 ];
 
@@ -202,11 +363,12 @@ const SERVICES: &[&str] = &[
     "grpc.health.v1.Health",
 ];
 
-const fn method(path: &'static str, kind: MethodKind, learner: Learner) -> Method {
+const fn method(path: &'static str, kind: MethodKind, learner: Learner, admits: Admits) -> Method {
     Method {
         path,
         kind,
         learner,
+        admits,
     }
 }
 

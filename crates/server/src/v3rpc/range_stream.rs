@@ -10,7 +10,7 @@
 
 use api::encoded::etcdserverpb::{RangeResponse, RangeStreamResponse};
 use api::etcdserverpb::RangeRequest;
-use apply::{RangeOp, SortOrder, SortTarget};
+use apply::{Access, Guard, RangeOp, SortOrder, SortTarget};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use mvcc::StoredKv;
@@ -18,6 +18,7 @@ use tonic::Status;
 use tonic::codegen::BoxStream;
 use types::KeyRange;
 
+use super::Credentials;
 use super::validate::{self, Consistency};
 use crate::{EtcdServer, RequestError};
 
@@ -33,6 +34,8 @@ pub(crate) struct Wanted {
 /// A range of which some has been sent.
 struct RangeStream {
     server: EtcdServer,
+    /// Asked before each chunk is sent.
+    guard: Guard,
     /// What is left of it.
     rest: KeyRange,
     /// The revision that is shown.
@@ -87,11 +90,12 @@ impl EtcdServer {
     /// Streams a range.
     pub(crate) async fn range_stream(
         &self,
+        credentials: &Credentials,
         wanted: Wanted,
     ) -> Result<BoxStream<RangeStreamResponse>, RequestError> {
         let Wanted { range, consistency } = wanted;
         if range.count_only {
-            let (revision, counted) = self.read_range(range, consistency).await?;
+            let (revision, counted) = self.read_range(credentials, range, consistency).await?;
             let count = RangeResponse {
                 header: Some(self.header_at(revision)),
                 count: wire_count(counted.count),
@@ -99,13 +103,13 @@ impl EtcdServer {
             };
             return Ok(Box::pin(stream::iter([Ok(chunk_of(count))])));
         }
-        if consistency == Consistency::Linearizable {
-            self.read_index().await?;
-        }
-        let header_revision = self.views().store.view().revision();
+        let access = Access::Keys(&range.keys);
+        let (guard, view) = self.read_view(access, credentials, consistency).await?;
+        let header_revision = view.revision();
         let left = range.limit.unwrap_or(usize::MAX);
         let stream = RangeStream {
             server: self.clone(),
+            guard,
             rest: range.keys,
             at: range.at.filter(|&at| at > 0).unwrap_or(header_revision),
             header_revision,
@@ -128,6 +132,7 @@ impl RangeStream {
             return Ok(None);
         }
         let chunk = self.read().await?;
+        self.guard.check_again()?;
         self.sent += chunk.kvs.len();
         self.left -= chunk.kvs.len();
         self.is_done = !chunk.more || self.left == 0;

@@ -128,7 +128,7 @@ fn checked_txn(request: TxnRequest, ops_max: usize) -> Result<Txn, ErrorCode> {
     if request.compare.iter().any(|compare| compare.key.is_empty()) {
         return Err(ErrorCode::EmptyKey);
     }
-    let compare = request.compare.into_iter().filter_map(compare).collect();
+    let compare = request.compare.into_iter().map(compare).collect();
     let checked = |ops: Vec<RequestOp>| -> Result<Vec<Op>, ErrorCode> {
         ops.into_iter().map(|it| op(it, ops_left)).collect()
     };
@@ -196,12 +196,12 @@ fn sort_target(target: i32) -> Result<SortTarget, ErrorCode> {
     }
 }
 
-/// The condition, or `None` for one that always holds.
+/// The condition. One that always holds is one all the same: its keys have to be readable.
 ///
 /// etcd does not check the enums of a compare: with a target it does not know everything is equal,
 /// and with a result it does not know every existing key fits. A value of another target than the
 /// one that is named counts as none.
-fn compare(request: WireCompare) -> Option<Compare> {
+fn compare(request: WireCompare) -> Compare {
     let target = match WireTarget::try_from(request.target) {
         Ok(target) => Some(compare_target(target, request.target_union)),
         Err(_) => None,
@@ -219,15 +219,18 @@ fn compare(request: WireCompare) -> Option<Compare> {
         (None, Some(CompareTarget::Value(_))) => {
             (CompareOperator::Greater, CompareTarget::Version(0))
         }
-        (None, _) | (Some(CompareOperator::Equal), None) => return None,
+        // No version is below 0: always true.
+        (None, _) | (Some(CompareOperator::Equal), None) => {
+            (CompareOperator::Greater, CompareTarget::Version(-1))
+        }
         // Equal things are neither greater, nor less, nor not equal: never true.
         (Some(_), None) => (CompareOperator::Less, CompareTarget::Version(0)),
     };
-    Some(Compare {
+    Compare {
         keys: KeyRange::from_wire(request.key, request.range_end),
         operator,
         target,
-    })
+    }
 }
 
 fn compare_target(target: WireTarget, value: Option<WireValue>) -> CompareTarget {

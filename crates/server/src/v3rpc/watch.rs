@@ -33,11 +33,15 @@ use std::time::Duration;
 use api::encoded::etcdserverpb::WatchResponse;
 use api::encoded::etcdserverpb::watch_server::Watch;
 use api::etcdserverpb::WatchRequest;
+use api::rpctypes::ErrorCode;
+use apply::Access;
 use futures_util::StreamExt;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
+use types::KeyRange;
 
 use self::stream::{Headers, ServerWatchStream, Settings};
+use super::Credentials;
 use crate::EtcdServer;
 
 /// Bytes that a response with fragments may have beyond the limit of requests.
@@ -94,22 +98,38 @@ impl Watch for WatchService {
                 .saturating_add(RESPONSE_OVERHEAD_BYTES),
         };
         let watchers = self.server.views().store.watch_stream();
-        let (requests, headers) = (request.into_inner(), self.server.clone());
+        let headers = Face {
+            credentials: Credentials::beside(&request),
+            server: self.server.clone(),
+        };
+        let requests = request.into_inner();
         let stream = ServerWatchStream::new(watchers, requests, headers, settings);
         Ok(Response::new(stream.into_responses().boxed()))
     }
 }
 
-impl Headers for EtcdServer {
+/// The member, as the client of one stream sees it.
+struct Face {
+    server: EtcdServer,
+    credentials: Credentials,
+}
+
+impl Headers for Face {
     fn at(&self, revision: i64) -> api::etcdserverpb::ResponseHeader {
-        self.header_at(revision)
+        self.server.header_at(revision)
     }
 
     fn compact_revision(&self) -> i64 {
-        self.views().store.compact_revision()
+        self.server.views().store.compact_revision()
     }
 
     fn count_events(&self, events: usize) {
-        self.metrics().events().inc_by(events as u64);
+        self.server.metrics().events().inc_by(events as u64);
+    }
+
+    /// Each time anew: the stream may outlive its token.
+    async fn permit(&self, keys: &KeyRange) -> Result<(), ErrorCode> {
+        let allowed = self.server.allow(Access::Keys(keys), &self.credentials);
+        allowed.await.map_err(|error| error.code())
     }
 }

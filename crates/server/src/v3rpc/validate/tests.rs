@@ -193,19 +193,20 @@ fn only_ranges_make_a_txn_a_read() {
 #[test]
 fn unknown_compares_hold_or_not_as_in_etcd() {
     let with = |result, target| {
-        compare(WireCompare {
+        let compare = compare(WireCompare {
             result,
             target,
             key: b"k".to_vec(),
             ..Default::default()
-        })
-        .map(|compare| (compare.operator, compare.target))
+        });
+        (compare.operator, compare.target)
     };
-    let never = Some((CompareOperator::Less, CompareTarget::Version(0)));
-    let exists = Some((CompareOperator::Greater, CompareTarget::Version(0)));
-    assert_eq!(with(0, 9), None);
+    let never = (CompareOperator::Less, CompareTarget::Version(0));
+    let exists = (CompareOperator::Greater, CompareTarget::Version(0));
+    let always = (CompareOperator::Greater, CompareTarget::Version(-1));
+    assert_eq!(with(0, 9), always);
     assert_eq!(with(3, 9), never);
-    assert_eq!(with(9, 0), None);
+    assert_eq!(with(9, 0), always);
     assert_eq!(with(9, WireTarget::Value as i32), exists);
     let mismatched = WireCompare {
         target: WireTarget::Version as i32,
@@ -213,8 +214,5 @@ fn unknown_compares_hold_or_not_as_in_etcd() {
         key: b"k".to_vec(),
         ..Default::default()
     };
-    assert_eq!(
-        compare(mismatched).unwrap().target,
-        CompareTarget::Version(0)
-    );
+    assert_eq!(compare(mismatched).target, CompareTarget::Version(0));
 }

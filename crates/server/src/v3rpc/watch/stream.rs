@@ -23,13 +23,15 @@ use super::progress::ProgressNotifier;
 const NO_WATCHER: WatchId = WatchId(-1);
 
 /// What a stream needs from the member besides events.
-pub(super) trait Headers: Send + 'static {
+pub(super) trait Headers: Send + Sync + 'static {
     /// The header of a response that shows the store at `revision`.
     fn at(&self, revision: i64) -> ResponseHeader;
     /// Up to here, the store has forgotten what was before.
     fn compact_revision(&self) -> i64;
     /// Counts events that are sent.
     fn count_events(&self, events: usize);
+    /// Whether the stream's client may watch these keys now.
+    fn permit(&self, keys: &KeyRange) -> impl Future<Output = Result<(), ErrorCode>> + Send;
 }
 
 /// Bounds of one stream.
@@ -90,7 +92,7 @@ where
             }
             tokio::select! {
                 request = next_request(&mut self.requests) => match request.transpose()? {
-                    Some(request) => self.on_request(request),
+                    Some(request) => self.on_request(request).await,
                     None => self.requests = None,
                 },
                 batch = self.watchers.next() => match batch {
@@ -107,9 +109,9 @@ where
         }
     }
 
-    fn on_request(&mut self, request: WatchRequest) {
+    async fn on_request(&mut self, request: WatchRequest) {
         match request.request_union {
-            Some(RequestUnion::CreateRequest(request)) => self.on_create(request),
+            Some(RequestUnion::CreateRequest(request)) => self.on_create(request).await,
             Some(RequestUnion::CancelRequest(request)) => self.on_cancel(WatchId(request.watch_id)),
             Some(RequestUnion::ProgressRequest(_)) => self.watchers.request_progress(),
             // A request of a later version; the stream is worth more than an error.
@@ -117,13 +119,18 @@ where
         }
     }
 
-    fn on_create(&mut self, request: WatchCreateRequest) {
+    async fn on_create(&mut self, request: WatchCreateRequest) {
         if request.start_revision < 0 {
             self.refuse(ErrorCode::Compacted.text().to_owned());
             return;
         }
         let (wants_progress, fragment) = (request.progress_notify, request.fragment);
-        let id = match self.watchers.create(to_watch_request(request)) {
+        let request = to_watch_request(request);
+        // It stays allowed: what is taken away later does not end it, as in etcd.
+        if let Err(error) = self.headers.permit(&request.keys).await {
+            return self.refuse(not_permitted(error));
+        }
+        let id = match self.watchers.create(request) {
             Ok(id) => id,
             Err(error) => return self.refuse(error.to_string()),
         };
@@ -244,6 +251,16 @@ fn encode(events: &WatchEvents, compact_revision: i64) -> Vec<Bytes> {
         encoded.extend(wanted.map(|event| event.encoded(prev_kv)));
     }
     encoded
+}
+
+/// Why a watcher is not permitted, in etcd's words: an error as Go prints one of gRPC.
+fn not_permitted(error: ErrorCode) -> String {
+    let (code, error) = match error {
+        ErrorCode::InvalidAuthToken => ("Unauthenticated", error),
+        ErrorCode::AuthOldRevision | ErrorCode::UserEmpty => ("InvalidArgument", error),
+        _ => ("PermissionDenied", ErrorCode::PermissionDenied),
+    };
+    format!("rpc error: code = {code} desc = {}", error.text())
 }
 
 /// The watcher that a client asks for: what is empty or zero on the wire stands for something.

@@ -45,6 +45,13 @@ impl Headers for PlainHeaders {
     fn count_events(&self, events: usize) {
         self.events.fetch_add(events, Ordering::Relaxed);
     }
+
+    async fn permit(&self, keys: &types::KeyRange) -> Result<(), api::rpctypes::ErrorCode> {
+        match keys.contains(b"forbidden") {
+            true => Err(api::rpctypes::ErrorCode::PermissionDenied),
+            false => Ok(()),
+        }
+    }
 }
 
 struct Fixture {
