@@ -7,6 +7,7 @@
 //! cargo run --release -p kvorum-benches -- --bulk 1000000 --rounds 1
 //! cargo run --release -p kvorum-benches -- --load put --seconds 2 --rounds 1
 //! cargo run --release -p kvorum-benches -- failover          leaders that are killed, 30 of each
+//! cargo run --release -p kvorum-benches -- quorum --html FILE     every fault there is, and its timeline
 //! ```
 //!
 //! The etcd is the one that `tests/fetch-clients` fetches; `KVORUM_TEST_ETCD` names another.
@@ -17,6 +18,7 @@ mod failover;
 mod grpc;
 mod load;
 mod measure;
+mod quorum;
 mod report;
 
 use std::path::PathBuf;
@@ -65,6 +67,8 @@ struct Args {
 enum Command {
     /// How long a cluster takes no writes after its leader was killed.
     Failover(failover::Options),
+    /// What a cluster's clients notice of every fault there is.
+    Quorum(quorum::Options),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -100,8 +104,12 @@ async fn main() -> anyhow::Result<()> {
         Some(server) => vec![server],
         None => vec![Server::Etcd, Server::Kvorum],
     };
-    if let Some(Command::Failover(options)) = &args.command {
-        return measure_failover(&servers, options, &args).await;
+    match &args.command {
+        Some(Command::Failover(options)) => {
+            return measure_failover(&servers, options, &args).await;
+        }
+        Some(Command::Quorum(options)) => return measure_quorum(&servers, options, &args).await,
+        None => {}
     }
     if let Some(keys) = args.bulk {
         return measure_bulk(&servers, keys, &args).await;
@@ -159,6 +167,20 @@ async fn measure_failover(
             .with_context(|| format!("writing {}", path.display()))?;
     }
     print(&failover::table(&outages));
+    Ok(())
+}
+
+async fn measure_quorum(
+    servers: &[Server],
+    options: &quorum::Options,
+    args: &Args,
+) -> anyhow::Result<()> {
+    let outcomes = quorum::run(servers, options).await?;
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&outcomes)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    print(&quorum::table(&outcomes));
     Ok(())
 }
 
