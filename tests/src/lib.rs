@@ -1,6 +1,7 @@
 //! What several test files share: the same request against kvorum and a real etcd, and models to
 //! compare with.
 
+pub mod contents;
 pub mod differential;
 pub mod etcdctl;
 pub mod flows;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use apply::{Import, LogPosition, Member, Registers, StateMachine};
 use backend::{Backend, DataDir};
+use bytes::Bytes;
 use etcdfile::wal::{self, ConfChange, ConfChangeKind, Payload, Wal, WalError};
 use etcdfile::{Contents, EtcdFile, FileError, HashCheck, schema};
 use serde::Serialize;
@@ -199,9 +200,7 @@ impl Source {
         let contents = file.contents().map_err(in_file)?;
         let log = wal.map_or_else(|| path.join("member").join("wal"), Path::to_owned);
         let mut wal = wal::read(&log, contents.consistent_index)?;
-        let voters = contents.registers.members.iter();
-        let voters = voters.filter(|member| !member.is_learner).count();
-        if voters > 1 {
+        if voters(&contents, &wal) > 1 {
             let commit = wal.commit;
             let is_uncommitted = |entry: &wal::Entry| entry.index > commit;
             let kept = wal.entries.iter().position(is_uncommitted);
@@ -310,7 +309,11 @@ impl Source {
         let members = Members {
             present: contents.registers.members.clone(),
         };
-        let membership = raft::installed::membership(at, &members.present)?;
+        // A database that was never written has none: they are all in the log.
+        let membership = match members.present.is_empty() {
+            true => Bytes::new(),
+            false => raft::installed::membership(at, &members.present)?,
+        };
         let state = open("state", &directory.state_path())?;
         let mut import = Import::begin(state).map_err(|error| in_file(error.into()))?;
         let imported = self.file.import(&mut import, seen).map_err(&in_file)?;
@@ -375,6 +378,23 @@ impl Source {
             path: path.clone(),
             source,
         }
+    }
+}
+
+/// How many members have a vote; if the database does not know, those that the log names.
+fn voters(contents: &Contents, wal: &Wal) -> usize {
+    let members = contents.registers.members.iter();
+    let known = members.filter(|member| !member.is_learner).count();
+    let entries = wal.entries.iter();
+    let changes = entries.filter_map(|entry| match &entry.payload {
+        Payload::Members(changes) => Some(changes),
+        _ => None,
+    });
+    let is_vote = |change: &&ConfChange| change.kind == i32::from(ConfChangeKind::AddNode);
+    let named = changes.flatten().filter(is_vote).count();
+    match known {
+        0 => named,
+        known => known,
     }
 }
 
