@@ -21,6 +21,7 @@ pub struct Retrying {
     clients: Vec<Client>,
     at: usize,
     retries: usize,
+    doubts: Vec<String>,
 }
 
 impl Retrying {
@@ -31,6 +32,7 @@ impl Retrying {
             clients,
             at: first,
             retries: 0,
+            doubts: Vec::new(),
         }
     }
 
@@ -38,6 +40,12 @@ impl Retrying {
     #[must_use]
     pub fn retries(&self) -> usize {
         self.retries
+    }
+
+    /// What was said of writes that may have been done, or not.
+    #[must_use]
+    pub fn doubts(&self) -> &[String] {
+        &self.doubts
     }
 
     /// Writes a key, and returns the revision.
@@ -59,7 +67,12 @@ impl Retrying {
                     let header = answer.into_inner().header;
                     return Ok(header.context("a response has a header")?.revision);
                 }
-                Err(status) => self.elsewhere(status, deadline).await?,
+                Err(status) => {
+                    if leaves_doubt(&status) {
+                        self.doubts.push(chain(&status));
+                    }
+                    self.elsewhere(status, deadline).await?;
+                }
             }
         }
     }
@@ -108,4 +121,23 @@ fn unavailable(status: &Status) -> bool {
         status.code(),
         Code::Unavailable | Code::Cancelled | Code::Unknown
     )
+}
+
+/// Whether a write that was answered so may have been done. It was not when there was no connection, or
+/// when the server had said before that it takes no more requests on this one.
+fn leaves_doubt(status: &Status) -> bool {
+    const NEVER_ARRIVED: [&str; 3] = ["tcp connect error", "Connection refused", "was canceled"];
+    let said = chain(status);
+    !NEVER_ARRIVED.iter().any(|words| said.contains(words))
+}
+
+/// An error and everything that led to it.
+fn chain(status: &Status) -> String {
+    let mut said = format!("{:?}: {}", status.code(), status.message());
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        said += &format!(": {error}");
+        cause = error.source();
+    }
+    said
 }
