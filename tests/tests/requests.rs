@@ -3,11 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use api::etcdserverpb::{PutRequest, RangeRequest, StatusRequest};
+use api::etcdserverpb::{DefragmentRequest, PutRequest, RangeRequest, StatusRequest};
 use testkit::{Server, Spec, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// So many pings no server takes.
@@ -80,6 +87,74 @@ async fn a_client_that_does_not_answer_is_disconnected() -> Result<()> {
     let pings = heard.windows(PING.len()).filter(|bytes| *bytes == PING);
     ensure!(pings.count() == 1, "{heard:?}");
     server.stop().await
+}
+
+#[tokio::test]
+async fn services_are_told_to_those_who_may_ask() -> Result<()> {
+    for (flag, may_ask) in [
+        ("--grpc-reflection=true", true),
+        ("--grpc-reflection=false", false),
+    ] {
+        let server = Spec::kvorum().arg(flag).start().await?;
+        let channel = Channel::from_shared(server.client_url())?.connect().await?;
+        let list = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let mut reflection = ServerReflectionClient::new(channel);
+        let answer = reflection
+            .server_reflection_info(tokio_stream::iter([list]))
+            .await;
+        match answer {
+            Ok(answer) => {
+                let told = answer.into_inner().message().await?;
+                let told = format!("{told:?}");
+                ensure!(may_ask && told.contains("etcdserverpb.KV"), "{told}");
+            }
+            Err(refused) => {
+                let words = "unknown service grpc.reflection.v1.ServerReflection";
+                ensure!(!may_ask && refused.message() == words, "{refused:?}");
+            }
+        }
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn health_is_told_as_by_etcd_also_while_the_store_is_defragmented() -> Result<()> {
+    let mut answers = Vec::new();
+    // etcd 3.5 has no feature gates; kvorum has both spellings.
+    for spec in [Spec::kvorum(), Spec::etcd()] {
+        let flag = "--experimental-stop-grpc-service-on-defrag=true";
+        let server = spec.arg(flag).start().await?;
+        let channel = Channel::from_shared(server.client_url())?.connect().await?;
+        let mut health = HealthClient::new(channel);
+        let check = |service: &str| HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let known = health.check(check("")).await?.into_inner().status();
+        let unknown = health.check(check("etcdserverpb.KV")).await.err();
+        let unknown = unknown.map(|status| (status.code(), status.message().to_owned()));
+        let mut watch = health.watch(check("")).await?.into_inner();
+        let first = watch.message().await?.context("a status")?.status();
+        let mut maintenance = server.client().await?.maintenance;
+        // It may be over before the watch has looked: then once more.
+        let mut seen = first;
+        while seen != ServingStatus::NotServing {
+            maintenance.defragment(DefragmentRequest {}).await?;
+            if let Ok(next) = timeout(Duration::from_millis(100), watch.message()).await {
+                seen = next?.context("a status")?.status();
+            }
+        }
+        let last = timeout(ANSWER_TIMEOUT, watch.message()).await??;
+        let last = last.context("a status")?.status();
+        answers.push(format!("{known:?} {unknown:?} {first:?} {last:?}"));
+        drop(watch);
+        server.stop().await?;
+    }
+    ensure!(answers[0] == answers[1], "{answers:#?}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use types::{Clock, SystemClock, Url};
 
 use crate::client::Client;
-use crate::config::{AutoCompaction, Config, LogLevel};
+use crate::config::{AutoCompaction, Config, Gate, LogLevel};
 use crate::error::{Fatal, StartError};
 pub(crate) use bootstrap::check_restored;
 use certificates::Certificates;
@@ -242,6 +242,8 @@ fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) ->
             apply: config.slow.apply,
             unary: config.slow.unary_request,
         },
+        reflection: config.grpc.is_reflection_enabled,
+        stop_serving_on_defrag: config.features.enabled(Gate::StopGRPCServiceOnDefrag),
         watch_progress_notify_interval: config.watch_progress_notify_interval,
         client_cert_auth: config.client_cert_auth,
         bcrypt_cost: tokens::bcrypt_cost(config.auth.bcrypt_cost),

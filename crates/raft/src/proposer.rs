@@ -336,3 +336,33 @@ fn take_proposal(queue: &mut VecDeque<Waiting>) -> Vec<Waiting> {
         .count();
     queue.drain(..count.max(1).min(queue.len())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use apply::Command;
+    use types::LeaseId;
+
+    use super::*;
+
+    #[test]
+    fn what_ends_an_overload_finds_room_when_others_are_refused() {
+        let ((sender, mut waiting), (urgent_sender, mut urgent)) =
+            (mpsc::channel(1), mpsc::channel(1));
+        let queue = ProposeQueue {
+            queue: sender,
+            urgent: urgent_sender,
+        };
+        let push = |command: Command| queue.push(command.into(), Bytes::new()).err();
+        let grant = Command::LeaseGrant {
+            id: LeaseId(1),
+            ttl_s: 60,
+        };
+        assert_eq!(push(grant.clone()), None);
+        assert_eq!(push(grant), Some(ProposeError::TooManyRequests));
+        let revoke = Command::LeaseRevoke { id: LeaseId(1) };
+        assert_eq!(push(revoke), None);
+        let compact = Command::Compact { revision: 1 };
+        assert_eq!(push(compact), Some(ProposeError::TooManyRequests));
+        assert!(waiting.try_recv().is_ok() && urgent.try_recv().is_ok());
+    }
+}

@@ -48,6 +48,10 @@ pub struct Config {
     pub grpc: GrpcLimits,
     /// When a request is warned about.
     pub slow: SlowRequests,
+    /// `--grpc-reflection`: whether clients may ask which services there are.
+    pub reflection: bool,
+    /// Whether health checks are told that the member does not serve while it is defragmented.
+    pub stop_serving_on_defrag: bool,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_notify_interval: Duration,
     /// `--client-cert-auth`: certificates stand for users.
@@ -123,6 +127,8 @@ struct Shared {
     space: SpaceAlarm,
     passwords: Passwords,
     reads: Admission,
+    /// Whether health checks are told that the member serves.
+    serving: watch::Sender<bool>,
     /// Counts how often the member was found without a leader for too long.
     leader_losses: watch::Sender<u64>,
     /// What goes on after the request that it belongs to.
@@ -155,6 +161,7 @@ impl EtcdServer {
                 space: SpaceAlarm::default(),
                 passwords,
                 reads: Admission::default(),
+                serving: watch::Sender::new(true),
                 leader_losses,
                 leftovers: TaskTracker::new(),
                 stopping,
@@ -336,6 +343,15 @@ impl EtcdServer {
         );
     }
 
+    /// Whether the member serves, as health checks are told.
+    pub(crate) fn serving(&self) -> watch::Receiver<bool> {
+        self.shared.serving.subscribe()
+    }
+
+    pub(crate) fn serving_state(&self) -> &watch::Sender<bool> {
+        &self.shared.serving
+    }
+
     /// Waits until a large read may run.
     pub(crate) async fn admit_read(&self) -> Result<OwnedSemaphorePermit, ErrorCode> {
         self.shared.reads.enter().await
@@ -448,6 +464,8 @@ mod tests {
             quota: Quota::Unlimited,
             grpc: GrpcLimits::default(),
             slow: SlowRequests::default(),
+            reflection: false,
+            stop_serving_on_defrag: false,
             watch_progress_notify_interval: Duration::from_secs(600),
             client_cert_auth: false,
             bcrypt_cost: 10,

@@ -16,6 +16,7 @@ mod in_process;
 mod limits;
 mod metrics;
 mod serve;
+mod serving;
 mod space_alarm;
 mod v3rpc;
 

@@ -15,6 +15,7 @@ mod logged;
 mod maintenance;
 mod methods;
 mod range_stream;
+mod reflection;
 mod reply;
 mod snapshot;
 mod status;

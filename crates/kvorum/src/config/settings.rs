@@ -16,6 +16,8 @@ pub struct GrpcSettings {
     pub keepalive_timeout: Duration,
     /// `--max-concurrent-streams`: requests that a connection may have open.
     pub max_concurrent_streams: u32,
+    /// `--grpc-reflection`: whether clients may ask which services there are. etcd has no such flag.
+    pub is_reflection_enabled: bool,
 }
 
 impl Default for GrpcSettings {
@@ -25,6 +27,7 @@ impl Default for GrpcSettings {
             keepalive_interval: Duration::from_secs(2 * 60 * 60),
             keepalive_timeout: Duration::from_secs(20),
             max_concurrent_streams: u32::MAX,
+            is_reflection_enabled: false,
         }
     }
 }

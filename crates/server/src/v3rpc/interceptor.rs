@@ -19,6 +19,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
+use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 use transport::PeerInfo;
@@ -33,6 +34,7 @@ use super::lease::LeaseService;
 use super::lock::LockService;
 use super::maintenance::MaintenanceService;
 use super::methods::{self, Admits, Learner, METHODS, Method, MethodKind};
+use super::reflection;
 use super::v3client::V3Client;
 use super::watch::WatchService;
 use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, status_code};
@@ -62,6 +64,8 @@ struct Services {
     lock: LockServer<LockService>,
     election: ElectionServer<ElectionService>,
     health: HealthServer<HealthService>,
+    /// `None` if it is not asked for.
+    reflection: Option<Routes>,
 }
 
 impl GrpcServices {
@@ -87,7 +91,8 @@ impl GrpcServices {
             cluster: ClusterServer::new(ClusterService::new(server.clone())),
             maintenance: MaintenanceServer::new(MaintenanceService::new(server.clone())),
             auth: AuthServer::new(AuthService::new(server.clone())),
-            health: HealthServer::new(HealthService),
+            health: HealthServer::new(HealthService::new(server.clone())),
+            reflection: server.config().reflection.then(reflection::routes),
             message_bytes_max: max,
             server,
         };
@@ -108,6 +113,13 @@ impl GrpcServices {
         B::Error: Into<tonic::codegen::StdError> + Send,
     {
         let path = request.uri().path();
+        if let Some(reflection) = &self.services.reflection
+            && reflection::is_path(path)
+        {
+            return match reflection.clone().call(request).await {
+                Ok(response) => response,
+            };
+        }
         let Some(index) = methods::find(path) else {
             return Status::unimplemented(methods::unknown(path)).into_http();
         };

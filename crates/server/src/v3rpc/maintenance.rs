@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, async_trait};
 use types::MemberId;
 
 use super::Credentials;
+use crate::serving::Defragmenting;
 use crate::{EtcdServer, RequestError};
 
 /// Serves what an operator asks.
@@ -63,6 +64,7 @@ impl Maintenance for MaintenanceService {
         &self,
         _request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
+        let _until_it_is_done = Defragmenting::begin(&self.server);
         // Differs from etcd: segments are rewritten as they empty, so that nothing is left to do
         // but to make durable what has been done.
         self.server

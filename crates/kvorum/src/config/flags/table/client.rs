@@ -19,6 +19,9 @@ pub(super) static FLAGS: &[Flag] = flags! {
     Member Value "max-concurrent-streams" "4294967295"
         "Number of requests that a client's connection may have open."
         => |o, v| unsigned_32(&mut o.grpc.max_concurrent_streams, v);
+    Member Switch "grpc-reflection" "false"
+        "Whether clients may ask which gRPC services and messages there are, as grpcurl does."
+        => |o, v| switch(&mut o.grpc.is_reflection_enabled, v);
     Member Switch "enable-grpc-gateway" "true"
         "Whether clients may speak JSON over HTTP."
         => |o, v| switch(&mut o.http.is_gateway_enabled, v);
