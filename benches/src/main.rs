@@ -8,6 +8,7 @@
 //! cargo run --release -p kvorum-benches -- --load put --seconds 2 --rounds 1
 //! cargo run --release -p kvorum-benches -- failover          leaders that are killed, 30 of each
 //! cargo run --release -p kvorum-benches -- quorum --html FILE     every fault there is, and its timeline
+//! cargo run --release -p kvorum-benches -- leases            100,000 leases that expire at once
 //! ```
 //!
 //! The etcd is the one that `tests/fetch-clients` fetches; `KVORUM_TEST_ETCD` names another.
@@ -16,6 +17,7 @@
 mod bulk;
 mod failover;
 mod grpc;
+mod leases;
 mod load;
 mod measure;
 mod quorum;
@@ -69,6 +71,8 @@ enum Command {
     Failover(failover::Options),
     /// What a cluster's clients notice of every fault there is.
     Quorum(quorum::Options),
+    /// How long it takes until leases that expire at once are gone.
+    Leases(leases::Options),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -110,6 +114,9 @@ async fn main() -> anyhow::Result<()> {
         }
         Some(Command::Quorum(options)) => return measure_quorum(&servers, options, &args).await,
         None => {}
+    }
+    if let Some(Command::Leases(options)) = &args.command {
+        return measure_leases(&servers, options, &args).await;
     }
     if let Some(keys) = args.bulk {
         return measure_bulk(&servers, keys, &args).await;
@@ -181,6 +188,20 @@ async fn measure_quorum(
             .with_context(|| format!("writing {}", path.display()))?;
     }
     print(&quorum::table(&outcomes));
+    Ok(())
+}
+
+async fn measure_leases(
+    servers: &[Server],
+    options: &leases::Options,
+    args: &Args,
+) -> anyhow::Result<()> {
+    let expiries = leases::run(servers, options).await?;
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&expiries)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    print(&leases::table(&expiries));
     Ok(())
 }
 

@@ -23,6 +23,9 @@ use crate::read_index::ReadIndex;
 /// Pause before a leader is asked for again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
+/// How often a lease is tried to be renewed whose checkpoint has to be taken back first.
+const TRIES: usize = 3;
+
 /// What is asked of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseQuestion {
@@ -61,16 +64,17 @@ impl LeaseAnswers {
     }
 
     async fn renew(&self, id: LeaseId) -> Result<Option<i64>, NotLeader> {
-        loop {
+        // A checkpoint comes every few minutes: the second time it is another one.
+        for _ in 0..TRIES {
             match self.views.renewer.renew(id) {
                 Ok(ttl_s) => return Ok(Some(ttl_s)),
                 Err(RenewError::NotFound) => return Ok(None),
                 // Who does not lead knows nothing of them.
                 Err(RenewError::NotPrimary) => return Err(NotLeader),
-                // A checkpoint comes every few minutes, so this comes to an end.
                 Err(RenewError::Checkpointed) => self.take_back(id).await?,
             }
         }
+        Err(NotLeader)
     }
 
     /// Takes back a checkpoint: the next leader must not give a lease less than it is given now.

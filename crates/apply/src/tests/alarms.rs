@@ -125,6 +125,9 @@ fn corrupt_refuses_everything_but_alarms_and_publication() {
         );
     }
     b.run(&Command::PublishMember(Member::default())).unwrap();
+    // As in etcd: else no lease could be renewed that is checkpointed.
+    let leases = vec![(LeaseId(5), 0)];
+    b.run(&Command::LeaseCheckpoint { leases }).unwrap();
     ask(&mut b, Deactivate, 1, Some(Corrupt));
     assert_eq!(
         b.run(&Command::Put(put("a", "2"))).unwrap_err(),
