@@ -42,6 +42,7 @@ pub(crate) struct Expiry {
     write_p50_ms: f64,
     write_p99_ms: f64,
     write_worst_ms: f64,
+    writes_failed: u64,
 }
 
 /// Measures all servers, one after the other.
@@ -56,12 +57,12 @@ pub(crate) async fn run(servers: &[Server], options: &Options) -> anyhow::Result
 
 /// As Markdown.
 pub(crate) fn table(all: &[Expiry]) -> String {
-    let mut table = "| server | leases | half gone after s | all gone after s | a write meanwhile: p50 ms | p99 ms | worst ms |\n\
-                     |---|---:|---:|---:|---:|---:|---:|\n"
+    let mut table = "| server | leases | half gone after s | all gone after s | a write meanwhile: p50 ms | p99 ms | worst ms | failed |\n\
+                     |---|---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned();
     for expiry in all {
         table += &format!(
-            "| {} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} |\n",
+            "| {} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {} |\n",
             expiry.server,
             expiry.leases,
             expiry.half_gone_s,
@@ -69,6 +70,7 @@ pub(crate) fn table(all: &[Expiry]) -> String {
             expiry.write_p50_ms,
             expiry.write_p99_ms,
             expiry.write_worst_ms,
+            expiry.writes_failed,
         );
     }
     table
@@ -96,7 +98,7 @@ async fn measure(server: Server, options: &Options) -> anyhow::Result<Expiry> {
         tokio::time::sleep(LOOK_INTERVAL).await;
     };
     is_over.store(true, Ordering::Relaxed);
-    let writes = writer.await??;
+    let (writes, writes_failed) = writer.await?;
     running.stop().await?;
     let ms = |quantile| Duration::from_micros(writes.quantile_us(quantile)).as_secs_f64() * 1000.0;
     Ok(Expiry {
@@ -107,6 +109,7 @@ async fn measure(server: Server, options: &Options) -> anyhow::Result<Expiry> {
         write_p50_ms: ms(0.5),
         write_p99_ms: ms(0.99),
         write_worst_ms: ms(1.0),
+        writes_failed,
     })
 }
 
@@ -150,8 +153,9 @@ async fn count(client: &Client) -> anyhow::Result<u64> {
     Ok(u64::try_from(found.count)?)
 }
 
-async fn write(mut client: Client, is_over: Arc<AtomicBool>) -> anyhow::Result<Latencies> {
-    let mut latencies = Latencies::new();
+/// What writes took until it was over, and how many failed.
+async fn write(mut client: Client, is_over: Arc<AtomicBool>) -> (Latencies, u64) {
+    let (mut latencies, mut failed) = (Latencies::new(), 0);
     while !is_over.load(Ordering::Relaxed) {
         let put = PutRequest {
             key: "other".into(),
@@ -159,9 +163,10 @@ async fn write(mut client: Client, is_over: Arc<AtomicBool>) -> anyhow::Result<L
             ..PutRequest::default()
         };
         let asked = now();
-        client.kv.put(put).await?;
+        // What was refused took its time as well: etcd answers that a request has timed out.
+        failed += u64::from(client.kv.put(put).await.is_err());
         latencies.record(asked.elapsed());
         tokio::time::sleep(WRITE_PAUSE).await;
     }
-    Ok(latencies)
+    (latencies, failed)
 }
