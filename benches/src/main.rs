@@ -113,10 +113,8 @@ async fn main() -> anyhow::Result<()> {
             return measure_failover(&servers, options, &args).await;
         }
         Some(Command::Quorum(options)) => return measure_quorum(&servers, options, &args).await,
+        Some(Command::Leases(options)) => return measure_leases(&servers, options, &args).await,
         None => {}
-    }
-    if let Some(Command::Leases(options)) = &args.command {
-        return measure_leases(&servers, options, &args).await;
     }
     if let Some(keys) = args.bulk {
         return measure_bulk(&servers, keys, &args).await;
