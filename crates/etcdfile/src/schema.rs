@@ -128,7 +128,11 @@ struct JsonMember {
     id: u64,
     #[serde(rename = "peerURLs", default, deserialize_with = "or_empty")]
     peer_urls: Vec<String>,
-    #[serde(rename = "isLearner", default, skip_serializing_if = "is_false")]
+    #[serde(
+        rename = "isLearner",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     is_learner: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     name: String,
@@ -139,14 +143,6 @@ struct JsonMember {
         skip_serializing_if = "Vec::is_empty"
     )]
     client_urls: Vec<String>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// Go writes `null` for a list that is not there.

@@ -165,48 +165,68 @@ pub struct RequestHeader {
 
 /// A request in the log.
 #[derive(Clone, PartialEq, Message)]
-#[expect(missing_docs, reason = "the names are etcd's requests")]
 pub struct InternalRaftRequest {
+    /// Who asked.
     #[prost(message, optional, tag = "100")]
     pub header: Option<RequestHeader>,
+    /// A request of the old store.
     #[prost(message, optional, tag = "2")]
     pub v2: Option<V2Request>,
+    /// Writes a key.
     #[prost(message, optional, tag = "4")]
     pub put: Option<PutRequest>,
+    /// Deletes keys.
     #[prost(message, optional, tag = "5")]
     pub delete_range: Option<DeleteRangeRequest>,
+    /// A transaction.
     #[prost(message, optional, tag = "6")]
     pub txn: Option<TxnRequest>,
+    /// Drops history.
     #[prost(message, optional, tag = "7")]
     pub compaction: Option<CompactionRequest>,
+    /// Makes a lease.
     #[prost(message, optional, tag = "8")]
     pub lease_grant: Option<LeaseGrantRequest>,
+    /// Removes a lease.
     #[prost(message, optional, tag = "9")]
     pub lease_revoke: Option<LeaseRevokeRequest>,
+    /// Raises or clears an alarm.
     #[prost(message, optional, tag = "10")]
     pub alarm: Option<AlarmRequest>,
+    /// Users and roles count from now on.
     #[prost(message, optional, tag = "1000")]
     pub auth_enable: Option<AuthEnableRequest>,
+    /// They do not any more.
     #[prost(message, optional, tag = "1011")]
     pub auth_disable: Option<AuthDisableRequest>,
+    /// Adds a user.
     #[prost(message, optional, tag = "1100")]
     pub auth_user_add: Option<AuthUserAddRequest>,
+    /// Deletes a user.
     #[prost(message, optional, tag = "1101")]
     pub auth_user_delete: Option<AuthUserDeleteRequest>,
+    /// Changes a user's password.
     #[prost(message, optional, tag = "1103")]
     pub auth_user_change_password: Option<AuthUserChangePasswordRequest>,
+    /// Grants a role to a user.
     #[prost(message, optional, tag = "1104")]
     pub auth_user_grant_role: Option<AuthUserGrantRoleRequest>,
+    /// Takes a role away from a user.
     #[prost(message, optional, tag = "1105")]
     pub auth_user_revoke_role: Option<AuthUserRevokeRoleRequest>,
+    /// Adds a role.
     #[prost(message, optional, tag = "1200")]
     pub auth_role_add: Option<AuthRoleAddRequest>,
+    /// Deletes a role.
     #[prost(message, optional, tag = "1201")]
     pub auth_role_delete: Option<AuthRoleDeleteRequest>,
+    /// Grants a permission to a role.
     #[prost(message, optional, tag = "1203")]
     pub auth_role_grant_permission: Option<AuthRoleGrantPermissionRequest>,
+    /// Takes a permission away from a role.
     #[prost(message, optional, tag = "1204")]
     pub auth_role_revoke_permission: Option<AuthRoleRevokePermissionRequest>,
+    /// A member tells its name and client urls.
     #[prost(message, optional, tag = "1301")]
     pub cluster_member_attr_set: Option<MemberAttributes>,
 }
