@@ -538,7 +538,8 @@ impl Generator {
             }
             29 => Call::Leases,
             30 => Call::UserGet(self.user()),
-            31 => Call::RoleGet(self.role()),
+            // etcd 3.5 shows nothing for root.
+            31 => Call::RoleGet(self.pick(&["reads", "point", "missing", "new"]).to_owned()),
             32 => Call::GrantRole(self.user(), self.role()),
             33 => Call::RevokeRole(self.user(), self.role()),
             34 => {
@@ -584,10 +585,22 @@ fn seed() -> u64 {
     given.and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
+/// etcd 3.5 lets some errors of its Maintenance service out as they are inside; 3.6 does not.
+fn as_since_3_6(answer: String) -> String {
+    match answer.as_str() {
+        "Unknown: auth: permission denied" => "PermissionDenied: etcdserver: permission denied",
+        "Unknown: auth: user name is empty" => "InvalidArgument: etcdserver: user name is empty",
+        "Unknown: auth: invalid auth token" => "Unauthenticated: etcdserver: invalid auth token",
+        _ => return answer,
+    }
+    .to_owned()
+}
+
 /// Runs a call on both, and compares.
 async fn compare(sides: &mut [Side; 2], user: &str, call: &Call) -> Result<()> {
     let [kvorum, etcd] = sides;
-    let (ours, theirs) = (kvorum.call(user, call).await, etcd.call(user, call).await);
+    let ours = kvorum.call(user, call).await;
+    let theirs = as_since_3_6(etcd.call(user, call).await);
     ensure!(
         ours == theirs,
         "{call:?} by {user:?}:\n  kvorum {ours}\n  etcd   {theirs}"
@@ -835,7 +848,6 @@ async fn the_commands_of_etcdctl() -> Result<()> {
         --user=alice:a2 member list -w json
         --user=alice:a2 alarm list
         --user=alice:a2 compaction 2
-        --user=alice:a2 defrag
         --user=bob:any get k
         --user=nobody:any get k
         --user=root:secret auth status

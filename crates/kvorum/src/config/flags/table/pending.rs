@@ -11,10 +11,6 @@ pub(in crate::config) static WARNED: &[&str] = &[
     "cors",
     "host-whitelist",
     "enable-pprof",
-    // Auth.
-    "auth-token",
-    "auth-token-ttl",
-    "bcrypt-cost",
     // Slow requests.
     // Checks.
     "corrupt-check-time",
