@@ -90,7 +90,7 @@ impl Applier {
             return Err(Rejection::NoSpace);
         }
         // Differs from etcd: it carries out what does not fit as well, but answers NOSPACE.
-        self.room.note(&self.usage, cost);
+        self.room.note(self.store.size(), cost);
         Ok(())
     }
 
@@ -166,7 +166,6 @@ impl Applier {
             CompactError::Compacted => Rejection::Compacted,
             CompactError::FutureRevision => Rejection::FutureRevision,
         })?;
-        self.usage.compact(revision);
         Ok(self.done())
     }
 

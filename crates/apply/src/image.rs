@@ -110,8 +110,6 @@ pub struct Import {
     batch: Batch,
     records: usize,
     bytes: usize,
-    /// Bytes of all versions, as the quota counts them, by stretches of revisions.
-    weights: BTreeMap<i64, u64>,
 }
 
 impl Import {
@@ -123,7 +121,6 @@ impl Import {
             batch: Batch::new(),
             records: 0,
             bytes: 0,
-            weights: BTreeMap::new(),
         };
         // Until it is whole, nobody opens it.
         let incoming = meta::encode(MetaKey::Incoming);
@@ -137,18 +134,6 @@ impl Import {
         if let Some(full) = self.packer.push(version)? {
             self.segment(full)?;
         }
-        let kv = match version.kind {
-            EventKind::Put => StoredKv::parse(version.stored.clone(), version.revision).ok(),
-            EventKind::Delete => None,
-        };
-        let weight = match &kv {
-            Some(kv) => version_bytes(kv.key(), kv.value()),
-            None => version_bytes(&version.stored, &[]),
-        };
-        *self
-            .weights
-            .entry(Usage::bucket(version.revision.main))
-            .or_default() += weight;
         Ok(())
     }
 
@@ -188,13 +173,7 @@ impl Import {
         storage::stage_installed(&mut self.batch, at);
         self.commit()?;
         self.backend.writer.flush_durable()?;
-        let mut usage = self.usage()?;
-        let compacted = registers
-            .scheduled_compaction
-            .max(registers.finished_compaction);
-        if let Some(compacted) = compacted {
-            usage.compact(compacted);
-        }
+        let usage = self.usage()?;
         storage::stage(&mut self.batch, Some(at), &usage);
         self.batch
             .delete(Bucket::Meta, meta::encode(MetaKey::Incoming));
@@ -239,22 +218,11 @@ impl Import {
         Ok(())
     }
 
-    /// What the quota counts. When a version was superseded nobody has noted; it is counted as if that
-    /// had been soon after it was written.
-    fn usage(&mut self) -> Result<Usage, ImportError> {
+    /// Bytes of the live keys.
+    fn usage(&self) -> Result<Usage, ImportError> {
         let store = mvcc::load(self.backend.reader.clone()).map_err(OpenError::from)?;
-        let mut superseded = std::mem::take(&mut self.weights);
         let mut usage = Usage::default();
-        store.for_each(|kv| {
-            let weight = version_bytes(kv.key(), kv.value());
-            usage.add(weight);
-            if let Some(all) = superseded.get_mut(&Usage::bucket(kv.mod_revision().main)) {
-                *all = all.saturating_sub(weight);
-            }
-        });
-        for (bucket, weight) in superseded {
-            usage.add_superseded_in(bucket, weight);
-        }
+        store.for_each(|kv| usage.add(version_bytes(kv.key(), kv.value())));
         Ok(usage)
     }
 }

@@ -141,7 +141,7 @@ pub fn open(
         auth: auth_writer,
         alarms: loaded.alarms,
         members: loaded.members,
-        room: Room::new(config.quota, &loaded.meta.usage),
+        room: Room::new(config.quota, store.clone()),
         usage: loaded.meta.usage,
     };
     let views = Views {
@@ -389,7 +389,6 @@ impl StateMachine {
         self.stager.take_over(backend)?;
         let applier = &mut self.applier;
         applier.usage = loaded.meta.usage;
-        applier.room.publish(&applier.usage);
         applier.members.install(loaded.members);
         applier.alarms.install(loaded.alarms);
         // Before the keys: whoever reads them must not do so by older rights.
@@ -424,7 +423,6 @@ impl StateMachine {
         self.applier.store.publish();
         self.applier.alarms.publish();
         self.applier.members.publish();
-        self.applier.room.publish(&self.applier.usage);
     }
 
     fn stage(&mut self) -> Result<(), Fatal> {

@@ -195,6 +195,12 @@ impl Reader {
         Arc::strong_count(&self.shared) == 1
     }
 
+    /// Whether `other` reads the same open store.
+    #[must_use]
+    pub fn is_of_the_same_store(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Bytes the store's files take on the disk.
     pub fn size_on_disk(&self) -> Result<u64, ReadError> {
         self.shared.engine.size_on_disk().map_err(ReadError::Engine)

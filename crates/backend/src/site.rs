@@ -32,6 +32,9 @@ pub trait Site: fmt::Debug + Send + Sync + 'static {
 
     /// Removes what was begun beside this store and is not open.
     fn clear(&self) -> io::Result<()>;
+
+    /// Bytes that another store beside this one may take; `None`: nobody knows.
+    fn available(&self) -> io::Result<Option<u64>>;
 }
 
 /// Stores in memory: nothing is left of them, so there is nothing to take up again.
@@ -53,6 +56,10 @@ impl Site for MemorySite {
 
     fn clear(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn available(&self) -> io::Result<Option<u64>> {
+        Ok(None)
     }
 }
 
@@ -131,6 +138,11 @@ impl Site for Directories {
     fn clear(&self) -> io::Result<()> {
         let own = self.number();
         self.names.remove(|number| number > own)
+    }
+
+    fn available(&self) -> io::Result<Option<u64>> {
+        let disk = rustix::fs::statvfs(&self.names.parent)?;
+        Ok(Some(disk.f_bavail.saturating_mul(disk.f_frsize)))
     }
 }
 

@@ -218,7 +218,7 @@ impl Writer {
     /// Writes a segment again without its dead versions.
     fn rewrite(&mut self, first: Revision, batch: &mut Batch) -> Result<(), StoreError> {
         let stored_at = key::encode(first);
-        let Some(value) = self.past.reader.get(Bucket::Key, &stored_at)? else {
+        let Some(value) = self.past.reader().get(Bucket::Key, &stored_at)? else {
             return Err(StoreError::Missing { revision: first });
         };
         let segment = Segment::decode(&stored_at, &value)?;

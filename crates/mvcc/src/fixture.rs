@@ -49,6 +49,11 @@ impl Fixture {
         panic!("a compaction does not end");
     }
 
+    /// Bytes of the versions that are not compacted.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.writer.segments.live_bytes() + self.writer.unstaged_bytes() as u64
+    }
+
     pub(crate) fn reopen(&mut self) {
         let (reads, writer) = open(self.backend.reader.clone(), &self.config).unwrap();
         (self.reads, self.writer) = (reads, writer);

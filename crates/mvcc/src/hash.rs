@@ -103,7 +103,7 @@ impl Hasher<'_> {
             )
         };
         let end = key::encode(Revision::new(persisted.max(0) + 1, 0));
-        for record in past.reader.scan(Bucket::Key, &[], Some(&end)) {
+        for record in past.reader().scan(Bucket::Key, &[], Some(&end)) {
             let (key, value) = record?;
             let segment = Segment::decode(&key, &value)?;
             for record in &segment.records {

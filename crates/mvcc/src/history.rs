@@ -100,7 +100,7 @@ impl Disk<'_> {
         let mut current: Option<RevisionEvents> = None;
         let end = key::encode(Revision::new(to.saturating_add(1), 0));
         for record in past
-            .reader
+            .reader()
             .scan(Bucket::Key, &key::encode(start), Some(&end))
         {
             let (key, value) = record.map_err(StoreError::from)?;

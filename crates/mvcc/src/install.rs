@@ -37,6 +37,8 @@ pub struct Loaded {
     pub(crate) revision: i64,
     pub(crate) segments: Segments,
     pub(crate) compaction: Compaction,
+    /// What the store had been allocated.
+    pub(crate) allocated: u64,
 }
 
 impl Loaded {
@@ -69,15 +71,23 @@ impl std::fmt::Debug for Loaded {
 
 /// The store as of one revision, to be sent. Its segments may be read once the batch that was staged
 /// before is committed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Pinned {
-    reader: Reader,
+    past: Arc<Past>,
     revision: i64,
     /// The segment that was not full.
     open: Option<Revision>,
     bytes: u64,
     marks: Vec<(MetaKey, i64)>,
     _hold: Hold,
+}
+
+impl std::fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pinned")
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Writer {
@@ -94,7 +104,7 @@ impl Writer {
             marks.push((MetaKey::FinishedCompact, self.compaction.finished()));
         }
         Pinned {
-            reader: self.past.reader.clone(),
+            past: Arc::clone(&self.past),
             revision: self.revision,
             open: self.segments.open(),
             bytes: self.segments.bytes(),
@@ -145,7 +155,8 @@ impl Pinned {
     ) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + use<> {
         let (open, revision) = (self.open, self.revision);
         let end = key::encode(Revision::new(revision + 1, 0));
-        self.reader
+        self.past
+            .reader()
             .scan(Bucket::Key, from, Some(&end))
             .map(move |record| {
                 let (key, value) = record?;

@@ -20,6 +20,7 @@ mod records;
 mod restore;
 mod segment;
 mod shared;
+mod size;
 mod store;
 #[cfg(test)]
 mod testscripts;

@@ -7,6 +7,7 @@ use crate::StoreError;
 
 pub(crate) const CURRENT_REVISION: MetaKey = MetaKey::CurrentRevision;
 pub(crate) const SCHEDULED_COMPACT: MetaKey = MetaKey::ScheduledCompact;
+pub(crate) const ALLOCATED: MetaKey = MetaKey::Allocated;
 pub(crate) const FINISHED_COMPACT: MetaKey = MetaKey::FinishedCompact;
 
 pub(crate) fn put(batch: &mut Batch, key: MetaKey, revision: i64) {

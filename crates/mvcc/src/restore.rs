@@ -35,6 +35,7 @@ pub fn open_loaded(loaded: Loaded, config: &Config) -> (Store, Writer) {
     let store = Store {
         shared: shared.clone(),
     };
+    shared.sizes().set_allocated(loaded.allocated);
     let writer = Writer::new(shared, snapshot, loaded.segments, loaded.compaction);
     (store, writer)
 }
@@ -47,6 +48,7 @@ pub fn load(reader: Reader) -> Result<Loaded, OpenError> {
     let finished = meta::get(&reader, meta::FINISHED_COMPACT)?;
     let compaction = Compaction::resume(scheduled, finished, &mut index, &mut segments);
     let noted = meta::get(&reader, meta::CURRENT_REVISION)?;
+    let allocated = meta::get(&reader, meta::ALLOCATED)?;
     // Compaction may have removed the last versions of all; and a store begins at 1.
     let revision = [noted, scheduled, finished, Some(last.main)]
         .into_iter()
@@ -64,6 +66,7 @@ pub fn load(reader: Reader) -> Result<Loaded, OpenError> {
         revision,
         segments,
         compaction,
+        allocated: allocated.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
     })
 }
 

@@ -28,7 +28,7 @@ use types::Revision;
 use crate::config::{SEGMENT_BYTES_MAX, SEGMENT_VERSIONS_MAX};
 use crate::error::SegmentProblem;
 use crate::key_index::Version;
-use crate::{EventKind, StoreError, StoredKv};
+use crate::{EventKind, StoreError, StoredKv, size};
 
 /// The only format so far.
 const FORMAT: u8 = 1;
@@ -248,7 +248,8 @@ pub(crate) struct Segments {
     open: Option<(Revision, SegmentBuilder)>,
     /// The open segment holds more than any batch.
     open_changed: bool,
-    live_bytes: u64,
+    /// What the live versions take of etcd's pages.
+    paged_bytes: u64,
 }
 
 impl Segments {
@@ -320,7 +321,7 @@ impl Segments {
         info.bytes += version.stored_len();
         info.live += 1;
         info.live_bytes += version.stored_len();
-        self.live_bytes += version.stored_len();
+        self.paged_bytes += size::paged(version);
     }
 
     /// Puts the open segment into `batch` if it has changed since the last time.
@@ -346,7 +347,7 @@ impl Segments {
         );
         info.live -= 1;
         info.live_bytes -= version.stored_len();
-        self.live_bytes -= version.stored_len();
+        self.paged_bytes -= size::paged(version);
     }
 
     /// The segments that hold something compacted, in order; never the open one, which changes
@@ -390,8 +391,14 @@ impl Segments {
     }
 
     /// Bytes of all versions that are not compacted.
+    #[cfg(test)]
     pub(crate) fn live_bytes(&self) -> u64 {
-        self.live_bytes
+        self.by_first.values().map(|info| info.live_bytes).sum()
+    }
+
+    /// What all versions that are not compacted take of etcd's pages.
+    pub(crate) const fn paged_bytes(&self) -> u64 {
+        self.paged_bytes
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use backend::schema::key;
@@ -14,6 +14,7 @@ use types::Revision;
 use crate::config::SEGMENT_CACHE_BYTES_MAX;
 use crate::event_log::EventLog;
 use crate::segment::Segment;
+use crate::size::Sizes;
 use crate::tree_index::TreeIndex;
 use crate::watchable_store::Hub;
 use crate::{Config, StoreError, StoredKv};
@@ -36,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// The published compacted revision, for those whose own view is older.
     compact_revision: AtomicI64,
-    size_in_use: AtomicU64,
+    sizes: Sizes,
     /// Compactions up to this revision have nothing left to remove from the disk.
     pub(crate) scrubbed: watch::Sender<i64>,
 }
@@ -44,7 +45,7 @@ pub(crate) struct Shared {
 /// The versions of the past: the last ones in memory, all that are committed on the disk.
 pub(crate) struct Past {
     pub(crate) log: RwLock<EventLog>,
-    pub(crate) reader: Reader,
+    reader: ArcSwap<Reader>,
     cache: Mutex<SegmentCache>,
 }
 
@@ -56,7 +57,7 @@ impl Shared {
             hub: Hub::new(revision),
             config: config.clone(),
             compact_revision: AtomicI64::new(compact_revision),
-            size_in_use: AtomicU64::new(0),
+            sizes: Sizes::default(),
             scrubbed: watch::Sender::new(compact_revision),
         }
     }
@@ -74,12 +75,8 @@ impl Shared {
         self.compact_revision.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn size_in_use(&self) -> u64 {
-        self.size_in_use.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_size_in_use(&self, bytes: u64) {
-        self.size_in_use.store(bytes, Ordering::Relaxed);
+    pub(crate) const fn sizes(&self) -> &Sizes {
+        &self.sizes
     }
 }
 
@@ -88,9 +85,20 @@ impl Past {
     pub(crate) fn new(reader: Reader, revision: i64, config: &Config) -> Self {
         Self {
             log: RwLock::new(EventLog::new(config.event_log_bytes_max, revision)),
-            reader,
+            reader: ArcSwap::from_pointee(reader),
             cache: Mutex::default(),
         }
+    }
+
+    /// The store that holds everything that was committed up to now. Ask after the log was looked at:
+    /// what the log does not have any more is in the store of that moment or a later one.
+    pub(crate) fn reader(&self) -> Arc<Reader> {
+        self.reader.load_full()
+    }
+
+    /// Reads from another store from now on, which holds the same.
+    pub(crate) fn read_from(&self, reader: Reader) {
+        self.reader.store(Arc::new(reader));
     }
 
     /// The version written at `revision`, wherever it is; `None` when it is nowhere, which means
@@ -118,7 +126,7 @@ impl Past {
     pub(crate) fn read_segment(&self, revision: Revision) -> Result<Option<Segment>, StoreError> {
         let behind = key::encode(Revision::new(revision.main, revision.sub + 1));
         match self
-            .reader
+            .reader()
             .scan(Bucket::Key, &[], Some(&behind))
             .next_back()
         {

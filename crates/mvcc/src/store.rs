@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backend::Batch;
+use backend::{Batch, Reader};
 
 use crate::compaction::Compaction;
 use crate::history::{self, History};
@@ -13,7 +13,7 @@ use crate::shared::{Past, Shared, Snapshot};
 use crate::tree_index::TreeIndex;
 use crate::{
     CompactError, HashError, HashKv, PrevKv, RangeError, ReadView, RevisionEvents, StoreError,
-    WatchCounts, WatchStream, WriteTxn, hash, meta,
+    WatchCounts, WatchStream, WriteTxn, hash, meta, size,
 };
 
 /// Reads and watches. Cheap to clone; cannot write.
@@ -35,6 +35,10 @@ pub struct Writer {
     /// Finished transactions that no [`Writer::stage`] has taken yet.
     unstaged: Vec<Arc<RevisionEvents>>,
     unstaged_bytes: usize,
+    /// What those take of etcd's pages.
+    unstaged_paged_bytes: u64,
+    /// The size that is on the disk.
+    staged_allocated: u64,
     /// While there is another clone, nothing is removed from the disk.
     pub(crate) hold: Hold,
 }
@@ -67,10 +71,34 @@ impl Store {
         hash::hash_kv(self, revision)
     }
 
-    /// Bytes that live and not yet compacted records take (etcd's `dbSizeInUse`).
+    /// Bytes that live and not yet compacted records take (etcd's `dbSizeInUse`). Never 0.
     #[must_use]
     pub fn size_in_use(&self) -> u64 {
-        self.shared.size_in_use()
+        self.shared.sizes().in_use()
+    }
+
+    /// Bytes that have been allocated for them (etcd's `dbSize`): not less than were in use at any
+    /// time since the store was defragmented. Never 0.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.shared.sizes().allocated()
+    }
+
+    /// Whether what is read of the past is read from this reader's store.
+    #[must_use]
+    pub fn reads_from(&self, reader: &Reader) -> bool {
+        let past = Arc::clone(&self.shared.published.load().past);
+        past.reader().is_of_the_same_store(reader)
+    }
+
+    /// The store was written anew: `reader` holds everything that was committed. From now on the past
+    /// is read there, if it was read from `before`.
+    pub fn defragmented(&self, before: &Reader, reader: &Reader) {
+        let past = Arc::clone(&self.shared.published.load().past);
+        if past.reader().is_of_the_same_store(before) {
+            past.read_from(reader.clone());
+            self.shared.sizes().free();
+        }
     }
 
     /// The events of the revisions from `from` to `to`, both included, in order: from the event log
@@ -138,6 +166,8 @@ impl Writer {
             unpublished: Vec::new(),
             unstaged: Vec::new(),
             unstaged_bytes: 0,
+            unstaged_paged_bytes: 0,
+            staged_allocated: 0,
             hold: Hold::default(),
         };
         writer.note_size();
@@ -154,6 +184,8 @@ impl Writer {
         self.unpublished.clear();
         self.unstaged.clear();
         self.unstaged_bytes = 0;
+        self.unstaged_paged_bytes = 0;
+        self.shared.sizes().set_allocated(loaded.allocated);
         // In the order of a publication: watchers first.
         self.shared.hub.jump(self.revision);
         self.shared.publish(self.snapshot());
@@ -193,6 +225,8 @@ impl Writer {
             .iter()
             .map(|event| event.stored().len())
             .sum::<usize>();
+        let versions = events.events.iter().map(|event| event.version());
+        self.unstaged_paged_bytes += versions.map(size::paged).sum::<u64>();
         self.unpublished.push(events.clone());
         self.unstaged.push(events);
     }
@@ -248,8 +282,8 @@ impl Writer {
     }
 
     fn note_size(&self) {
-        self.shared
-            .set_size_in_use(self.segments.live_bytes() + self.unstaged_bytes as u64);
+        let paged_bytes = self.segments.paged_bytes() + self.unstaged_paged_bytes;
+        self.shared.sizes().set_in_use(paged_bytes);
     }
 
     /// Bytes of records that no [`Writer::stage`] has taken yet.
@@ -273,6 +307,8 @@ impl Writer {
             }
         }
         self.unstaged_bytes = 0;
+        self.unstaged_paged_bytes = 0;
+        self.stage_size(batch);
         self.segments.stage_open(batch);
         let index_changed = self.step_compaction(batch)?;
         if index_changed && self.unpublished.is_empty() {
@@ -280,6 +316,22 @@ impl Writer {
         }
         self.note_size();
         Ok(self.revision)
+    }
+
+    fn stage_size(&mut self, batch: &mut Batch) {
+        let allocated = self.shared.sizes().allocated();
+        if allocated != self.staged_allocated {
+            self.staged_allocated = allocated;
+            let allocated = i64::try_from(allocated).unwrap_or(i64::MAX);
+            meta::put(batch, meta::ALLOCATED, allocated);
+        }
+    }
+
+    /// Bytes that have been allocated, with what no [`Writer::publish`] has shown.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let paged_bytes = self.segments.paged_bytes() + self.unstaged_paged_bytes;
+        self.shared.sizes().allocated_with(paged_bytes)
     }
 
     /// Whether a compaction still has physical work to do, and may: call [`Writer::stage`] again, after

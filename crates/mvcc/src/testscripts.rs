@@ -103,7 +103,7 @@ fn request_one(store: &mut Fixture, request: &str, out: &mut String) {
             store.stage();
             store.reopen();
         }
-        "size" => writeln!(out, "{} bytes in use", store.reads.size_in_use()).unwrap(),
+        "size" => writeln!(out, "{} bytes in use", store.live_bytes()).unwrap(),
         other => panic!("there is no request {other}"),
     }
 }

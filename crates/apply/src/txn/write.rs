@@ -75,8 +75,7 @@ impl Target<'_, '_> {
             lease,
         });
         if let Some(prev) = &prev {
-            let bytes = version_bytes(prev.key(), prev.value());
-            self.usage.supersede(bytes, self.txn.revision());
+            self.usage.remove(version_bytes(prev.key(), prev.value()));
         }
         let attached = prev.as_ref().and_then(StoredKv::lease);
         if attached != lease {
@@ -102,11 +101,7 @@ impl Target<'_, '_> {
     pub(crate) fn delete_range(&mut self, delete: &DeleteRange) -> DeleteRangeReply {
         let deleted = self.txn.delete_range(&delete.keys);
         for kv in deleted.iter().map(|deleted| &deleted.prev) {
-            let revision = self.txn.revision();
-            self.usage
-                .supersede(version_bytes(kv.key(), kv.value()), revision);
-            self.usage
-                .add_superseded(version_bytes(kv.key(), b""), revision);
+            self.usage.remove(version_bytes(kv.key(), kv.value()));
             if let Some(id) = kv.lease() {
                 self.leases.detach(id, kv.key());
             }

@@ -110,4 +110,8 @@ impl Site for Place {
         self.disk.stores.lock().begun = None;
         Ok(())
     }
+
+    fn available(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 }

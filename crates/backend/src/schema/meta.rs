@@ -23,6 +23,8 @@ pub enum MetaKey {
     /// The current revision: that of the last transaction that changed something, of which
     /// compaction may have left no version. Owner: `mvcc`; 8 bytes, big endian.
     CurrentRevision,
+    /// Bytes that the store has been allocated, as etcd counts them. Owner: `mvcc`; 8 bytes, big endian.
+    Allocated,
     /// The log entry as of which this store was received from another member, in the form of
     /// `Applied`. Owner: `apply`.
     Installed,
@@ -32,12 +34,13 @@ pub enum MetaKey {
 
 impl MetaKey {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Applied,
         Self::Membership,
         Self::ScheduledCompact,
         Self::FinishedCompact,
         Self::CurrentRevision,
+        Self::Allocated,
         Self::Installed,
         Self::Incoming,
     ];
@@ -51,6 +54,7 @@ impl MetaKey {
             Self::ScheduledCompact => "scheduledCompactRev",
             Self::FinishedCompact => "finishedCompactRev",
             Self::CurrentRevision => "currentRev",
+            Self::Allocated => "allocated",
             Self::Installed => "installed",
             Self::Incoming => "incoming",
         }

@@ -1,0 +1,333 @@
+//! Defragmenting: the store is written anew, beside the one in use, while that one goes on.
+//!
+//! The engine gives no space back: what it has once written stays, and its files only grow. So every
+//! record is copied into a new store, a bounded step at a time, and each batch that is committed
+//! meanwhile goes into both. When the copy has come to the end the new store has everything, is made
+//! durable, takes the place of the old one in one step (`backend::Site`), and reads of the past go on
+//! there. After a crash the one or the other is in use, whole.
+//!
+//! The place beside the store is also where a state that comes from another member grows
+//! (`crate::snapshot`). Whoever receives one takes the place away from a copy, which begins anew later.
+//!
+//! What this is not: on anybody's path. It has the persister's thread when nothing else is to be done
+//! there, and rests as long as it has worked.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend::schema::meta::{self, MetaKey};
+use backend::{Backend, Batch, Bucket, ReadError, Reader, Site, WriteError};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+/// Bytes and records of one step. A batch of many records stops all who read or write any store.
+const STEP_BYTES: usize = 512 * 1024;
+const STEP_RECORDS: usize = 256;
+
+/// What is copied is made durable after so many bytes, so that the last flush is not a long one.
+const FLUSH_BYTES: usize = 16 << 20;
+
+/// How long to rest between two steps, at least and at most: as long as the one before took.
+const REST_MIN: Duration = Duration::from_micros(200);
+const REST_MAX: Duration = Duration::from_millis(50);
+
+/// How soon to look again whether the place beside the store is free.
+const PLACE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Free space that has to be left beside twice what is in use.
+const SPARE_BYTES: u64 = 32 << 20;
+
+/// A store is written anew by itself when its files are so many times what is in use, and so much
+/// more.
+const FILES_FACTOR: u64 = 3;
+const FILES_SPARE_BYTES: u64 = 96 << 20;
+
+/// The same for what is allocated, as etcd counts it: its users are alerted at half.
+const ALLOCATED_FACTOR: u64 = 2;
+const ALLOCATED_SPARE_BYTES: u64 = 16 << 20;
+
+/// Not more often than this by itself.
+const SELF_INTERVAL_MIN: Duration = Duration::from_secs(60);
+
+/// The store was not written anew; the one in use is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum DefragmentError {
+    /// The disk is too full.
+    #[error("it may take {needed} bytes of the disk for a while, and {available} are free")]
+    NoRoom {
+        /// Bytes that may be needed.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
+    /// Nobody knows how full the disk is.
+    #[error("cannot tell how much of the disk is free")]
+    Available(#[source] io::Error),
+    /// The new store could not be made.
+    #[error("cannot make a new store")]
+    Begin(#[from] backend::OpenError),
+    /// The store in use could not be read.
+    #[error("cannot read the store")]
+    Read(#[from] ReadError),
+    /// The new store could not be written.
+    #[error("cannot write the new store")]
+    Write(#[from] WriteError),
+}
+
+/// Keeps the place beside the store for whoever has it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beside(Arc<()>);
+
+impl Beside {
+    fn is_free(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+/// Copies: the one that goes on, and whether another one is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Rewrites {
+    place: Beside,
+    current: Option<Rewrite>,
+    is_wanted: bool,
+    /// How many have begun and were not given up for a state that came.
+    begun: u64,
+}
+
+/// How the last copy ended.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ended {
+    /// Its number.
+    pub(super) number: u64,
+    pub(super) failure: Option<Arc<DefragmentError>>,
+}
+
+/// A copy that goes on.
+#[derive(Debug)]
+struct Rewrite {
+    new: Backend,
+    /// Where it goes on: a place in [`Bucket::ALL`], and a key.
+    bucket: usize,
+    from: Vec<u8>,
+    unflushed: usize,
+    bytes: u64,
+    last_step: Duration,
+}
+
+/// What a step came to.
+enum Step {
+    More,
+    Complete,
+}
+
+/// The store in use.
+pub(super) struct Old<'a> {
+    pub(super) reader: &'a Reader,
+    pub(super) site: &'a dyn Site,
+    pub(super) store: &'a mvcc::Store,
+}
+
+impl Rewrites {
+    /// Asks for a copy; says its number.
+    pub(super) fn want(&mut self) -> u64 {
+        if self.current.is_some() {
+            return self.begun;
+        }
+        self.is_wanted = true;
+        self.begun + 1
+    }
+
+    /// Gives the place beside the store to a state that comes.
+    pub(super) fn give_way(&mut self) -> Beside {
+        self.give_up();
+        self.place.clone()
+    }
+
+    /// Ends the copy that goes on; it begins anew when the place is free.
+    pub(super) fn give_up(&mut self) {
+        if let Some(rewrite) = self.current.take() {
+            rewrite.discard();
+            self.begun -= 1;
+            self.is_wanted = true;
+        }
+    }
+
+    /// How long to rest before the next step; `None`: there is none.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        match &self.current {
+            Some(rewrite) => Some(rewrite.last_step.clamp(REST_MIN, REST_MAX)),
+            None if !self.is_wanted => None,
+            None if self.place.is_free() => Some(REST_MIN),
+            None => Some(PLACE_RETRY_INTERVAL),
+        }
+    }
+
+    /// A batch was committed to the store in use.
+    pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), DefragmentError> {
+        let Some(rewrite) = &mut self.current else {
+            return Ok(());
+        };
+        Ok(rewrite.new.writer.commit(batch.clone())?)
+    }
+
+    /// Drops what has failed.
+    pub(super) fn fail(&mut self, error: DefragmentError) -> Ended {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "failed to defragment"
+        );
+        if let Some(rewrite) = self.current.take() {
+            rewrite.discard();
+        }
+        Ended {
+            number: self.begun,
+            failure: Some(Arc::new(error)),
+        }
+    }
+
+    /// The copy has taken over.
+    pub(super) const fn end(&self) -> Ended {
+        Ended {
+            number: self.begun,
+            failure: None,
+        }
+    }
+
+    /// Begins, or goes on. Returns a store that is to take over: until it has, nobody else may have the
+    /// place beside.
+    pub(super) fn step(&mut self, old: &Old<'_>) -> Result<Option<Backend>, DefragmentError> {
+        let Some(rewrite) = &mut self.current else {
+            if self.is_wanted && self.place.is_free() {
+                self.is_wanted = false;
+                self.begun += 1;
+                self.current = Some(Rewrite::begin(old)?);
+            }
+            return Ok(None);
+        };
+        match rewrite.step(old.reader)? {
+            Step::More => return Ok(None),
+            // A state that was installed a moment ago is not yet what is read.
+            Step::Complete if !old.store.reads_from(old.reader) => {
+                self.give_up();
+                return Ok(None);
+            }
+            Step::Complete => rewrite.complete()?,
+        }
+        Ok(self.current.take().map(|rewrite| {
+            tracing::info!(bytes = rewrite.bytes, "finished defragmenting directory");
+            rewrite.new
+        }))
+    }
+}
+
+impl Rewrite {
+    fn begin(old: &Old<'_>) -> Result<Self, DefragmentError> {
+        let needed = 2 * old.store.size_in_use() + SPARE_BYTES;
+        let available = old.site.available().map_err(DefragmentError::Available)?;
+        if let Some(available) = available.filter(|available| *available < needed) {
+            return Err(DefragmentError::NoRoom { needed, available });
+        }
+        tracing::info!(
+            "current-db-size-bytes" = old.store.size(),
+            "current-db-size-in-use-bytes" = old.store.size_in_use(),
+            "defragmenting"
+        );
+        let mut new = old.site.begin()?;
+        let mut batch = Batch::new();
+        // Until it is complete, nobody opens it.
+        batch.put(
+            Bucket::Meta,
+            meta::encode(MetaKey::Incoming),
+            Bytes::from_static(b"defragmenting"),
+        );
+        new.writer.commit(batch)?;
+        Ok(Self {
+            new,
+            bucket: 0,
+            from: Vec::new(),
+            unflushed: 0,
+            bytes: 0,
+            last_step: Duration::ZERO,
+        })
+    }
+
+    fn step(&mut self, old: &Reader) -> Result<Step, DefragmentError> {
+        let began = Instant::now();
+        let step = self.copy(old)?;
+        self.last_step = began.elapsed();
+        Ok(step)
+    }
+
+    fn copy(&mut self, old: &Reader) -> Result<Step, DefragmentError> {
+        let (mut batch, mut records, mut bytes) = (Batch::new(), 0, 0);
+        while let Some(bucket) = Bucket::ALL.get(self.bucket).copied() {
+            let from = std::mem::take(&mut self.from);
+            for record in old.scan(bucket, &from, None) {
+                let (key, value) = record?;
+                records += 1;
+                bytes += key.len() + value.len();
+                if records >= STEP_RECORDS || bytes >= STEP_BYTES {
+                    // The next key that there can be.
+                    self.from = [&key[..], &[0]].concat();
+                    batch.put(bucket, key, value);
+                    self.write(batch, bytes)?;
+                    return Ok(Step::More);
+                }
+                batch.put(bucket, key, value);
+            }
+            self.bucket += 1;
+        }
+        self.write(batch, bytes)?;
+        Ok(Step::Complete)
+    }
+
+    fn write(&mut self, batch: Batch, bytes: usize) -> Result<(), WriteError> {
+        self.new.writer.commit(batch)?;
+        self.bytes += bytes as u64;
+        self.unflushed += bytes;
+        if self.unflushed >= FLUSH_BYTES {
+            self.new.writer.flush_durable()?;
+            self.unflushed = 0;
+        }
+        Ok(())
+    }
+
+    /// Everything is in it.
+    fn complete(&mut self) -> Result<(), WriteError> {
+        let mut batch = Batch::new();
+        batch.delete(Bucket::Meta, meta::encode(MetaKey::Incoming));
+        // What is not in use is not allocated any more.
+        batch.delete(Bucket::Meta, meta::encode(MetaKey::Allocated));
+        self.new.writer.commit(batch)?;
+        self.new.writer.flush_durable()
+    }
+
+    fn discard(self) {
+        self.new.reader.retire();
+    }
+}
+
+/// When a store is written anew though nobody asks.
+#[derive(Debug, Default)]
+pub(super) struct Keeper {
+    last: Option<Instant>,
+}
+
+impl Keeper {
+    /// Whether it is time.
+    pub(super) fn wants(&mut self, reader: &Reader, store: &mvcc::Store) -> bool {
+        let last = self.last;
+        if last.is_some_and(|last| last.elapsed() < SELF_INTERVAL_MIN) {
+            return false;
+        }
+        let in_use = store.size_in_use();
+        let files = reader.size_on_disk().unwrap_or(0);
+        let is_fragmented = files > FILES_FACTOR * in_use + FILES_SPARE_BYTES
+            || store.size() > ALLOCATED_FACTOR * in_use + ALLOCATED_SPARE_BYTES;
+        if is_fragmented {
+            self.last = Some(Instant::now());
+        }
+        is_fragmented
+    }
+}
