@@ -3,13 +3,11 @@
 //!
 //! What this is not: it knows no other kind of store; `etcdfile` knows etcd's.
 
-use std::collections::BTreeMap;
-
 use api::leasepb;
 use backend::schema::meta::{self, MetaKey};
 use backend::{Backend, Batch, Bucket, schema};
 use bytes::Bytes;
-use mvcc::{EventKind, PackedSegment, SegmentPacker, StoredKv, VersionRecord};
+use mvcc::{PackedSegment, SegmentPacker, VersionRecord};
 use prost::Message;
 use types::{LeaseId, MemberId};
 

@@ -30,7 +30,7 @@ pub use command::{
 pub use error::{Fatal, OpenError, Rejection};
 pub use image::{Import, ImportError, Registers, stamp};
 pub use lease::{NotPrimary, RenewError};
-pub use persister::Persister;
+pub use persister::{DefragmentError, Persister};
 pub use quota::{Quota, Room};
 pub use reply::{AlarmReply, DeleteRangeReply, OpReply, PutReply, RangeReply, Reply, TxnReply};
 pub use snapshot::{Chunk, Incoming, Pinned, Place, ReceiveError, Received, Record};

@@ -7,6 +7,9 @@
 //! when it is full, the state machine goes on without staging, and whoever applies waits for
 //! [`Persister::room`]. After the first failed commit or flush nothing is written any more, and the
 //! member has to stop.
+//!
+//! When nothing else is to be done the thread writes the store anew, if that is asked for or its files have
+//! grown ([`rewrite`]).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,6 +23,11 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, watch};
 
 use crate::{Fatal, Pace, Workers};
+pub(crate) use rewrite::Beside;
+pub use rewrite::DefragmentError;
+use rewrite::{Ended, Keeper, Old, Rewrites};
+
+mod rewrite;
 
 /// Batches that may wait for the thread.
 const STAGED_MAX: usize = 2;
@@ -66,8 +74,11 @@ struct Shared {
     /// The length of the queue, to be asked without its lock: [`Persister::room`] asks under the
     /// lock of `progress`, which is taken under the queue's.
     queued: AtomicUsize,
+    /// Held while the place beside the store changes hands.
+    rewrites: Mutex<Rewrites>,
 }
 
+#[derive(Clone)]
 struct InUse {
     reader: Reader,
     site: Arc<dyn Site>,
@@ -76,8 +87,8 @@ struct InUse {
 /// What is to be done with the store.
 enum Item {
     Commit(Staged),
-    /// Another store takes its place.
-    TakeOver(Backend),
+    /// Another store takes its place, beside which it has grown.
+    TakeOver(Backend, Beside),
 }
 
 impl Item {
@@ -87,7 +98,7 @@ impl Item {
             Self::Commit(staged) => {
                 log_durable.is_none_or(|durable| staged.applied <= durable.max(floor))
             }
-            Self::TakeOver(_) => true,
+            Self::TakeOver(..) => true,
         }
     }
 }
@@ -116,6 +127,8 @@ struct Progress {
     durable: u64,
     failure: Option<WriteError>,
     has_ended: bool,
+    /// The last copy of the store.
+    rewritten: Ended,
 }
 
 impl fmt::Debug for Persister {
@@ -156,6 +169,7 @@ pub(crate) fn start(
         is_stage_due: AtomicBool::new(false),
         store: Mutex::new(InUse { reader, site }),
         queued: AtomicUsize::new(0),
+        rewrites: Mutex::default(),
     });
     let run = Run {
         shared: Arc::clone(&shared),
@@ -165,6 +179,8 @@ pub(crate) fn start(
         committed: 1,
         durable: 0,
         retired: None,
+        keeper: Keeper::default(),
+        looked: tokio::time::Instant::now(),
     };
     let thread = match workers {
         Workers::Threads => Some(
@@ -265,6 +281,40 @@ impl Persister {
         }
     }
 
+    /// Writes the store anew, beside the one in use, which goes on meanwhile; returns when it has taken
+    /// over. Calls that wait at the same time wait for the same. Safe to drop at any await: it goes on.
+    pub async fn defragment(&self) -> Result<(), Arc<DefragmentError>> {
+        let wanted = self.want_defragmented();
+        let mut progress = self.shared.progress.subscribe();
+        let has_come = |progress: &Progress| {
+            progress.rewritten.number >= wanted || progress.failure.is_some() || progress.has_ended
+        };
+        match progress.wait_for(has_come).await {
+            Ok(progress) if progress.rewritten.number == wanted => {
+                progress.rewritten.failure.clone().map_or(Ok(()), Err)
+            }
+            // A later one has ended, or the member is about to stop, which others tell.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Has the store written anew, and does not wait. Says which copy that is.
+    pub fn want_defragmented(&self) -> u64 {
+        let wanted = self.shared.rewrites.lock().want();
+        // Under the lock, so that the thread is not between looking and waiting.
+        let _queue = self.shared.queue.lock();
+        self.shared.wake();
+        wanted
+    }
+
+    /// Has the place beside the store for a state that comes, and does `begin` there.
+    pub(crate) fn take_place<T>(&self, begin: impl FnOnce(&dyn Site) -> T) -> (T, Beside) {
+        let mut rewrites = self.shared.rewrites.lock();
+        let beside = rewrites.give_way();
+        let site = self.site();
+        (begin(&*site), beside)
+    }
+
     /// Bytes of the state's files.
     pub fn size_on_disk(&self) -> Result<u64, Fatal> {
         let reader = self.shared.store.lock().reader.clone();
@@ -272,7 +322,7 @@ impl Persister {
     }
 
     /// Where the state's store is, and where another one goes.
-    pub(crate) fn site(&self) -> Arc<dyn Site> {
+    fn site(&self) -> Arc<dyn Site> {
         Arc::clone(&self.shared.store.lock().site)
     }
 }
@@ -314,11 +364,11 @@ impl Stager {
 
     /// Another store takes the place of this one, and what waits for this one is dropped. Never
     /// waits.
-    pub(crate) fn take_over(&self, backend: Backend) -> Result<(), Fatal> {
+    pub(crate) fn take_over(&self, backend: Backend, beside: Beside) -> Result<(), Fatal> {
         self.check()?;
         let mut queue = self.shared.queue.lock();
         queue.batches.clear();
-        self.push(&mut queue, Item::TakeOver(backend));
+        self.push(&mut queue, Item::TakeOver(backend, beside));
         self.shared.room.notify_all();
         Ok(())
     }
@@ -356,6 +406,8 @@ enum Work {
     Flush(u64),
     /// Some time has passed.
     Nothing,
+    /// The next step of a copy.
+    Rewrite,
     End,
 }
 
@@ -413,6 +465,9 @@ struct Run {
     durable: u64,
     /// A store that is not written any more, but may still be read.
     retired: Option<Reader>,
+    keeper: Keeper,
+    /// When it was looked last whether something is due.
+    looked: tokio::time::Instant,
 }
 
 impl Run {
@@ -435,9 +490,14 @@ impl Run {
                 self.shared.next(&mut queue, self.committed, self.durable)
             };
             let Some(work) = work else {
-                let woken = self.shared.task_work.notified();
-                if tokio::time::timeout(STAGE_INTERVAL, woken).await.is_err() {
-                    self.shared.is_stage_due.store(true, Ordering::Relaxed);
+                let shared = Arc::clone(&self.shared);
+                let rest = shared.rewrites.lock().rest();
+                let woken = shared.task_work.notified();
+                let waited = tokio::time::timeout(rest.unwrap_or(STAGE_INTERVAL), woken).await;
+                self.look();
+                let goes_on = waited.is_ok() || rest.is_none() || self.step(Work::Rewrite);
+                if !goes_on {
+                    return;
                 }
                 continue;
             };
@@ -448,19 +508,35 @@ impl Run {
         }
     }
 
-    fn wait(&self) -> Work {
-        let shared = &self.shared;
+    fn wait(&mut self) -> Work {
+        let shared = Arc::clone(&self.shared);
         let mut queue = shared.queue.lock();
         loop {
             if let Some(work) = shared.next(&mut queue, self.committed, self.durable) {
                 return work;
             }
-            if shared.work.wait_for(&mut queue, STAGE_INTERVAL).timed_out() {
-                shared.is_stage_due.store(true, Ordering::Relaxed);
-                if self.retired.is_some() {
-                    return Work::Nothing;
-                }
+            let rest = shared.rewrites.lock().rest();
+            let rested = rest.unwrap_or(STAGE_INTERVAL);
+            let timed_out = shared.work.wait_for(&mut queue, rested).timed_out();
+            self.look();
+            match rest {
+                Some(_) if timed_out => return Work::Rewrite,
+                None if timed_out && self.retired.is_some() => return Work::Nothing,
+                _ => {}
             }
+        }
+    }
+
+    /// Looks from time to time whether something is due.
+    fn look(&mut self) {
+        if self.looked.elapsed() < STAGE_INTERVAL {
+            return;
+        }
+        self.looked = tokio::time::Instant::now();
+        self.shared.is_stage_due.store(true, Ordering::Relaxed);
+        let reader = self.shared.store.lock().reader.clone();
+        if self.keeper.wants(&reader, &self.store) {
+            self.shared.rewrites.lock().want();
         }
     }
 
@@ -476,8 +552,8 @@ impl Run {
                 progress.send_modify(|_progress| {});
                 self.committed = number;
                 let done = match item {
-                    Item::Commit(staged) => commit(&mut self.writer, &self.store, staged),
-                    Item::TakeOver(backend) => {
+                    Item::Commit(staged) => self.commit(staged),
+                    Item::TakeOver(backend, _beside) => {
                         self.durable = number;
                         self.take_over(backend)
                     }
@@ -496,6 +572,7 @@ impl Run {
                 })
             }
             Work::Nothing => Ok(()),
+            Work::Rewrite => self.rewrite(),
             Work::End => return false,
         };
         if let Err(failure) = done {
@@ -505,6 +582,48 @@ impl Run {
             return false;
         }
         true
+    }
+
+    /// Goes on with the copy of the store.
+    fn rewrite(&mut self) -> Result<(), WriteError> {
+        let shared = Arc::clone(&self.shared);
+        // Until the copy has taken over, nobody else may have the place where it is.
+        let mut rewrites = shared.rewrites.lock();
+        let InUse { reader, site } = shared.store.lock().clone();
+        let old = Old {
+            reader: &reader,
+            site: &*site,
+            store: &self.store,
+        };
+        let ended = match rewrites.step(&old) {
+            Ok(None) => return Ok(()),
+            Ok(Some(new)) => {
+                let new_reader = new.reader.clone();
+                self.take_over(new)?;
+                self.store.defragmented(&reader, &new_reader);
+                self.durable = self.committed;
+                rewrites.end()
+            }
+            Err(error) => rewrites.fail(error),
+        };
+        let durable = self.durable;
+        shared.progress.send_modify(|progress| {
+            progress.durable = durable;
+            progress.rewritten = ended;
+        });
+        Ok(())
+    }
+
+    fn commit(&mut self, staged: Staged) -> Result<(), WriteError> {
+        let shared = Arc::clone(&self.shared);
+        let mut rewrites = shared.rewrites.lock();
+        if let Err(error) = rewrites.commit(&staged.batch) {
+            let ended = rewrites.fail(error);
+            let progress = &shared.progress;
+            progress.send_modify(|progress| progress.rewritten = ended);
+        }
+        drop(rewrites);
+        commit(&mut self.writer, &self.store, staged)
     }
 
     /// Goes on with `backend`, which holds everything staged, and is durable.

@@ -24,6 +24,7 @@ use backend::schema::meta::{self, MetaKey};
 use backend::{Backend, Batch, Bucket};
 use bytes::{Buf, BufMut, Bytes};
 
+use crate::persister::Beside;
 use crate::state_machine::Loaded;
 use crate::{Fatal, LogPosition, OpenError, Persister, StateMachine, storage};
 
@@ -244,7 +245,7 @@ impl StateMachine {
     /// revision is compacted. On the disk it is done when [`Persister::durable`] returns.
     pub fn install(&mut self, mut received: Received) -> Result<(), Fatal> {
         match received.parts.take() {
-            Some((backend, loaded)) => self.replace(backend, loaded),
+            Some((backend, loaded, beside)) => self.replace(backend, loaded, beside),
             None => Ok(()),
         }
     }
@@ -287,13 +288,15 @@ pub struct Incoming {
     backend: Backend,
     mark: Mark,
     unflushed: usize,
+    beside: Beside,
 }
 
 impl Persister {
     /// Begins to receive a state; what was received of others goes. `id` names the transfer. Blocks on
     /// the disk.
     pub fn begin_incoming(&self, id: u64) -> Result<Incoming, ReceiveError> {
-        let backend = self.site().begin()?;
+        let (backend, beside) = self.take_place(|site| site.begin());
+        let backend = backend?;
         let mark = Mark {
             id,
             next: 0,
@@ -303,6 +306,7 @@ impl Persister {
             backend,
             mark,
             unflushed: 0,
+            beside,
         };
         incoming.commit(0, Vec::new(), mark)?;
         incoming.backend.writer.flush_durable()?;
@@ -311,7 +315,8 @@ impl Persister {
 
     /// What was received of this transfer before it broke off, if it is there. Blocks on the disk.
     pub fn resume_incoming(&self, id: u64) -> Result<Option<Incoming>, ReceiveError> {
-        let Some(backend) = self.site().resume()? else {
+        let (backend, beside) = self.take_place(|site| site.resume());
+        let Some(backend) = backend? else {
             return Ok(None);
         };
         let mark = backend
@@ -323,12 +328,13 @@ impl Persister {
             backend,
             mark,
             unflushed: 0,
+            beside,
         }))
     }
 
     /// Removes what was received and is not open. Blocks on the disk.
     pub fn clear_incoming(&self) -> std::io::Result<()> {
-        self.site().clear()
+        self.take_place(|site| site.clear()).0
     }
 }
 
@@ -447,7 +453,7 @@ impl Incoming {
         self.backend.writer.flush_durable()?;
         match load(&self.backend, at) {
             Ok(loaded) => Ok(Received {
-                parts: Some((self.backend, loaded)),
+                parts: Some((self.backend, loaded, self.beside)),
             }),
             Err(error) => {
                 self.discard();
@@ -480,21 +486,21 @@ fn load(backend: &Backend, at: LogPosition) -> Result<Loaded, ReceiveError> {
 #[derive(Debug)]
 pub struct Received {
     /// `None` once it is installed.
-    parts: Option<(Backend, Loaded)>,
+    parts: Option<(Backend, Loaded, Beside)>,
 }
 
 impl Received {
     /// The entry that it is of.
     #[must_use]
     pub fn applied(&self) -> Option<LogPosition> {
-        let (_, loaded) = self.parts.as_ref()?;
+        let (_, loaded, _) = self.parts.as_ref()?;
         loaded.applied()
     }
 }
 
 impl Drop for Received {
     fn drop(&mut self) {
-        if let Some((backend, _)) = &self.parts {
+        if let Some((backend, ..)) = &self.parts {
             backend.reader.retire();
         }
     }

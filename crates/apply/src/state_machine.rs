@@ -29,7 +29,7 @@ use types::Clock;
 use crate::alarm::AlarmStore;
 use crate::applier::Applier;
 use crate::cluster::MemberStore;
-use crate::persister::{self, Staged, Stager};
+use crate::persister::{self, Beside, Staged, Stager};
 use crate::quota::version_bytes;
 use crate::storage::{self, Meta};
 use crate::{
@@ -383,10 +383,15 @@ impl StateMachine {
 
     /// Goes on with a state that was loaded from `backend`, here at once and on the disk when the
     /// persister has come to it.
-    pub(crate) fn replace(&mut self, backend: Backend, loaded: Loaded) -> Result<(), Fatal> {
+    pub(crate) fn replace(
+        &mut self,
+        backend: Backend,
+        loaded: Loaded,
+        beside: Beside,
+    ) -> Result<(), Fatal> {
         self.check()?;
         debug_assert!(self.applied <= loaded.applied(), "the log does not go back");
-        self.stager.take_over(backend)?;
+        self.stager.take_over(backend, beside)?;
         let applier = &mut self.applier;
         applier.usage = loaded.meta.usage;
         applier.members.install(loaded.members);

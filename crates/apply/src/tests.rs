@@ -2,6 +2,7 @@
 
 mod access;
 mod alarms;
+mod defragment;
 mod members;
 mod persistence;
 mod random;

@@ -244,6 +244,7 @@ fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) ->
         },
         reflection: config.grpc.is_reflection_enabled,
         stop_serving_on_defrag: config.features.enabled(Gate::StopGRPCServiceOnDefrag),
+        disarms_nospace: config.checks.nospace_auto_disarm,
         watch_progress_notify_interval: config.watch_progress_notify_interval,
         client_cert_auth: config.client_cert_auth,
         bcrypt_cost: tokens::bcrypt_cost(config.auth.bcrypt_cost),

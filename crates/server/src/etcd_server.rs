@@ -52,6 +52,8 @@ pub struct Config {
     pub reflection: bool,
     /// Whether health checks are told that the member does not serve while it is defragmented.
     pub stop_serving_on_defrag: bool,
+    /// `--nospace-auto-disarm`: this member clears its NOSPACE once there is space again.
+    pub disarms_nospace: bool,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_notify_interval: Duration,
     /// `--client-cert-auth`: certificates stand for users.
@@ -228,17 +230,17 @@ impl EtcdServer {
         self.views().cluster.is_learner(self.config().member)
     }
 
-    /// Bytes that the state takes on the disk; never 0, because clients divide by it.
+    /// Bytes that the state has been allocated, as etcd counts them; never 0, because clients divide
+    /// by it.
     #[must_use]
     pub fn db_size(&self) -> u64 {
-        // A state that cannot be measured is about to stop the member for better reasons.
-        self.shared.persister.size_on_disk().unwrap_or(1).max(1)
+        self.views().store.size()
     }
 
     /// Bytes that live records take; like etcd's, never 0, because printers leave out or divide by 0.
     #[must_use]
     pub fn db_size_in_use(&self) -> u64 {
-        self.views().store.size_in_use().max(1)
+        self.views().store.size_in_use()
     }
 
     /// The state's writer, to wait for what is durable.
@@ -466,6 +468,7 @@ mod tests {
             slow: SlowRequests::default(),
             reflection: false,
             stop_serving_on_defrag: false,
+            disarms_nospace: false,
             watch_progress_notify_interval: Duration::from_secs(600),
             client_cert_auth: false,
             bcrypt_cost: 10,

@@ -14,6 +14,9 @@ use crate::{EtcdServer, RequestError};
 /// members propose such a thing when their quotas are larger, or when much was on its way at once.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often, at most, the store is written anew because its quota is used up by what is not in use.
+const DEFRAGMENT_INTERVAL_MIN: Duration = Duration::from_secs(30);
+
 /// Raises the alarm. One request at a time does, however many find that there is no room.
 #[derive(Debug, Default)]
 pub(crate) struct SpaceAlarm {
@@ -37,20 +40,33 @@ impl SpaceAlarm {
             return Err(Rejection::NoSpace.into());
         }
         let alarms = server.views().alarms.list();
-        if alarms.iter().any(|alarm| alarm.kind == AlarmKind::NoSpace) {
+        let stands = |kind| alarms.iter().any(|alarm| alarm.kind == kind);
+        // Where both stand, applying refuses for the graver one.
+        if stands(AlarmKind::NoSpace) && !stands(AlarmKind::Corrupt) {
             return Err(Rejection::NoSpace.into());
         }
         Ok(())
     }
 
-    /// Raises the alarm over what was applied and does not fit. Goes on for ever.
+    /// Raises the alarm over what was applied and does not fit, and sees to it that space comes back.
+    /// Goes on for ever.
     pub(crate) async fn watch(&self, server: &EtcdServer) {
         let mut is_due = false;
+        let mut defragmented: Option<tokio::time::Instant> = None;
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             is_due |= server.views().room.take_exceeded();
             if is_due {
                 is_due = self.raise(server).await.is_err();
+            }
+            let room = &server.views().room;
+            let is_recent = defragmented.is_some_and(|at| at.elapsed() < DEFRAGMENT_INTERVAL_MIN);
+            if room.is_worth_defragmenting() && !is_recent {
+                defragmented = Some(tokio::time::Instant::now());
+                server.persister().want_defragmented();
+            }
+            if server.config().disarms_nospace && room.is_back() {
+                disarm(server).await;
             }
         }
     }
@@ -58,10 +74,7 @@ impl SpaceAlarm {
     /// Raises the alarm in this member's name, if it does not stand.
     async fn raise(&self, server: &EtcdServer) -> Result<(), RequestError> {
         let _one_at_a_time = self.raising.lock().await;
-        let alarm = Alarm {
-            member: server.config().member,
-            kind: AlarmKind::NoSpace,
-        };
+        let alarm = own_alarm(server);
         if server.views().alarms.list().contains(&alarm) {
             return Ok(());
         }
@@ -82,5 +95,29 @@ impl SpaceAlarm {
             .propose_unchecked(raise.by_member())
             .await
             .map(|_raised| ())
+    }
+}
+
+/// Clears this member's alarm, if it stands.
+async fn disarm(server: &EtcdServer) {
+    let alarm = own_alarm(server);
+    if !server.views().alarms.list().contains(&alarm) {
+        return;
+    }
+    tracing::info!("there is space again; disarming NOSPACE");
+    let disarm = Command::Alarm {
+        action: AlarmAction::Deactivate,
+        member: alarm.member,
+        alarm: Some(alarm.kind),
+    };
+    if let Err(error) = server.propose_unchecked(disarm.by_member()).await {
+        tracing::warn!(%error, "failed to disarm NOSPACE");
+    }
+}
+
+fn own_alarm(server: &EtcdServer) -> Alarm {
+    Alarm {
+        member: server.config().member,
+        kind: AlarmKind::NoSpace,
     }
 }

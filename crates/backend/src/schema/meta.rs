@@ -97,6 +97,7 @@ mod tests {
                 "scheduledCompactRev",
                 "finishedCompactRev",
                 "currentRev",
+                "allocated",
                 "installed",
                 "incoming",
             ]

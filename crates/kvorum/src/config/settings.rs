@@ -88,6 +88,8 @@ pub struct CheckSettings {
     pub compact_hash_check_time: Duration,
     /// `--downgrade-check-time`: how often it is seen whether a downgrade has ended.
     pub downgrade_check_time: Duration,
+    /// `--nospace-auto-disarm`: NOSPACE is cleared by itself once there is space again.
+    pub nospace_auto_disarm: bool,
 }
 
 impl Default for CheckSettings {
@@ -96,6 +98,7 @@ impl Default for CheckSettings {
             corrupt_check_time: Duration::ZERO,
             compact_hash_check_time: Duration::from_secs(60),
             downgrade_check_time: Duration::from_secs(5),
+            nospace_auto_disarm: false,
         }
     }
 }

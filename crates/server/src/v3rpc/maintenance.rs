@@ -65,13 +65,13 @@ impl Maintenance for MaintenanceService {
         _request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
         let _until_it_is_done = Defragmenting::begin(&self.server);
-        // Differs from etcd: segments are rewritten as they empty, so that nothing is left to do
-        // but to make durable what has been done.
-        self.server
-            .persister()
-            .durable()
-            .await
-            .map_err(RequestError::from)?;
+        // Differs from etcd: reads and writes go on meanwhile.
+        tracing::info!("starting defragment");
+        if let Err(error) = self.server.persister().defragment().await {
+            tracing::warn!(%error, "failed to defragment");
+            return Err(Status::unknown(format!("etcdserver: {error}")));
+        }
+        tracing::info!("finished defragment");
         Ok(Response::new(DefragmentResponse { header: None }))
     }
 

@@ -197,6 +197,7 @@ const SWITCHES: &[&str] = &[
     "enable-distributed-tracing",
     "experimental-enable-distributed-tracing",
     "experimental-initial-corrupt-check",
+    "nospace-auto-disarm",
     "experimental-compact-hash-check-enabled",
     "experimental-enable-lease-checkpoint",
     "experimental-enable-lease-checkpoint-persist",

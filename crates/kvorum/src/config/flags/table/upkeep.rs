@@ -1,7 +1,7 @@
 //! Flags about what a member does by itself: checks, compaction's steps, backups.
 
 use super::flags;
-use crate::config::flags::value::{choice, signed, text, time, unsigned};
+use crate::config::flags::value::{choice, signed, text, time, truth, unsigned};
 use crate::config::flags::{Flag, Kind, Section};
 
 pub(super) static FLAGS: &[Flag] = flags! {
@@ -26,6 +26,9 @@ pub(super) static FLAGS: &[Flag] = flags! {
         "The name of --downgrade-check-time before etcd 3.6."
         deprecated "--experimental-downgrade-check-time is deprecated in v3.6 and will be decommissioned in v3.7. Use '--downgrade-check-time' instead."
         => |o, v| time(&mut o.checks.downgrade_check_time, v);
+    Features Switch "nospace-auto-disarm" "false"
+        "Clear this member's NOSPACE alarm once a tenth of its quota is free again."
+        => |o, v| { o.checks.nospace_auto_disarm = truth(v)?; Ok(()) };
     Features Value "compaction-batch-limit" "1000"
         "Number of revisions that a step of a compaction removes."
         => |o, v| signed(&mut o.compaction.batch_limit, v);

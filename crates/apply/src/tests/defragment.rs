@@ -1,0 +1,137 @@
+use backend::engine::{FaultyDisk, Loss};
+
+use super::*;
+
+/// Overwrites a few keys until there is much history, and compacts it.
+fn churn(b: &mut Bench, rounds: usize) {
+    let value = "v".repeat(2000);
+    for round in 0..rounds {
+        for key in 0..20 {
+            b.put(&format!("k{key}"), &format!("{round} {value}"));
+        }
+    }
+}
+
+fn compact(b: &mut Bench) {
+    let revision = b.views.store.revision();
+    b.run(&Command::Compact { revision }).unwrap();
+}
+
+async fn settle(b: &mut Bench) {
+    for _ in 0..10_000 {
+        if !b.machine.needs_tick() {
+            return;
+        }
+        b.persister.room().await;
+        b.machine.tick().unwrap();
+        b.persister.written().await.unwrap();
+    }
+    panic!("a compaction does not end");
+}
+
+fn on_disk(path: &std::path::Path) -> Bench {
+    let data_dir = backend::DataDir::lock(path).unwrap();
+    let config = backend::Config {
+        path: data_dir.state_path(),
+        cache_bytes: 1 << 20,
+    };
+    open_on(backend::Backend::open(&config).unwrap(), Quota::Unlimited)
+}
+
+#[tokio::test]
+async fn a_store_that_is_written_anew_has_everything_and_takes_less() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut b = on_disk(dir.path());
+    churn(&mut b, 200);
+    b.grant(5);
+    compact(&mut b);
+    settle(&mut b).await;
+    b.put("old", "1");
+    let old = b.put("old", "2") - 1;
+    let before = (b.views.store.size(), b.persister.size_on_disk().unwrap());
+    assert!(b.views.store.size_in_use() < before.0 / 2);
+    b.persister.defragment().await.unwrap();
+    assert!(b.views.store.size() < before.0 / 2, "{before:?}");
+    assert!(b.persister.size_on_disk().unwrap() <= before.1);
+    // What was written after it is read where it is now.
+    b.put("old", "3");
+    b.machine.stage_all().unwrap();
+    b.persister.durable().await.unwrap();
+    let range = RangeOp {
+        at: Some(old),
+        ..range(one("old"))
+    };
+    let found = execute_range(&b.views.store.view(), &range).unwrap();
+    assert_eq!(found.kvs.first().unwrap().value(), b"1");
+    let state = b.state();
+    drop(b);
+    let mut b = on_disk(dir.path());
+    assert_eq!(b.state(), state);
+    assert!(dir.path().join("member/state.1").exists());
+    assert!(!dir.path().join("member/state").exists());
+}
+
+#[tokio::test]
+async fn what_is_written_meanwhile_is_in_both() {
+    let mut b = bench();
+    churn(&mut b, 20);
+    for round in 0..30 {
+        let persister = b.persister.clone();
+        let defragmented = tokio::spawn(async move { persister.defragment().await });
+        for key in 0..50 {
+            b.put(&format!("k{key}"), &format!("{round}"));
+            if key % 10 == 0 {
+                compact(&mut b);
+                b.machine.stage_all().unwrap();
+                tokio::task::yield_now().await;
+            }
+        }
+        defragmented.await.unwrap().unwrap();
+        settle(&mut b).await;
+        b.machine.stage_all().unwrap();
+        b.persister.written().await.unwrap();
+        b.views.store.hash_kv(None).unwrap();
+    }
+}
+
+/// Whenever the power fails, the store opens, and has what was durable.
+#[tokio::test]
+async fn a_crash_in_the_middle_loses_nothing() {
+    for seed in 0..40 {
+        let disk = FaultyDisk::new(seed);
+        let mut b = open_on(disk.open().unwrap(), Quota::Unlimited);
+        churn(&mut b, 20);
+        b.machine.stage_all().unwrap();
+        b.persister.durable().await.unwrap();
+        let state = b.state();
+        let persister = b.persister.clone();
+        let defragmenting = tokio::spawn(async move { persister.defragment().await });
+        // At another moment each time.
+        tokio::time::sleep(std::time::Duration::from_micros(seed * 50)).await;
+        let after = disk.crash(if seed % 2 == 0 { Loss::All } else { Loss::Nothing });
+        defragmenting.await.unwrap().unwrap();
+        let mut after = open_on(after.open().unwrap(), Quota::Unlimited);
+        assert_eq!(after.state(), state, "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_comes_has_the_place_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut b = on_disk(dir.path());
+    churn(&mut b, 5);
+    b.machine.stage_all().unwrap();
+    let incoming = b.persister.begin_incoming(7).unwrap();
+    let waiting = b.persister.defragment();
+    tokio::pin!(waiting);
+    let early = tokio::time::timeout(std::time::Duration::from_millis(200), &mut waiting);
+    assert!(early.await.is_err());
+    drop(incoming);
+    waiting.await.unwrap();
+    // And the other way round: the copy gives way.
+    b.persister.want_defragmented();
+    let incoming = b.persister.begin_incoming(8).unwrap();
+    assert_eq!(incoming.next(), 0);
+    incoming.discard();
+    b.persister.defragment().await.unwrap();
+}
