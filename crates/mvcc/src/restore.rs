@@ -66,7 +66,9 @@ pub fn load(reader: Reader) -> Result<Loaded, OpenError> {
         revision,
         segments,
         compaction,
-        allocated: allocated.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+        allocated: allocated
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .unwrap_or(0),
     })
 }
 

@@ -108,7 +108,11 @@ async fn a_crash_in_the_middle_loses_nothing() {
         let defragmenting = tokio::spawn(async move { persister.defragment().await });
         // At another moment each time.
         tokio::time::sleep(std::time::Duration::from_micros(seed * 50)).await;
-        let after = disk.crash(if seed % 2 == 0 { Loss::All } else { Loss::Nothing });
+        let after = disk.crash(if seed % 2 == 0 {
+            Loss::All
+        } else {
+            Loss::Nothing
+        });
         defragmenting.await.unwrap().unwrap();
         let mut after = open_on(after.open().unwrap(), Quota::Unlimited);
         assert_eq!(after.state(), state, "seed {seed}");
