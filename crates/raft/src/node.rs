@@ -179,10 +179,7 @@ impl Node {
         if config.force_new_cluster {
             recovery::force_new_cluster(&mut store, &state, &config).await?;
         }
-        let (ids, reserved_ids) = proposal_id::reserve(config.member, config.started_at, &log)
-            .await
-            .map_err(StartError::LogWrite)?;
-        let ids = Arc::new(ids);
+        let (ids, reserved_ids) = reserve_ids(&config, &log).await?;
         let waiters = Arc::new(Waiters::new(Arc::clone(&ids)));
         let (adapter, machine) = state_machine::adapt(
             state,
@@ -200,8 +197,7 @@ impl Node {
             cluster: config.cluster,
         };
         let times = (config.heartbeat_interval, config.election_timeout);
-        let peers = Peers::new(me, dial, times, fatal.clone());
-        let peers = Arc::new(peers);
+        let peers = Arc::new(Peers::new(me, dial, times, fatal.clone()));
         let machine = Arc::new(machine);
         let states = Arc::new(Sender {
             machine: Arc::clone(&machine),
@@ -469,6 +465,16 @@ impl Node {
 /// header; it is counted so that both take requests of the same size.
 const fn request_header_bytes(member: MemberId) -> usize {
     if member.0 & 0x8000 == 0 { 13 } else { 14 }
+}
+
+/// The ids of this member's proposals, and who may reserve more.
+async fn reserve_ids(
+    config: &Config,
+    log: &LogHandle,
+) -> Result<(Arc<proposal_id::ProposalIds>, watch::Sender<u64>), StartError> {
+    let reserved = proposal_id::reserve(config.member, config.started_at, log).await;
+    let (ids, reserved) = reserved.map_err(StartError::LogWrite)?;
+    Ok((Arc::new(ids), reserved))
 }
 
 /// A state that was received from another member is put in its place before the log is cut there. When
