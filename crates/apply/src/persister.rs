@@ -21,6 +21,8 @@ use std::time::Duration;
 use backend::{Backend, Batch, Reader, Site, WriteError, Writer};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use types::{Buckets, Histogram};
 
 use crate::{Fatal, Pace, Workers};
 pub(crate) use rewrite::Beside;
@@ -76,6 +78,8 @@ struct Shared {
     queued: AtomicUsize,
     /// Held while the place beside the store changes hands.
     rewrites: Mutex<Rewrites>,
+    /// How long commits took.
+    commits: Histogram,
 }
 
 #[derive(Clone)]
@@ -170,6 +174,7 @@ pub(crate) fn start(
         store: Mutex::new(InUse { reader, site }),
         queued: AtomicUsize::new(0),
         rewrites: Mutex::default(),
+        commits: Histogram::of_disk(),
     });
     let run = Run {
         shared: Arc::clone(&shared),
@@ -210,6 +215,12 @@ impl Persister {
             queue.staged
         };
         self.settled(|progress| progress.durable >= wanted).await
+    }
+
+    /// How long commits of the state took so far (`etcd_disk_backend_commit_duration_seconds`).
+    #[must_use]
+    pub fn commit_durations(&self) -> Buckets {
+        self.shared.commits.read()
     }
 
     /// Waits until the persister has failed or ended, and says how. The member has to stop then.
@@ -552,7 +563,12 @@ impl Run {
                 progress.send_modify(|_progress| {});
                 self.committed = number;
                 let done = match item {
-                    Item::Commit(staged) => self.commit(staged),
+                    Item::Commit(staged) => {
+                        let begun = Instant::now();
+                        let done = self.commit(staged);
+                        shared.commits.observe(begun.elapsed());
+                        done
+                    }
                     Item::TakeOver(backend, _beside) => {
                         self.durable = number;
                         self.take_over(backend)

@@ -23,12 +23,12 @@ use std::time::Duration;
 
 use apply::{Command, Member};
 use backend::DataDir;
-use server::{ClientService, EtcdServer, HttpOptions, InProcess, Metrics};
+use server::{ClientService, EtcdServer, HttpOptions, InProcess, Metrics, MetricsConfig};
 use tokio::sync::watch;
 use types::{Clock, SystemClock, Url};
 
 use crate::client::Client;
-use crate::config::{AutoCompaction, Config, Gate, LogLevel};
+use crate::config::{AutoCompaction, Config, Gate, LogLevel, MetricsLevel};
 use crate::error::{Fatal, StartError};
 pub(crate) use bootstrap::check_restored;
 use certificates::Certificates;
@@ -99,8 +99,15 @@ impl Kvorum {
         } = opened.start(&config, dial).await?;
         let tasks = Tasks::default();
         let peer_tasks = tasks.beside();
-        let metrics = Metrics::new(&prometheus::Registry::new(), identity.member)
-            .expect("a new registry has no metric of these names");
+        let metrics = Metrics::new(
+            &prometheus::Registry::new(),
+            identity.member,
+            &MetricsConfig {
+                is_extensive: config.metrics == MetricsLevel::Extensive,
+                features: config.features.all().collect(),
+            },
+        )
+        .expect("a new registry has no metric of these names");
         for tls in [certificates.client, certificates.peer]
             .into_iter()
             .flatten()

@@ -8,6 +8,7 @@
 //!
 //! What it is not: it does not know what a command does, and it serves nobody.
 
+mod apply_counts;
 mod ask;
 mod bootstrap;
 mod codec;
@@ -44,6 +45,7 @@ mod type_config;
 mod waiters;
 mod watchdog;
 
+pub use apply_counts::Applications;
 pub use error::{Fatal, ProposeError, ReadIndexError, StartError};
 pub use member_change::{MemberChange, MemberChangeError, MoveLeaderError};
 pub use node::{Config, Node, Peer};

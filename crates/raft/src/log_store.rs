@@ -33,6 +33,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use apply::{Persister, Workers};
 use backend::schema::KeyError;
@@ -42,6 +43,7 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
+use types::{Buckets, Histogram};
 
 pub use flusher::FlushError;
 pub use group::CorruptGroup;
@@ -133,16 +135,32 @@ impl Shared {
 }
 
 /// How much was written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counters {
     flushes: AtomicU64,
     bytes: AtomicU64,
+    /// How long the records of a round took to be written, without being durable.
+    writes: Histogram,
+    /// How long durable flushes took.
+    fsyncs: Histogram,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            flushes: AtomicU64::default(),
+            bytes: AtomicU64::default(),
+            writes: Histogram::of_disk(),
+            fsyncs: Histogram::of_disk(),
+        }
+    }
 }
 
 impl Counters {
-    fn flushed(&self, bytes: usize) {
+    fn flushed(&self, bytes: usize, took: Duration) {
         self.flushes.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.fsyncs.observe(took);
     }
 }
 
@@ -460,6 +478,12 @@ impl LogHandle {
     pub(crate) fn is_pristine(&self) -> bool {
         let index = self.shared.index.read();
         index.last_log_id().is_none() && index.vote.is_none()
+    }
+
+    /// How long writing the log took so far, and making it durable.
+    pub(crate) fn durations(&self) -> (Buckets, Buckets) {
+        let counters = &self.shared.counters;
+        (counters.writes.read(), counters.fsyncs.read())
     }
 
     /// Durable flushes so far, and the bytes of commands they held.

@@ -17,8 +17,9 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use transport::SharedDial;
-use types::{ClusterId, MemberId};
+use types::{Buckets, ClusterId, MemberId};
 
+use crate::apply_counts::Applications;
 use crate::error::{Fatal, FatalCell, ProposeError, ReadIndexError, StartError};
 use crate::lease_requests::LeaseAnswers;
 use crate::log_store::{self, LogHandle, LogStore};
@@ -335,6 +336,18 @@ impl Node {
             late_heartbeats: self.running.peers.late_heartbeats(),
             installing: self.running.transfers.installing(),
         }
+    }
+
+    /// How long writing the log took so far, and making it durable.
+    #[must_use]
+    pub fn log_durations(&self) -> (Buckets, Buckets) {
+        self.running.log.durations()
+    }
+
+    /// What applying has come to so far on this member.
+    #[must_use]
+    pub fn applications(&self) -> Applications {
+        self.running.machine.applications()
     }
 
     /// States sent to and received from each peer.

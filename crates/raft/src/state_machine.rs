@@ -20,9 +20,10 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::apply_counts::{Applications, ApplyCounts};
 use crate::error::{DecodeError, Fatal, FatalCell};
 use crate::membership;
 use crate::progress::Progress;
@@ -46,6 +47,7 @@ pub(crate) struct Machine {
     state: apply::StateMachine,
     applied: Option<LogId>,
     membership: StoredMembership,
+    counts: Arc<ApplyCounts>,
 }
 
 /// openraft's state machine.
@@ -66,6 +68,7 @@ pub(crate) struct Adapter {
 #[derive(Debug)]
 pub(crate) struct MachineHandle {
     machine: Arc<Mutex<Machine>>,
+    counts: Arc<ApplyCounts>,
     durable: DurableStates,
     worker: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -118,10 +121,12 @@ pub(crate) fn adapt(
     };
     let applied = applied.map(|at| log_id(at.term, at.index));
     progress.apply(applied);
+    let counts = Arc::<ApplyCounts>::default();
     let machine = Arc::new(Mutex::new(Machine {
         state,
         applied,
         membership,
+        counts: Arc::clone(&counts),
     }));
     let durable = DurableStates {
         persister,
@@ -132,6 +137,7 @@ pub(crate) fn adapt(
     let (alive, worker) = oneshot::channel();
     let handle = MachineHandle {
         machine: Arc::clone(&machine),
+        counts,
         durable: durable.clone(),
         worker: tokio::sync::Mutex::new(Some(worker)),
     };
@@ -178,11 +184,20 @@ impl Machine {
                 self.state.skip(at);
                 Vec::new()
             }
-            EntryPayload::Normal(proposal) => proposal
-                .commands()
-                .iter()
-                .map(|proposed| self.state.apply(at, &proposed.request))
-                .collect::<Result<Outcomes, _>>()?,
+            EntryPayload::Normal(proposal) => {
+                let mut begun = Instant::now();
+                let mut outcomes = Outcomes::with_capacity(proposal.commands().len());
+                for proposed in proposal.commands() {
+                    let outcome = self.state.apply(at, &proposed.request)?;
+                    let ended = Instant::now();
+                    let took = ended.saturating_duration_since(begun);
+                    self.counts
+                        .applied(&proposed.request.command, &outcome, took);
+                    begun = ended;
+                    outcomes.push(outcome);
+                }
+                outcomes
+            }
             EntryPayload::Membership(membership) => {
                 let members = membership::members(&membership);
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -420,6 +435,11 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 }
 
 impl MachineHandle {
+    /// What applying has come to so far.
+    pub(crate) fn applications(&self) -> Applications {
+        self.counts.read()
+    }
+
     /// Does what the state wants done from time to time, also without traffic.
     pub(crate) async fn run_clockwork(self: Arc<Self>, stop: CancellationToken) {
         let mut look = tokio::time::interval(CLOCKWORK_INTERVAL);

@@ -278,7 +278,6 @@ impl EtcdServer {
         let applied = proposed.map_err(|error| pending.failed(self.why(error, before)))?;
         self.warn_if_slow("propose and apply", started, "", String::new);
         let reply = applied.outcome?;
-        metrics.applied(&reply);
         Ok(reply)
     }
 

@@ -24,7 +24,7 @@ pub use etcd_server::{Config, EtcdServer, RequestError};
 pub use http::access::HttpOptions;
 pub use in_process::InProcess;
 pub use limits::{GrpcLimits, SlowRequests};
-pub use metrics::Metrics;
+pub use metrics::{Features, Metrics, MetricsConfig};
 pub use v3rpc::{LoggedError, logged_request};
 
 pub use serve::{ClientService, serve};

@@ -5,23 +5,28 @@
 //! registry is passed in.
 
 mod certificates;
+mod debugging;
 mod network;
 mod process;
 mod snapshots;
+mod timings;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use api::rpctypes::ErrorCode;
 use api::version::{API_VERSION, ETCD_VERSION, KVORUM_VERSION};
-use apply::{OpReply, Quota, Reply, TxnReply};
+use apply::Quota;
 use mvcc::Range;
 use parking_lot::RwLock;
 use prometheus::{
-    Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
 };
-use raft::{PeerStatus, ProposeError, ReadIndexError};
+use raft::{Applications, PeerStatus, ProposeError, ReadIndexError};
+use tokio::time::Instant;
 use tonic::Code;
 use transport::TlsServer;
 use types::{KeyRange, MemberId};
@@ -29,9 +34,13 @@ use types::{KeyRange, MemberId};
 use crate::EtcdServer;
 use crate::v3rpc::METHODS;
 use certificates::CertificateMetrics;
+use debugging::DebuggingMetrics;
 use network::NetworkMetrics;
 use process::ProcessMetrics;
 use snapshots::SnapshotMetrics;
+use timings::{TimingMetrics, Timings};
+
+pub use debugging::Features;
 
 /// The codes of gRPC, by number, as grpc-go's metrics call them.
 const CODES: [&str; 17] = [
@@ -73,6 +82,8 @@ struct All {
     network: NetworkMetrics,
     snapshots: SnapshotMetrics,
     certificates: CertificateMetrics,
+    timings: TimingMetrics,
+    debugging: DebuggingMetrics,
     clients: ClientMetrics,
     client_received_bytes: IntCounter,
     client_sent_bytes: IntCounter,
@@ -85,6 +96,19 @@ struct MethodMetrics {
     sent_messages: IntCounter,
     /// By code.
     handled: Vec<IntCounter>,
+    /// How long it took, if that is counted.
+    handling: Option<Histogram>,
+    /// The same for requests that etcd counts by their kind: failed and done.
+    requests: Option<[Histogram; 2]>,
+}
+
+/// What of the configuration changes what is counted or shown.
+#[derive(Clone, Debug, Default)]
+pub struct MetricsConfig {
+    /// Whether it is counted how long each gRPC method takes (`--metrics=extensive`).
+    pub is_extensive: bool,
+    /// For `etcd_server_feature_enabled`.
+    pub features: Features,
 }
 
 struct ServerMetrics {
@@ -112,6 +136,8 @@ struct StoreMetrics {
     delete: IntCounter,
     txn: IntCounter,
     range: IntCounter,
+    /// Ranges that were read outside of the log.
+    ranges_read: AtomicU64,
     db_total_size: IntGauge,
     db_total_size_in_use: IntGauge,
     keys: IntGauge,
@@ -167,13 +193,17 @@ impl Registrar<'_> {
 
 impl Metrics {
     /// Registers a member's metrics.
-    pub fn new(registry: &Registry, member: MemberId) -> prometheus::Result<Self> {
+    pub fn new(
+        registry: &Registry,
+        member: MemberId,
+        config: &MetricsConfig,
+    ) -> prometheus::Result<Self> {
         let registrar = Registrar(registry);
         register_versions(&registrar, member)?;
         Ok(Self {
             all: Arc::new(All {
                 registry: registry.clone(),
-                methods: register_methods(&registrar)?,
+                methods: register_methods(&registrar, config.is_extensive)?,
                 server: ServerMetrics::register(&registrar)?,
                 store: StoreMetrics::register(&registrar)?,
                 health: HealthMetrics::register(&registrar)?,
@@ -181,6 +211,8 @@ impl Metrics {
                 network: NetworkMetrics::register(registry, member)?,
                 snapshots: SnapshotMetrics::register(registry)?,
                 certificates: CertificateMetrics::register(registry)?,
+                timings: TimingMetrics::register(registry)?,
+                debugging: DebuggingMetrics::register(registry, &config.features)?,
                 clients: ClientMetrics::register(&registrar)?,
                 client_received_bytes: registrar.counter(
                     "etcd_network_client_grpc_received_bytes_total",
@@ -210,6 +242,8 @@ impl Metrics {
             network,
             snapshots,
             certificates,
+            timings,
+            debugging,
             ..
         } = &*self.all;
         let status = server.node().status();
@@ -268,6 +302,31 @@ impl Metrics {
         network.read(&server.node().peers());
         snapshots.read(server.node().snapshot_metrics());
         certificates.read();
+        let applications = server.node().applications();
+        of_store.read(&applications);
+        debugging.read(server, &applications);
+        let (wal_write, wal_fsync) = server.node().log_durations();
+        timings.read(Timings {
+            wal_write,
+            wal_fsync,
+            backend_commit: server.persister().commit_durations(),
+            applications,
+        });
+    }
+
+    /// Counts how long a range took to be read.
+    pub(crate) fn range_took(&self, is_ok: bool, took: Duration) {
+        self.all.debugging.range(is_ok, took);
+    }
+
+    /// Counts how long a hash took.
+    pub(crate) fn hash_took(&self, is_of_revision: bool, took: Duration) {
+        self.all.debugging.hash(is_of_revision, took);
+    }
+
+    /// Counts a lease that was renewed.
+    pub(crate) fn lease_renewed(&self) {
+        self.all.debugging.leases_renewed.inc();
     }
 
     /// Shows these certificates' expiry from now on.
@@ -303,6 +362,7 @@ impl Metrics {
         metrics.started.inc();
         CallMetrics {
             call: Arc::new(Call {
+                begun: Instant::now(),
                 metrics,
                 all: self.clone(),
                 finished: false.into(),
@@ -318,24 +378,10 @@ impl Metrics {
         }
     }
 
-    /// Counts what a command has done to the store.
-    pub(crate) fn applied(&self, reply: &Reply) {
-        let store = &self.all.store;
-        match reply {
-            Reply::Put { .. } => store.put.inc(),
-            Reply::DeleteRange { .. } => store.delete.inc(),
-            Reply::Txn { txn, .. } => {
-                if store.count_ops(txn) > 1 {
-                    store.txn.inc();
-                }
-            }
-            Reply::Done { .. } | Reply::Alarm(_) | Reply::Authenticated { .. } => {}
-        }
-    }
-
     /// Counts ranges that were read.
     pub(crate) fn ranges(&self, count: usize) {
-        self.all.store.range.inc_by(count as u64);
+        let read = &self.all.store.ranges_read;
+        read.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// Counts a request that took long.
@@ -500,6 +546,7 @@ impl StoreMetrics {
             delete: counter("etcd_mvcc_delete_total", "Deletes seen by this member.")?,
             txn: counter("etcd_mvcc_txn_total", "Transactions seen by this member.")?,
             range: counter("etcd_mvcc_range_total", "Ranges seen by this member.")?,
+            ranges_read: AtomicU64::new(0),
             db_total_size: gauge("etcd_mvcc_db_total_size_in_bytes", "The state on the disk.")?,
             db_total_size_in_use: gauge(
                 "etcd_mvcc_db_total_size_in_use_in_bytes",
@@ -528,22 +575,17 @@ impl StoreMetrics {
         })
     }
 
-    /// Counts the operations that a transaction did, and returns how many.
-    fn count_ops(&self, txn: &TxnReply) -> usize {
-        let mut ops = 0;
-        for (_, reply) in &txn.responses {
-            ops += match reply {
-                OpReply::Txn(nested) => self.count_ops(nested),
-                OpReply::Range(_) | OpReply::Put(_) | OpReply::DeleteRange(_) => 1,
-            };
-            match reply {
-                OpReply::Range(_) => self.range.inc(),
-                OpReply::Put(_) => self.put.inc(),
-                OpReply::DeleteRange(_) => self.delete.inc(),
-                OpReply::Txn(_) => {}
-            }
-        }
-        ops
+    /// Shows what applying has come to.
+    fn read(&self, applications: &Applications) {
+        let show = |counter: &IntCounter, value| {
+            counter.reset();
+            counter.inc_by(value);
+        };
+        show(&self.put, applications.puts);
+        show(&self.delete, applications.deletes);
+        show(&self.txn, applications.txns);
+        let read = self.ranges_read.load(Ordering::Relaxed);
+        show(&self.range, applications.ranges + read);
     }
 }
 
@@ -601,7 +643,25 @@ fn register_versions(registrar: &Registrar<'_>, member: MemberId) -> prometheus:
     Ok(())
 }
 
-fn register_methods(registrar: &Registrar<'_>) -> prometheus::Result<Vec<Arc<MethodMetrics>>> {
+/// As etcd 3.7 calls the requests whose time it counts.
+fn request_kind(service: &str, method: &str) -> Option<&'static str> {
+    Some(match (service, method) {
+        ("etcdserverpb.KV", "Range") => "Range",
+        ("etcdserverpb.KV", "Put") => "Put",
+        ("etcdserverpb.KV", "DeleteRange") => "DeleteRange",
+        ("etcdserverpb.KV", "Txn") => "Txn",
+        ("etcdserverpb.KV", "Compact") => "Compaction",
+        ("etcdserverpb.Lease", "LeaseGrant") => "LeaseGrant",
+        ("etcdserverpb.Lease", "LeaseRevoke") => "LeaseRevoke",
+        ("etcdserverpb.Maintenance", "Alarm") => "Alarm",
+        _ => return None,
+    })
+}
+
+fn register_methods(
+    registrar: &Registrar<'_>,
+    is_extensive: bool,
+) -> prometheus::Result<Vec<Arc<MethodMetrics>>> {
     const LABELS: [&str; 3] = ["grpc_method", "grpc_service", "grpc_type"];
     const HANDLED_LABELS: [&str; 4] = ["grpc_code", "grpc_method", "grpc_service", "grpc_type"];
     let started = registrar.counters(
@@ -620,6 +680,24 @@ fn register_methods(registrar: &Registrar<'_>) -> prometheus::Result<Vec<Arc<Met
         &LABELS,
     )?;
     let sent = registrar.counters("grpc_server_msg_sent_total", "Messages sent.", &LABELS)?;
+    let handling = HistogramVec::new(
+        HistogramOpts::new("grpc_server_handling_seconds", "How long calls took."),
+        &LABELS,
+    )?;
+    if is_extensive {
+        registrar.0.register(Box::new(handling.clone()))?;
+    }
+    let requests = HistogramVec::new(
+        HistogramOpts::new(
+            "etcd_server_request_duration_seconds",
+            "How long requests took, by their kind.",
+        )
+        .buckets(exponential_buckets(0.001, 2.0, 14)?),
+        &["type", "success"],
+    )?;
+    registrar.0.register(Box::new(requests.clone()))?;
+    let of_kind =
+        |kind| ["false", "true"].map(|success| requests.with_label_values(&[kind, success]));
     let of_method = |method: &crate::v3rpc::Method| {
         let (service, name) = method.names();
         let labels = [name, service, method.kind.label()];
@@ -630,6 +708,8 @@ fn register_methods(registrar: &Registrar<'_>) -> prometheus::Result<Vec<Arc<Met
             received_messages: received.with_label_values(&labels),
             sent_messages: sent.with_label_values(&labels),
             handled: handled.into(),
+            requests: request_kind(service, name).map(of_kind),
+            handling: is_extensive.then(|| handling.with_label_values(&labels)),
         })
     };
     Ok(METHODS.iter().map(of_method).collect())
@@ -675,6 +755,7 @@ struct Call {
     metrics: Arc<MethodMetrics>,
     all: Metrics,
     finished: AtomicBool,
+    begun: Instant,
 }
 
 impl CallMetrics {
@@ -704,6 +785,13 @@ impl Call {
     fn finish(&self, code: Code) {
         if !self.finished.swap(true, Ordering::Relaxed) {
             self.metrics.handled[code as usize].inc();
+            let took = self.begun.elapsed().as_secs_f64();
+            if let Some(handling) = &self.metrics.handling {
+                handling.observe(took);
+            }
+            if let Some(requests) = &self.metrics.requests {
+                requests[usize::from(code == Code::Ok)].observe(took);
+            }
         }
     }
 }

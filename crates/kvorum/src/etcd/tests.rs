@@ -221,3 +221,15 @@ async fn calls_in_the_process_keep_the_limits_of_calls_from_outside() {
     assert_eq!(error.code(), tonic::Code::OutOfRange);
     member.stop().await;
 }
+
+#[test]
+fn profiles_are_served_when_asked_for_or_at_debug() {
+    let is_served = |change: fn(&mut crate::Options)| {
+        let mut options = crate::Options::default();
+        change(&mut options);
+        http_options(&options.validate().unwrap()).pprof
+    };
+    assert!(!is_served(|_| {}));
+    assert!(is_served(|options| options.http.is_pprof_enabled = true));
+    assert!(is_served(|options| options.log_level = "debug".to_owned()));
+}

@@ -15,6 +15,7 @@ use backend::{Batch, Bucket, WriteError};
 use bytes::Bytes;
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::group::{self, CorruptGroup, Group, PackedEntry};
 use super::{Shared, marks};
@@ -328,14 +329,18 @@ impl Flusher {
         if round.marks_committed {
             self.mark_committed(&mut round.batch);
         }
+        let begun = Instant::now();
         if !round.batch.is_empty() {
             self.backend
                 .writer
                 .commit(std::mem::take(&mut round.batch))?;
+            self.shared.counters.writes.observe(begun.elapsed());
         }
         if round.awaited {
+            let written = Instant::now();
             self.backend.writer.flush_durable()?;
-            self.shared.counters.flushed(round.bytes);
+            let took = written.elapsed();
+            self.shared.counters.flushed(round.bytes, took);
         }
         Ok(())
     }

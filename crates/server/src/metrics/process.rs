@@ -17,6 +17,8 @@ pub(super) struct ProcessMetrics {
     max_fds: IntGauge,
     fd_used: IntGauge,
     fd_limit: IntGauge,
+    network_received: Counter,
+    network_sent: Counter,
 }
 
 impl ProcessMetrics {
@@ -26,6 +28,17 @@ impl ProcessMetrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
+        let counter = |name: &str, help: &str| -> prometheus::Result<Counter> {
+            let counter = Counter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let virtual_max = Gauge::new(
+            "process_virtual_memory_max_bytes",
+            "How much virtual memory there may be.",
+        )?;
+        registry.register(Box::new(virtual_max.clone()))?;
+        virtual_max.set(address_space_max());
         let cpu_seconds = Counter::new("process_cpu_seconds_total", "CPU time, in seconds.")?;
         registry.register(Box::new(cpu_seconds.clone()))?;
         let start = Gauge::new(
@@ -42,6 +55,14 @@ impl ProcessMetrics {
             max_fds: gauge("process_max_fds", "How many may be open.")?,
             fd_used: gauge("os_fd_used", "Open file descriptors.")?,
             fd_limit: gauge("os_fd_limit", "How many may be open.")?,
+            network_received: counter(
+                "process_network_receive_bytes_total",
+                "Bytes received over the network.",
+            )?,
+            network_sent: counter(
+                "process_network_transmit_bytes_total",
+                "Bytes sent over the network.",
+            )?,
         })
     }
 
@@ -55,6 +76,14 @@ impl ProcessMetrics {
             .set(kilobytes(&status, "VmRSS:") * 1024);
         self.virtual_memory
             .set(kilobytes(&status, "VmSize:") * 1024);
+        let (received, sent) = network_bytes();
+        for (counter, bytes) in [
+            (&self.network_received, received),
+            (&self.network_sent, sent),
+        ] {
+            counter.reset();
+            counter.inc_by(bytes);
+        }
         let open = fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count());
         let open = i64::try_from(open).unwrap_or(i64::MAX);
         self.open_fds.set(open);
@@ -64,6 +93,31 @@ impl ProcessMetrics {
         self.max_fds.set(max);
         self.fd_limit.set(max);
     }
+}
+
+/// `InOctets` and `OutOctets` of the line `IpExt`: like Go's library, all of the network namespace.
+fn network_bytes() -> (f64, f64) {
+    let text = fs::read_to_string("/proc/self/net/netstat").unwrap_or_default();
+    let mut lines = text.lines().filter(|line| line.starts_with("IpExt:"));
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
+        return (0.0, 0.0);
+    };
+    let value = |wanted: &str| {
+        let place = names.split_whitespace().position(|name| name == wanted)?;
+        values.split_whitespace().nth(place)?.parse().ok()
+    };
+    let of = |name| value(name).unwrap_or_default();
+    (of("InOctets"), of("OutOctets"))
+}
+
+/// Without a limit it is the largest number, as Go's library shows it.
+fn address_space_max() -> f64 {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let mut lines = limits.lines();
+    let line = lines.find_map(|line| line.strip_prefix("Max address space"));
+    let word = line.and_then(|line| line.split_whitespace().next());
+    word.and_then(|word| word.parse().ok())
+        .unwrap_or(18_446_744_073_709_551_615.0)
 }
 
 /// The fields of `/proc/self/stat` after the name, which may hold anything.

@@ -157,9 +157,13 @@ impl EtcdServer {
         let access = Access::Keys(&range.keys);
         let (guard, view) = self.read_view(access, credentials, consistency).await?;
         let (revision, cost) = (view.revision(), Cost::of(&range));
+        let begun = self.config().clock.now();
         let reply = cost
             .spend(self, move || apply::execute_range(&view, &range))
-            .await??;
+            .await?;
+        let took = self.config().clock.now().saturating_duration_since(begun);
+        self.metrics().range_took(reply.is_ok(), took);
+        let reply = reply?;
         guard.check_again()?;
         self.metrics().ranges(1);
         crate::call::answered_with(reply.count);

@@ -154,6 +154,7 @@ impl EtcdServer {
         let header = Some(self.header());
         let renewed = self.node().renew_lease(LeaseId(id)).await;
         let ttl = renewed.map_err(|error| self.lease_error(error))?;
+        self.metrics().lease_renewed();
         Ok(LeaseKeepAliveResponse {
             header,
             id,

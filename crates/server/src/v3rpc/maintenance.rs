@@ -198,8 +198,13 @@ impl EtcdServer {
     /// Hashes the store, off the async threads.
     async fn hash_kv(&self, revision: Option<i64>) -> Result<HashKv, RequestError> {
         let store = self.views().store.clone();
+        let begun = self.config().clock.now();
         let hashing = tokio::task::spawn_blocking(move || store.hash_kv(revision));
-        match hashing.await {
+        let hashed = hashing.await;
+        let ended = self.config().clock.now();
+        let took = ended.saturating_duration_since(begun);
+        self.metrics().hash_took(revision.is_some(), took);
+        match hashed {
             Ok(hash) => Ok(hash?),
             // The runtime is going away, and the member with it.
             Err(_) => Err(ErrorCode::Stopped.into()),

@@ -5,13 +5,6 @@
 
 /// These are warned of.
 pub(in crate::config) static WARNED: &[&str] = &[
-    // gRPC's connections.
-    // HTTP.
-    "enable-grpc-gateway",
-    "cors",
-    "host-whitelist",
-    "enable-pprof",
-    // Slow requests.
     // Checks.
     "corrupt-check-time",
     "experimental-corrupt-check-time",
@@ -25,7 +18,6 @@ pub(in crate::config) static WARNED: &[&str] = &[
     "compaction-sleep-interval",
     "experimental-compaction-sleep-interval",
     // Monitoring.
-    "metrics",
     "enable-distributed-tracing",
     "experimental-enable-distributed-tracing",
     "distributed-tracing-address",
