@@ -224,8 +224,8 @@ async fn calls_in_the_process_keep_the_limits_of_calls_from_outside() {
 
 #[test]
 fn profiles_are_served_when_asked_for_or_at_debug() {
-    let is_served = |change: fn(&mut crate::Options)| {
-        let mut options = crate::Options::default();
+    let is_served = |change: fn(&mut Options)| {
+        let mut options = Options::default();
         change(&mut options);
         http_options(&options.validate().unwrap()).pprof
     };
