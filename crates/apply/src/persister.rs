@@ -185,7 +185,7 @@ pub(crate) fn start(
         durable: 0,
         retired: None,
         keeper: Keeper::default(),
-        looked: tokio::time::Instant::now(),
+        looked: Instant::now(),
     };
     let thread = match workers {
         Workers::Threads => Some(
@@ -478,7 +478,7 @@ struct Run {
     retired: Option<Reader>,
     keeper: Keeper,
     /// When it was looked last whether something is due.
-    looked: tokio::time::Instant,
+    looked: Instant,
 }
 
 impl Run {
@@ -543,7 +543,7 @@ impl Run {
         if self.looked.elapsed() < STAGE_INTERVAL {
             return;
         }
-        self.looked = tokio::time::Instant::now();
+        self.looked = Instant::now();
         self.shared.is_stage_due.store(true, Ordering::Relaxed);
         let reader = self.shared.store.lock().reader.clone();
         if self.keeper.wants(&reader, &self.store) {
