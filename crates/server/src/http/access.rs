@@ -53,7 +53,7 @@ impl HttpOptions {
         }
         let name = peer?.certificate.as_ref()?.common_name.as_deref();
         let is_gateways = self.gateway && request.uri().path().starts_with(GATEWAY);
-        let would_count = server.views().auth.is_enabled();
+        let would_count = server.config().client_cert_auth && server.views().auth.is_enabled();
         let is_ignored = is_gateways && would_count && name.is_some_and(|name| !name.is_empty());
         is_ignored.then(|| {
             let words = "CommonName of client sending a request against gateway will be ignored \
