@@ -137,7 +137,7 @@ fn flags_that_etcd_does_not_have_are_few() {
 }
 
 /// Flags of features that etcd does not have.
-const KVORUMS_OWN: &[&str] = &["grpc-reflection"];
+const KVORUMS_OWN: &[&str] = &["grpc-reflection", "nospace-auto-disarm"];
 
 /// The names of all functions in the workspace's sources that are called like tests.
 fn test_names() -> BTreeSet<String> {

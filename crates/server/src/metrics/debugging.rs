@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, IntGaugeVec, Registry,
-    exponential_buckets,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntGaugeVec, Registry, exponential_buckets,
 };
 use raft::Applications;
 
-use super::{Registrar, gauge_value};
+use super::Registrar;
 use crate::EtcdServer;
 
 /// Features by name, stage and whether they are on.
@@ -18,7 +17,6 @@ pub(super) struct DebuggingMetrics {
     leases_granted: IntCounter,
     leases_revoked: IntCounter,
     pub(super) leases_renewed: IntCounter,
-    auth_revision: IntGauge,
     alarms: IntGaugeVec,
     ranges: HistogramVec,
     hashes: Histogram,
@@ -57,10 +55,6 @@ impl DebuggingMetrics {
             leases_granted: counter("etcd_debugging_lease_granted_total", "Leases granted.")?,
             leases_revoked: counter("etcd_debugging_lease_revoked_total", "Leases revoked.")?,
             leases_renewed: counter("etcd_debugging_lease_renewed_total", "Leases renewed.")?,
-            auth_revision: registrar.gauge(
-                "etcd_debugging_auth_revision",
-                "The revision of users and roles.",
-            )?,
             alarms: registrar.gauges(
                 "etcd_debugging_server_alarms",
                 "Alarms that stand.",
@@ -82,8 +76,6 @@ impl DebuggingMetrics {
         };
         show(&self.leases_granted, applications.leases_granted);
         show(&self.leases_revoked, applications.leases_revoked);
-        self.auth_revision
-            .set(gauge_value(server.views().auth.revision()));
         self.alarms.reset();
         for alarm in server.views().alarms.list() {
             self.alarms
