@@ -322,7 +322,8 @@ async fn serve_connection(
     }
     let session = upgraded.lock().take();
     if let Some(session) = session {
-        session.run(stopping).await;
+        // Large, and only for those few that become one.
+        Box::pin(session.run(stopping)).await;
     }
 }
 

@@ -178,7 +178,8 @@ impl Session {
         let (requests, body) = mpsc::channel(REQUESTS_MAX);
         let request = self.request.map(|()| request_body(body));
         let lines = lines(&self.gateway, request);
-        if let Err(error) = relay(&mut socket, requests, lines, &stopping).await {
+        let relay = Box::pin(relay(&mut socket, requests, lines, &stopping));
+        if let Err(error) = relay.await {
             // A client that breaks off or talks nonsense is no trouble of ours.
             tracing::debug!(%error, "websocket ended");
             return;
