@@ -125,7 +125,7 @@ async fn grant(client: &Client, leases: u64, expire_at: Instant) -> anyhow::Resu
                 let grant = LeaseGrantRequest { ttl, id: 0 };
                 let lease = client.lease.lease_grant(grant).await?.into_inner().id;
                 let put = PutRequest {
-                    key: format!("leased/{number:07}").into_bytes().into(),
+                    key: format!("leased/{number:07}").into_bytes(),
                     value: "value".into(),
                     lease,
                     ..PutRequest::default()

@@ -159,6 +159,7 @@ fn posts(requests: &[(&str, &str)]) -> Vec<Ask> {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one list of requests")]
 async fn every_rpc_answers_as_etcds_does() -> Result<()> {
     let requests = posts(&[
         ("/v3/kv/put", r#"{"key":"YQ==","value":"Yg=="}"#),
@@ -261,6 +262,7 @@ async fn every_rpc_answers_as_etcds_does() -> Result<()> {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one list of requests")]
 async fn odd_and_bad_json_is_taken_and_refused_as_etcd_does() -> Result<()> {
     let bodies: &[&str] = &[
         "",

@@ -99,21 +99,7 @@ impl Kvorum {
         } = opened.start(&config, dial).await?;
         let tasks = Tasks::default();
         let peer_tasks = tasks.beside();
-        let metrics = Metrics::new(
-            &prometheus::Registry::new(),
-            identity.member,
-            &MetricsConfig {
-                is_extensive: config.metrics == MetricsLevel::Extensive,
-                features: config.features.all().collect(),
-            },
-        )
-        .expect("a new registry has no metric of these names");
-        for tls in [certificates.client, certificates.peer]
-            .into_iter()
-            .flatten()
-        {
-            metrics.follow_certificates(tls);
-        }
+        let metrics = metrics(&config, &identity, certificates);
         let server = EtcdServer::new(
             server_config(&config, &identity, clock),
             node.clone(),
@@ -220,6 +206,24 @@ impl Kvorum {
         self.peer_tasks.stop().await;
         tracing::info!(name, "data-dir" = %data_dir, "closed etcd server");
     }
+}
+
+/// The member's metrics, in a registry of their own.
+fn metrics(config: &Config, identity: &Identity, certificates: Certificates) -> Metrics {
+    let metrics = Metrics::new(
+        &prometheus::Registry::new(),
+        identity.member,
+        &MetricsConfig {
+            is_extensive: config.metrics == MetricsLevel::Extensive,
+            features: config.features.all().collect(),
+        },
+    )
+    .expect("a new registry has no metric of these names");
+    let tls = [certificates.client, certificates.peer];
+    for tls in tls.into_iter().flatten() {
+        metrics.follow_certificates(tls);
+    }
+    metrics
 }
 
 impl Drop for Kvorum {

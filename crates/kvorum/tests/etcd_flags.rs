@@ -34,8 +34,7 @@ fn rows() -> Vec<Row> {
 
 fn default(row: &Row) -> &'static str {
     let ours = flags::all().find(|flag| flag.name == row.name);
-    ours.unwrap_or_else(|| panic!("--{} is not known", row.name))
-        .default
+    ours.expect(row.name).default
 }
 
 /// A value for it: its default, or some text.
@@ -49,9 +48,9 @@ fn value(row: &Row) -> &'static str {
 
 fn options(row: &Row) -> Options {
     let argument = format!("--{}={}", row.name, value(row));
-    match flags::parse(&[argument]).unwrap() {
-        Action::Run { options, .. } => *options,
-        other => panic!("{other:?}"),
+    match flags::parse(&[argument]) {
+        Ok(Action::Run { options, .. }) => *options,
+        _other => unreachable!("a flag and its value run a member"),
     }
 }
 
@@ -145,12 +144,12 @@ fn test_names() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut directories: Vec<PathBuf> = vec![root.join("crates"), root.join("tests")];
     while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(directory).expect("sources") {
+            let path = entry.expect("sources").path();
             if path.is_dir() {
                 directories.push(path);
             } else if path.extension().is_some_and(|end| end == "rs") {
-                let text = fs::read_to_string(path).unwrap();
+                let text = fs::read_to_string(path).expect("text");
                 names.extend(text.lines().filter_map(function_name));
             }
         }

@@ -102,11 +102,7 @@ impl ApplyCounts {
         match (command, reply) {
             (_, Reply::Put { .. }) => add(&self.puts),
             (_, Reply::DeleteRange { .. }) => add(&self.deletes),
-            (_, Reply::Txn { txn, .. }) => {
-                if self.count_ops(txn) > 1 {
-                    add(&self.txns);
-                }
-            }
+            (_, Reply::Txn { txn, .. }) => self.count_txn(txn),
             (Command::LeaseGrant { ttl_s, .. }, _) => {
                 add(&self.leases_granted);
                 let ttl = u32::try_from(*ttl_s).unwrap_or(u32::MAX);
@@ -114,6 +110,13 @@ impl ApplyCounts {
             }
             (Command::LeaseRevoke { .. }, _) => add(&self.leases_revoked),
             _ => {}
+        }
+    }
+
+    /// As etcd: one of a single operation counts as that operation only.
+    fn count_txn(&self, txn: &TxnReply) {
+        if self.count_ops(txn) > 1 {
+            add(&self.txns);
         }
     }
 

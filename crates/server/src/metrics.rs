@@ -5,39 +5,41 @@
 //! registry is passed in.
 
 mod certificates;
+mod consensus;
 mod debugging;
 mod network;
 mod process;
 mod snapshots;
+mod store;
 mod timings;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::rpctypes::ErrorCode;
 use api::version::{API_VERSION, ETCD_VERSION, KVORUM_VERSION};
-use apply::Quota;
-use mvcc::Range;
 use parking_lot::RwLock;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
 };
-use raft::{Applications, PeerStatus, ProposeError, ReadIndexError};
+use raft::{PeerStatus, ProposeError, ReadIndexError};
 use tokio::time::Instant;
 use tonic::Code;
 use transport::TlsServer;
-use types::{KeyRange, MemberId};
+use types::MemberId;
 
 use crate::EtcdServer;
 use crate::v3rpc::METHODS;
 use certificates::CertificateMetrics;
+use consensus::ServerMetrics;
 use debugging::DebuggingMetrics;
 use network::NetworkMetrics;
 use process::ProcessMetrics;
 use snapshots::SnapshotMetrics;
+use store::StoreMetrics;
 use timings::{TimingMetrics, Timings};
 
 pub use debugging::Features;
@@ -109,45 +111,6 @@ pub struct MetricsConfig {
     pub is_extensive: bool,
     /// For `etcd_server_feature_enabled`.
     pub features: Features,
-}
-
-struct ServerMetrics {
-    has_leader: IntGauge,
-    is_leader: IntGauge,
-    is_learner: IntGauge,
-    leader_changes_seen: IntCounter,
-    proposals_committed: IntGauge,
-    proposals_applied: IntGauge,
-    proposals_pending: IntGauge,
-    proposals_failed: IntCounter,
-    slow_apply: IntCounter,
-    slow_read_indexes: IntCounter,
-    read_indexes_failed: IntCounter,
-    quota_backend_bytes: IntGauge,
-    heartbeat_send_failures: IntCounter,
-    snapshot_apply_in_progress: IntGauge,
-    wal_write_bytes: IntGauge,
-    learner_promote_successes: IntCounter,
-    learner_promote_failures: IntCounterVec,
-}
-
-struct StoreMetrics {
-    put: IntCounter,
-    delete: IntCounter,
-    txn: IntCounter,
-    range: IntCounter,
-    /// Ranges that were read outside of the log.
-    ranges_read: AtomicU64,
-    db_total_size: IntGauge,
-    db_total_size_in_use: IntGauge,
-    keys: IntGauge,
-    current_revision: IntGauge,
-    auth_revision: IntGauge,
-    compact_revision: IntGauge,
-    watch_streams: IntGauge,
-    watchers: IntGauge,
-    slow_watchers: IntGauge,
-    events: IntCounter,
 }
 
 struct HealthMetrics {
@@ -246,64 +209,13 @@ impl Metrics {
             debugging,
             ..
         } = &*self.all;
-        let status = server.node().status();
-        of_server.has_leader.set(status.leader.is_some().into());
-        of_server.is_leader.set(server.is_leader().into());
-        of_server.is_learner.set(server.is_learner().into());
-        of_server
-            .proposals_committed
-            .set(gauge_value(status.committed_index));
-        of_server
-            .proposals_applied
-            .set(gauge_value(status.applied_index));
-        of_server
-            .quota_backend_bytes
-            .set(match server.config().quota {
-                Quota::Bytes(bytes) => gauge_value(bytes),
-                Quota::Unlimited => 0,
-            });
-        let view = server.views().store.view();
-        of_store.current_revision.set(view.revision());
-        of_store
-            .auth_revision
-            .set(gauge_value(server.views().auth.revision()));
-        of_store.compact_revision.set(view.compact_revision());
-        of_store.db_total_size.set(gauge_value(server.db_size()));
-        of_store
-            .db_total_size_in_use
-            .set(gauge_value(server.db_size_in_use()));
-        let keys = Range {
-            keys: KeyRange::all(),
-            at: None,
-            limit: None,
-            count_only: true,
-        };
-        if let Ok(found) = view.range(&keys) {
-            of_store
-                .keys
-                .set(i64::try_from(found.count).unwrap_or(i64::MAX));
-        }
-        let watch = server.views().store.watch_counts();
-        of_store
-            .watch_streams
-            .set(gauge_value(watch.streams as u64));
-        of_store.watchers.set(gauge_value(watch.watchers as u64));
-        of_store
-            .slow_watchers
-            .set(gauge_value(watch.slow_watchers as u64));
-        let raft = server.node().metrics();
-        of_server.wal_write_bytes.set(gauge_value(raft.log_bytes));
-        let late = &of_server.heartbeat_send_failures;
-        late.inc_by(raft.late_heartbeats.saturating_sub(late.get()));
-        of_server
-            .snapshot_apply_in_progress
-            .set(gauge_value(raft.installing));
+        let applications = server.node().applications();
+        of_server.read(server);
+        of_store.read(server, &applications);
         process.read();
         network.read(&server.node().peers());
         snapshots.read(server.node().snapshot_metrics());
         certificates.read();
-        let applications = server.node().applications();
-        of_store.read(&applications);
         debugging.read(server, &applications);
         let (wal_write, wal_fsync) = server.node().log_durations();
         timings.read(Timings {
@@ -471,121 +383,6 @@ impl ClientMetrics {
             versions.insert(version.to_owned());
         }
         is_room
-    }
-}
-
-impl ServerMetrics {
-    fn register(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
-        Ok(Self {
-            has_leader: registrar.gauge("etcd_server_has_leader", "1 if a leader is known.")?,
-            is_leader: registrar.gauge("etcd_server_is_leader", "1 if this member leads.")?,
-            is_learner: registrar.gauge("etcd_server_is_learner", "1 if it has no vote.")?,
-            leader_changes_seen: registrar
-                .counter("etcd_server_leader_changes_seen_total", "New leaders seen.")?,
-            proposals_committed: registrar.gauge(
-                "etcd_server_proposals_committed_total",
-                "Log entries committed.",
-            )?,
-            proposals_applied: registrar.gauge(
-                "etcd_server_proposals_applied_total",
-                "Log entries applied.",
-            )?,
-            proposals_pending: registrar.gauge(
-                "etcd_server_proposals_pending",
-                "Proposals without an outcome yet.",
-            )?,
-            proposals_failed: registrar.counter(
-                "etcd_server_proposals_failed_total",
-                "Proposals that failed.",
-            )?,
-            slow_apply: registrar.counter(
-                "etcd_server_slow_apply_total",
-                "Requests that took too long.",
-            )?,
-            slow_read_indexes: registrar.counter(
-                "etcd_server_slow_read_indexes_total",
-                "Read indexes not had in time.",
-            )?,
-            read_indexes_failed: registrar.counter(
-                "etcd_server_read_indexes_failed_total",
-                "Read indexes that failed.",
-            )?,
-            quota_backend_bytes: registrar
-                .gauge("etcd_server_quota_backend_bytes", "The quota, in bytes.")?,
-            heartbeat_send_failures: registrar.counter(
-                "etcd_server_heartbeat_send_failures_total",
-                "Heartbeats that were sent late: the leader is overloaded.",
-            )?,
-            snapshot_apply_in_progress: registrar.gauge(
-                "etcd_server_snapshot_apply_in_progress_total",
-                "1 while a received state is put in the place of the member's own.",
-            )?,
-            wal_write_bytes: registrar.gauge(
-                "etcd_disk_wal_write_bytes_total",
-                "Bytes of commands in the log.",
-            )?,
-            learner_promote_successes: registrar.counter(
-                "etcd_server_learner_promote_successes",
-                "Learners promoted.",
-            )?,
-            learner_promote_failures: registrar.counters(
-                "etcd_server_learner_promote_failures",
-                "Promotions that were refused.",
-                &["Reason"],
-            )?,
-        })
-    }
-}
-
-impl StoreMetrics {
-    fn register(registrar: &Registrar<'_>) -> prometheus::Result<Self> {
-        let gauge = |name: &str, help: &str| registrar.gauge(name, help);
-        let counter = |name: &str, help: &str| registrar.counter(name, help);
-        Ok(Self {
-            put: counter("etcd_mvcc_put_total", "Puts seen by this member.")?,
-            delete: counter("etcd_mvcc_delete_total", "Deletes seen by this member.")?,
-            txn: counter("etcd_mvcc_txn_total", "Transactions seen by this member.")?,
-            range: counter("etcd_mvcc_range_total", "Ranges seen by this member.")?,
-            ranges_read: AtomicU64::new(0),
-            db_total_size: gauge("etcd_mvcc_db_total_size_in_bytes", "The state on the disk.")?,
-            db_total_size_in_use: gauge(
-                "etcd_mvcc_db_total_size_in_use_in_bytes",
-                "What of the state is not compacted.",
-            )?,
-            keys: gauge("etcd_debugging_mvcc_keys_total", "Keys.")?,
-            current_revision: gauge("etcd_debugging_mvcc_current_revision", "The revision.")?,
-            auth_revision: gauge(
-                "etcd_debugging_auth_revision",
-                "The revision of users and roles.",
-            )?,
-            compact_revision: gauge(
-                "etcd_debugging_mvcc_compact_revision",
-                "The revision up to which history is gone.",
-            )?,
-            watch_streams: gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams.")?,
-            watchers: gauge("etcd_debugging_mvcc_watcher_total", "Watchers.")?,
-            slow_watchers: gauge(
-                "etcd_debugging_mvcc_slow_watcher_total",
-                "Unsynced watchers.",
-            )?,
-            events: counter(
-                "etcd_debugging_mvcc_events_total",
-                "Events sent to watchers.",
-            )?,
-        })
-    }
-
-    /// Shows what applying has come to.
-    fn read(&self, applications: &Applications) {
-        let show = |counter: &IntCounter, value| {
-            counter.reset();
-            counter.inc_by(value);
-        };
-        show(&self.put, applications.puts);
-        show(&self.delete, applications.deletes);
-        show(&self.txn, applications.txns);
-        let read = self.ranges_read.load(Ordering::Relaxed);
-        show(&self.range, applications.ranges + read);
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{compare, posts, shown, start};
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one list of requests")]
 async fn authentication_is_etcds_through_the_gateway_too() -> Result<()> {
     let servers = start(&[]).await?;
     let mut differences = String::new();

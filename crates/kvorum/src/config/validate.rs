@@ -202,17 +202,7 @@ impl Check {
                 "--advertise-client-urls is required when --listen-client-urls is set explicitly",
             );
         }
-        for url in &listen_client_http_urls {
-            if listen_client_urls
-                .iter()
-                .any(|other| share_address(url, other))
-            {
-                self.problem(format!(
-                    "cannot bind both --listen-client-urls and --listen-client-http-urls on the \
-                     same url {url}"
-                ));
-            }
-        }
+        self.apart(&listen_client_urls, &listen_client_http_urls);
         self.given(&options);
         self.intervals(&options);
         self.bootstrap(&options);
@@ -261,6 +251,18 @@ impl Check {
             txn_ops_max: usize::try_from(options.max_txn_ops).unwrap_or(usize::MAX),
             watch_progress_notify_interval: options.watch_progress_notify_interval,
             name: options.name,
+        }
+    }
+
+    /// gRPC and HTTP that are to be apart cannot share an address.
+    fn apart(&mut self, grpc: &[Url], http: &[Url]) {
+        for url in http {
+            if grpc.iter().any(|other| share_address(url, other)) {
+                self.problem(format!(
+                    "cannot bind both --listen-client-urls and --listen-client-http-urls on the \
+                     same url {url}"
+                ));
+            }
         }
     }
 

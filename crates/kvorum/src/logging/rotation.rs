@@ -181,7 +181,7 @@ mod tests {
         for _ in 0..lines {
             file.write_all(&[b'x'; 60]).unwrap();
             // The names of old files have milliseconds.
-            std::thread::sleep(Duration::from_millis(3));
+            std::thread::park_timeout(Duration::from_millis(3));
         }
         let names = log_files(&directory.path().join("a"));
         (directory, names)

@@ -76,7 +76,7 @@ impl Arguments {
 }
 
 /// The only flag with a short name.
-fn short<'a>(argument: &'a str) -> Option<&'a str> {
+fn short(argument: &str) -> Option<&str> {
     match argument.strip_prefix("-w") {
         Some("") => Some("write-out"),
         _ => None,

@@ -2,8 +2,8 @@
 //! because its client went away and it was dropped where it waited.
 
 use std::future::Future;
-use std::pin::Pin;
 
+use futures_util::future::BoxFuture;
 use tonic::Status;
 
 use crate::EtcdServer;
@@ -11,7 +11,7 @@ use crate::EtcdServer;
 /// Takes something back when it is dropped.
 pub(crate) struct Undo {
     server: EtcdServer,
-    undo: Option<Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>>,
+    undo: Option<BoxFuture<'static, Result<(), Status>>>,
 }
 
 impl Undo {

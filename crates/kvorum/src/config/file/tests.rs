@@ -105,6 +105,7 @@ fn discovery_and_sockets_have_blocks() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one list of values")]
 fn values_of_another_type_are_refused_in_etcds_words() {
     let json = "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal";
     let config = "into Go struct field configYAML.Config";
