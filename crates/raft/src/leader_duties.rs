@@ -48,7 +48,10 @@ impl LeaderDuties {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut led = None;
         loop {
-            let leads = leading_term(&server.borrow_watched()).filter(|_term| self.has_quorum());
+            // In a statement of its own: `has_quorum` reads the same metrics again, and a second read
+            // waits for ever when Raft wants to write in between.
+            let leads = leading_term(&server.borrow_watched());
+            let leads = leads.filter(|_term| self.has_quorum());
             if leads != led {
                 self.change(leads);
                 led = leads;
