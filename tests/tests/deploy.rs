@@ -5,6 +5,7 @@
 #[path = "deploy/site.rs"]
 mod site;
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
@@ -63,7 +64,38 @@ async fn three_machines_run_by_their_unit() -> Result<()> {
             ensure!(list.contains(name), "{list}");
         }
     }
+    watched_by_prometheus(&machines[0]).await?;
     machines.iter_mut().for_each(Machine::fine);
+    Ok(())
+}
+
+/// Every metric that an alert or the dashboard asks for is there.
+async fn watched_by_prometheus(machine: &Machine) -> Result<()> {
+    let rules = fs::read_to_string(repository().join("deploy/prometheus/rules.yaml"))?;
+    let dashboard = fs::read_to_string(repository().join("deploy/grafana/kvorum.json"))?;
+    serde_json::from_str::<serde_json::Value>(&dashboard)?;
+    let wanted: BTreeSet<&str> = [&rules, &dashboard]
+        .into_iter()
+        .flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+        .filter(|word| {
+            ["etcd_", "grpc_server_", "kvorum_", "process_"]
+                .iter()
+                .any(|prefix| word.starts_with(prefix))
+                && !["grpc_method", "grpc_service"].contains(word)
+        })
+        .collect();
+    ensure!(wanted.len() > 20, "{wanted:?}");
+    let metrics = machine.get(2381, "/metrics").await?;
+    let known: BTreeSet<&str> = metrics
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect();
+    let missing: Vec<&&str> = wanted
+        .iter()
+        .filter(|name| !known.contains(*name))
+        .collect();
+    ensure!(missing.is_empty(), "the member has no {missing:?}");
     Ok(())
 }
 

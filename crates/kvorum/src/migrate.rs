@@ -228,8 +228,8 @@ impl Source {
         let mut notes = Vec::new();
         if registers.members.len() > 1 {
             notes.push(
-                "it is one of several members: migrate all of them, stopped, before any is started; or \
-                 start this one alone with --force-new-cluster"
+                "it is one of several members, and what only others have confirmed is not in it: start it \
+                 alone with --force-new-cluster, and add the others with empty data directories"
                     .to_owned(),
             );
         }
