@@ -42,7 +42,7 @@ use snapshots::SnapshotMetrics;
 use store::StoreMetrics;
 use timings::{TimingMetrics, Timings};
 
-pub use debugging::Features;
+pub use debugging::{Features, MetricsConfig};
 
 /// The codes of gRPC, by number, as grpc-go's metrics call them.
 const CODES: [&str; 17] = [
@@ -102,15 +102,6 @@ struct MethodMetrics {
     handling: Option<Histogram>,
     /// The same for requests that etcd counts by their kind: failed and done.
     requests: Option<[Histogram; 2]>,
-}
-
-/// What of the configuration changes what is counted or shown.
-#[derive(Clone, Debug, Default)]
-pub struct MetricsConfig {
-    /// Whether it is counted how long each gRPC method takes (`--metrics=extensive`).
-    pub is_extensive: bool,
-    /// For `etcd_server_feature_enabled`.
-    pub features: Features,
 }
 
 struct HealthMetrics {

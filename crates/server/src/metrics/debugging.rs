@@ -13,6 +13,15 @@ use crate::EtcdServer;
 /// Features by name, stage and whether they are on.
 pub type Features = Vec<(&'static str, &'static str, bool)>;
 
+/// What of the configuration changes what is counted or shown.
+#[derive(Clone, Debug, Default)]
+pub struct MetricsConfig {
+    /// Whether it is counted how long each gRPC method takes (`--metrics=extensive`).
+    pub is_extensive: bool,
+    /// For `etcd_server_feature_enabled`.
+    pub features: Features,
+}
+
 pub(super) struct DebuggingMetrics {
     leases_granted: IntCounter,
     leases_revoked: IntCounter,
