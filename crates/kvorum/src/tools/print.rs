@@ -75,7 +75,8 @@ pub(super) fn size(bytes: u64) -> String {
     let tenths = (u128::from(bytes) * 10 + u128::from(whole) / 2) / u128::from(whole);
     let unit = UNITS.get(unit).unwrap_or(&"EB");
     match tenths {
-        100.. => format!("{} {unit}", (tenths + 5) / 10),
+        // Half goes to the even number, as in Go's `%.0f`.
+        100.. => format!("{} {unit}", (tenths + 4 + tenths / 10 % 2) / 10),
         _ => format!("{}.{} {unit}", tenths / 10, tenths % 10),
     }
 }
@@ -91,6 +92,7 @@ mod tests {
             (999, "999 B"),
             (1000, "1.0 kB"),
             (20_480, "20 kB"),
+            (21_500, "22 kB"),
             (57_344, "57 kB"),
             (1_265_664, "1.3 MB"),
             (9_950, "10 kB"),
