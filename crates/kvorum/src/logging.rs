@@ -79,7 +79,8 @@ fn targets(level: LogLevel) -> Targets {
     };
     let targets = Targets::new()
         .with_default(ours)
-        .with_target(OPENRAFT, openraft);
+        .with_target(OPENRAFT, openraft)
+        .with_target(raft::HEARTBEAT_WORKER, At::OFF);
     TALKATIVE
         .into_iter()
         .fold(targets, |targets, name| targets.with_target(name, others))

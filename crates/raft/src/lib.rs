@@ -45,6 +45,10 @@ mod type_config;
 mod waiters;
 mod watchdog;
 
+/// The part of openraft that says at level error only that it had something for a Raft that has just been
+/// stopped. Loggers leave it out: an ordinary stop is no error.
+pub const HEARTBEAT_WORKER: &str = "openraft::core::heartbeat::worker";
+
 pub use apply_counts::Applications;
 pub use error::{Fatal, ProposeError, ReadIndexError, StartError};
 pub use member_change::{MemberChange, MemberChangeError, MoveLeaderError};

@@ -32,7 +32,7 @@ impl Visit for Line {
 
 impl Subscriber for Errors {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR
+        *metadata.level() == Level::ERROR && metadata.target() != crate::HEARTBEAT_WORKER
     }
 
     fn new_span(&self, _span: &span::Attributes<'_>) -> span::Id {
