@@ -85,18 +85,22 @@ async fn watched_by_prometheus(machine: &Machine) -> Result<()> {
         })
         .collect();
     ensure!(wanted.len() > 20, "{wanted:?}");
-    let metrics = machine.get(2381, "/metrics").await?;
-    let known: BTreeSet<&str> = metrics
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split(['{', ' ']).next())
-        .collect();
-    let missing: Vec<&&str> = wanted
-        .iter()
-        .filter(|name| !known.contains(*name))
-        .collect();
-    ensure!(missing.is_empty(), "the member has no {missing:?}");
-    Ok(())
+    // What depends on the other members is there when they have been heard.
+    eventually("every metric is there", || async {
+        let metrics = machine.get(2381, "/metrics").await?;
+        let known: BTreeSet<&str> = metrics
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split(['{', ' ']).next())
+            .collect();
+        let missing: Vec<&&str> = wanted
+            .iter()
+            .filter(|name| !known.contains(*name))
+            .collect();
+        ensure!(missing.is_empty(), "the member has no {missing:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// The static pod that kubeadm writes, with the certificates of the openssl script.
