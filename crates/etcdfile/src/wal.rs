@@ -5,7 +5,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8, little endian | the record's length in the lower 56 bits; the highest bit says that bytes follow it that do not count, and the three lowest bits of that byte how many; 0: the file ends here |
-//! | that many | a [`Record`] |
+//! | that many | a `Record` |
 //!
 //! The checksum of a record covers the data of all records before it; a file begins with the checksum so
 //! far. What comes last may be torn: etcd drops it when it starts, and so does this.
