@@ -200,7 +200,9 @@ async fn serve(config: Config) -> ExitCode {
         Some(failure) if failure.is_removed() => ExitCode::SUCCESS,
         Some(failure) => {
             tracing::error!(error = chain(&*failure), "etcd had to stop");
-            ExitCode::FAILURE
+            // Everything has been stopped. What is left is dropped by nobody: sled may wait for a disk
+            // that has failed.
+            std::process::exit(1)
         }
     }
 }
