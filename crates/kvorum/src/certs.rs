@@ -3,16 +3,16 @@
 //! What it does not do: put them on the machines, or renew them by itself. Members read them again when
 //! their files change, so a renewal is the same command and a copy.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
 use thiserror::Error;
-use transport::{Authority, AuthorityError, PemPair, Subject};
+use transport::{Authority, AuthorityError, PemPair, Subject, write_whole};
 use types::Clock;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -227,26 +227,9 @@ fn write(
         .mode(0o700)
         .create(dir)
         .map_err(failed)?;
-    replace(path, contents, mode).map_err(failed)?;
+    write_whole(path, contents, mode).map_err(failed)?;
     written.push(path.to_owned());
     Ok(())
-}
-
-fn replace(path: &Path, contents: &str, mode: u32) -> io::Result<()> {
-    let unfinished = path.with_extension("tmp");
-    // One of another mode may have been left behind.
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _gone => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&unfinished)?;
-    file.write_all(contents.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod handshake;
 mod listener;
 mod stream;
 mod tls;
+mod whole_file;
 mod words;
 
 pub use authority::{Authority, AuthorityError, PemPair, Subject};
@@ -23,6 +24,7 @@ pub use tls::{
     AutoTls, CertificateStatus, CipherSuite, ClientAuth, ClientVerification, TlsClient,
     TlsClientConfig, TlsConfig, TlsParameters, TlsServer, TlsVersion,
 };
+pub use whole_file::write_whole;
 
 #[cfg(test)]
 mod tests;

@@ -151,7 +151,7 @@ fn a_permission() -> impl Strategy<Value = (Type, KeyRange)> {
 
 fn an_op() -> impl Strategy<Value = Op> {
     let leaf = prop_oneof![
-        a_range().prop_map(|keys| Op::Range(range_of(keys))),
+        a_range().prop_map(|keys| Op::Range(range(keys))),
         (a_key(), any::<bool>(), 0i64..4).prop_map(|(key, prev_kv, lease)| {
             Op::Put(Put {
                 key,
@@ -184,22 +184,6 @@ fn an_op() -> impl Strategy<Value = Op> {
             },
         )
     })
-}
-
-fn range_of(keys: KeyRange) -> RangeOp {
-    RangeOp {
-        keys,
-        at: None,
-        limit: None,
-        sort_target: SortTarget::Key,
-        sort_order: SortOrder::None,
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: None,
-        max_mod_revision: None,
-        min_create_revision: None,
-        max_create_revision: None,
-    }
 }
 
 fn a_command() -> impl Strategy<Value = Command> {
@@ -255,7 +239,7 @@ proptest! {
         let state = state(&granted);
         let allowed = permit(Access::Keys(&keys), &client("u", state.revision()), &state, &Leases);
         let mut needs = Needs::default();
-        needs.op(&Op::Range(range_of(keys)));
+        needs.op(&Op::Range(range(keys)));
         prop_assert_eq!(allowed.is_ok(), needs.are_met(&granted));
     }
 }

@@ -1,10 +1,10 @@
 //! Certificates that a member makes for itself (`--auto-tls`, `--peer-auto-tls`), as etcd's
 //! `SelfCert` in `client/pkg/transport/listener.go` does.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use types::Clock;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::tls::files::system_time;
-use crate::{TlsError, words};
+use crate::{TlsError, words, write_whole};
 
 /// etcd's year.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -70,8 +70,8 @@ impl AutoTls {
             .create(directory)
             .map_err(failed)?;
         // The certificate last: both files are there only when both are whole.
-        write(&files.key_file, &key, 0o600).map_err(failed)?;
-        write(&files.cert_file, &cert, 0o644).map_err(failed)?;
+        write_whole(&files.key_file, &key, 0o600).map_err(failed)?;
+        write_whole(&files.cert_file, &cert, 0o644).map_err(failed)?;
         tracing::info!(path = %files.cert_file.display(), "created cert file");
         tracing::info!(path = %files.key_file.display(), "created key file");
         Ok(files)
@@ -136,18 +136,4 @@ fn without_port(host: &str) -> String {
     }
     let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
     name.trim_matches(['[', ']']).to_owned()
-}
-
-/// Writes a file as a whole, or not at all.
-fn write(path: &Path, contents: &str, mode: u32) -> io::Result<()> {
-    let unfinished = path.with_extension("tmp");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&unfinished)?;
-    file.write_all(contents.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)
 }
