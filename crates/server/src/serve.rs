@@ -3,6 +3,7 @@
 //!
 //! What this is not: TLS; `transport` hands over streams whose handshake is done.
 
+mod linger;
 mod pings;
 
 use std::io;
@@ -17,11 +18,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
-use transport::{Greeted, PeerInfo};
+use transport::{Greeted, Greeting, PeerInfo};
 
+use self::linger::Lingering;
 use self::pings::PingGuard;
 use crate::gateway::{self, Gateway, Session};
 use crate::http::access::{self, HttpOptions};
@@ -31,6 +34,14 @@ use crate::{EtcdServer, GrpcLimits};
 
 /// A connection has to have said what it speaks within this time (grpc-go's default).
 const GREETING_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same, once the member stops.
+const LAST_GREETING_TIMEOUT: Duration = Duration::from_millis(500);
+/// Connections that the system has taken for us when the member stops are looked for during this time; what
+/// is left in its queue when the listener closes is reset. Short, so that clients that come again are
+/// refused, which tells them that nothing became of their request.
+const LAST_ARRIVALS: Duration = Duration::from_millis(5);
+/// A connection is not told to end before it could make its first request.
+const FIRST_REQUEST: Duration = Duration::from_millis(100);
 /// The headers of an HTTP/1 request have to be complete within this time.
 const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests that are being answered when the member stops get this long.
@@ -218,24 +229,30 @@ pub async fn serve(
     let connections = TaskTracker::new();
     let abandon = CancellationToken::new();
     let builder = Arc::new(connection_builder(&service.server.config().grpc));
+    let begin = |(stream, peer): (transport::Stream, PeerInfo)| {
+        let (builder, service) = (builder.clone(), service.clone());
+        let (stopping, abandon) = (stopping.clone(), abandon.clone());
+        connections.spawn(async move {
+            tokio::select! {
+                () = serve_connection(&builder, (stream, Arc::new(peer)), service, stopping) => {}
+                () = abandon.cancelled() => {}
+            }
+        });
+    };
     let outcome = loop {
         let accepted = tokio::select! {
             () = stopping.cancelled() => break Ok(()),
             accepted = listener.accept() => accepted,
         };
-        let (stream, peer) = match accepted {
-            Ok((stream, peer)) => (stream, Arc::new(peer)),
+        match accepted {
+            Ok(connection) => begin(connection),
             Err(error) => break Err(error),
-        };
-        let (builder, service) = (builder.clone(), service.clone());
-        let (stopping, abandon) = (stopping.clone(), abandon.clone());
-        connections.spawn(async move {
-            tokio::select! {
-                () = serve_connection(&builder, (stream, peer), service, stopping) => {}
-                () = abandon.cancelled() => {}
-            }
-        });
+        }
     };
+    let last = Instant::now() + LAST_ARRIVALS;
+    while let Ok(Ok(connection)) = tokio::time::timeout_at(last, listener.accept()).await {
+        begin(connection);
+    }
     drop(listener);
     connections.close();
     if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait())
@@ -282,7 +299,7 @@ async fn serve_connection(
     service: ClientService,
     stopping: CancellationToken,
 ) {
-    let (stream, greeting) = Greeted::new(stream);
+    let (stream, greeting) = Greeted::new(Lingering::new(stream));
     let config = service.server.config();
     let min_time = config.grpc.keepalive_min_time;
     let stream = PingGuard::new(stream, min_time, Arc::clone(&config.clock));
@@ -297,7 +314,8 @@ async fn serve_connection(
     };
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     tokio::pin!(connection);
-    let mut greeting_due = Some(Box::pin(tokio::time::sleep(GREETING_TIMEOUT)));
+    let mut silent = Some(Box::pin(stays_silent(&greeting, &stopping)));
+    let since = Instant::now();
     let mut told = false;
     loop {
         tokio::select! {
@@ -308,18 +326,19 @@ async fn serve_connection(
                 }
                 break;
             }
-            () = due(greeting_due.as_mut()) => {
-                if !greeting.is_complete() {
+            is_silent = unless_done(silent.as_mut()) => {
+                if is_silent {
                     return;
                 }
-                greeting_due = None;
+                silent = None;
             }
-            () = stopping.cancelled(), if !told => {
+            () = may_be_told(&stopping, &greeting, since), if !told => {
                 told = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
     }
+    drop(silent);
     let session = upgraded.lock().take();
     if let Some(session) = session {
         // Large, and only for those few that become one.
@@ -327,10 +346,35 @@ async fn serve_connection(
     }
 }
 
-/// Waits for the timer; for ever if there is none.
-async fn due(timer: Option<&mut Pin<Box<tokio::time::Sleep>>>) {
-    match timer {
-        Some(timer) => timer.await,
+/// Whether a connection does not begin to speak in time.
+async fn stays_silent(greeting: &Greeting, stopping: &CancellationToken) -> bool {
+    let in_time = async {
+        let last = async {
+            stopping.cancelled().await;
+            tokio::time::sleep(LAST_GREETING_TIMEOUT).await;
+        };
+        // Nobody is left to hear of which of the two it was.
+        tokio::time::timeout(GREETING_TIMEOUT, last).await.ok();
+    };
+    tokio::select! {
+        () = greeting.completed() => false,
+        () = in_time => !greeting.is_complete(),
+    }
+}
+
+/// Waits until the member stops, and its client can be told so without breaking off what it has begun: a
+/// connection that has not said yet what it speaks would be, and one that has made no request would have to
+/// guess what became of it.
+async fn may_be_told(stopping: &CancellationToken, greeting: &Greeting, since: Instant) {
+    stopping.cancelled().await;
+    greeting.completed().await;
+    tokio::time::sleep_until(since + FIRST_REQUEST).await;
+}
+
+/// Waits for the future; for ever if there is none.
+async fn unless_done<F: Future>(future: Option<&mut Pin<Box<F>>>) -> F::Output {
+    match future {
+        Some(future) => future.await,
         None => std::future::pending().await,
     }
 }

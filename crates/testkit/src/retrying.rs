@@ -114,19 +114,28 @@ impl Retrying {
     }
 }
 
+/// How a request ends that met the server's GOAWAY: the server has not looked at it, and never will.
+/// grpc-go sends such a request elsewhere by itself; tonic calls it an internal error.
+const MET_GO_AWAY: &str = "connection error received: not a result of an error";
+
 /// What every client library takes for a reason to try elsewhere. tonic reports a connection that
 /// was closed under a request as one of the last two.
 fn unavailable(status: &Status) -> bool {
     matches!(
         status.code(),
         Code::Unavailable | Code::Cancelled | Code::Unknown
-    )
+    ) || chain(status).contains(MET_GO_AWAY)
 }
 
 /// Whether a write that was answered so may have been done. It was not when there was no connection, or
 /// when the server had said before that it takes no more requests on this one.
 fn leaves_doubt(status: &Status) -> bool {
-    const NEVER_ARRIVED: [&str; 3] = ["tcp connect error", "Connection refused", "was canceled"];
+    const NEVER_ARRIVED: [&str; 4] = [
+        "tcp connect error",
+        "Connection refused",
+        "was canceled",
+        MET_GO_AWAY,
+    ];
     let said = chain(status);
     !NEVER_ARRIVED.iter().any(|words| said.contains(words))
 }

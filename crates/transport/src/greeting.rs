@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 /// Bytes of HTTP/2's preface: after so many it is clear what a connection speaks.
 const GREETING_BYTES: usize = 24;
@@ -16,20 +17,26 @@ const GREETING_BYTES: usize = 24;
 #[derive(Debug)]
 pub struct Greeted<S> {
     stream: S,
-    heard: Arc<AtomicUsize>,
+    heard: Arc<Heard>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    bytes: AtomicUsize,
+    complete: Notify,
 }
 
 /// How much of its greeting a connection has sent.
 #[derive(Debug)]
 pub struct Greeting {
-    heard: Arc<AtomicUsize>,
+    heard: Arc<Heard>,
 }
 
 impl<S> Greeted<S> {
     /// The stream, and what tells whether it has begun to speak.
     #[must_use]
     pub fn new(stream: S) -> (Self, Greeting) {
-        let heard = Arc::new(AtomicUsize::new(0));
+        let heard = Arc::new(Heard::default());
         let greeting = Greeting {
             heard: Arc::clone(&heard),
         };
@@ -41,7 +48,21 @@ impl Greeting {
     /// Whether enough has been read to know what the connection speaks.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.heard.load(Ordering::Relaxed) >= GREETING_BYTES
+        self.heard.bytes.load(Ordering::Relaxed) >= GREETING_BYTES
+    }
+
+    /// Waits until then.
+    pub async fn completed(&self) {
+        loop {
+            // Before the look, so that what comes between the two is not missed.
+            let complete = self.heard.complete.notified();
+            tokio::pin!(complete);
+            complete.as_mut().enable();
+            if self.is_complete() {
+                return;
+            }
+            complete.await;
+        }
     }
 }
 
@@ -53,8 +74,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        self.heard
-            .fetch_add(buf.filled().len() - before, Ordering::Relaxed);
+        let read = buf.filled().len() - before;
+        let before = self.heard.bytes.fetch_add(read, Ordering::Relaxed);
+        if before < GREETING_BYTES && before + read >= GREETING_BYTES {
+            self.heard.complete.notify_waiters();
+        }
         Poll::Ready(Ok(()))
     }
 }
