@@ -544,7 +544,7 @@ const BACKOFF: &str = "20ms 50ms 100ms 200ms ...400ms";
 /// openraft's settings. Those that are not named here have openraft's values.
 ///
 /// * An election: openraft's followers wait for the leader's lease, which is `election_timeout_max`,
-///   and then for a random time between the two timeouts; the first one stands between 1.05 and 1.4
+///   and then for a random time between the two timeouts; the first one stands between 1 and 1.33
 ///   of etcd's `--election-timeout`, where etcd's stand between 1 and 2. No member stands before
 ///   the timeout that was asked for.
 /// * A leader that loses its quorum refuses writes when its lease has run out, but goes on leading,
@@ -562,8 +562,8 @@ fn settings(config: &Config) -> openraft::Config {
     let election = millis(config.election_timeout);
     let heartbeat_interval = millis(config.heartbeat_interval).max(1);
     // Not below the heartbeats: those who pass such a timeout get the nearest that can work.
-    let election_timeout_min = (election * 35 / 100).max(heartbeat_interval + 1);
-    let election_timeout_max = (election * 70 / 100).max(2 * election_timeout_min);
+    let election_timeout_min = election.div_ceil(3).max(heartbeat_interval + 1);
+    let election_timeout_max = 2 * election_timeout_min;
     openraft::Config {
         cluster_name: "kvorum".to_owned(),
         heartbeat_interval,
