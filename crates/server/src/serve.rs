@@ -348,17 +348,14 @@ async fn serve_connection(
 
 /// Whether a connection does not begin to speak in time.
 async fn stays_silent(greeting: &Greeting, stopping: &CancellationToken) -> bool {
-    let in_time = async {
-        let last = async {
-            stopping.cancelled().await;
-            tokio::time::sleep(LAST_GREETING_TIMEOUT).await;
-        };
-        // Nobody is left to hear of which of the two it was.
-        tokio::time::timeout(GREETING_TIMEOUT, last).await.ok();
+    let stopped = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(LAST_GREETING_TIMEOUT).await;
     };
     tokio::select! {
+        biased;
         () = greeting.completed() => false,
-        () = in_time => !greeting.is_complete(),
+        _either = tokio::time::timeout(GREETING_TIMEOUT, stopped) => true,
     }
 }
 
