@@ -13,7 +13,8 @@ use types::{MemberId, Revision};
 
 use crate::error::{FileError, RecordProblem};
 use crate::file::EtcdFile;
-use crate::schema::{self, ConfState};
+use crate::schema::{self, ConfState, Downgrade};
+use crate::version;
 
 /// Everything of a database but its history.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +29,8 @@ pub struct Contents {
     pub storage_version: Option<String>,
     /// The version of its cluster.
     pub cluster_version: Option<String>,
+    /// Whether its cluster was going back to an earlier version.
+    pub downgrade: Option<Downgrade>,
     /// What a state of ours holds beside its history.
     pub registers: Registers,
 }
@@ -50,7 +53,7 @@ impl EtcdFile {
     /// Everything but the history.
     ///
     /// # Errors
-    /// When a record is not what its bucket can hold.
+    /// When a record is not what its bucket can hold, or the layout is newer than what is known.
     pub fn contents(&self) -> Result<Contents, FileError> {
         if self.bucket(schema::KEY)?.is_none() {
             let name = String::from_utf8_lossy(schema::KEY).into_owned();
@@ -58,9 +61,15 @@ impl EtcdFile {
         }
         let mut contents = Contents::default();
         self.each(schema::META, |key, value| meta(&mut contents, key, value))?;
+        if let Some(version) = &contents.storage_version {
+            version::check(version)?;
+        }
         self.each(schema::CLUSTER, |key, value| {
-            if key == schema::CLUSTER_VERSION {
-                contents.cluster_version = Some(text(value)?);
+            match key {
+                schema::CLUSTER_VERSION => contents.cluster_version = Some(text(value)?),
+                schema::DOWNGRADE => contents.downgrade = Some(serde_json::from_slice(value)?),
+                // What later versions know more is nothing that a state of ours has.
+                _ => {}
             }
             Ok(())
         })?;

@@ -23,6 +23,7 @@ pub mod schema;
 mod status;
 #[cfg(test)]
 mod tests;
+mod version;
 pub mod wal;
 
 pub use digest::Sha256Sink;
@@ -31,3 +32,4 @@ pub use export::Image;
 pub use file::{EtcdFile, HashCheck};
 pub use import::{Contents, Imported, RevisionBump};
 pub use status::Status;
+pub use version::StorageVersionError;

@@ -62,6 +62,7 @@ pub(crate) const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
 pub(crate) const STORAGE_VERSION: &[u8] = b"storageVersion";
 /// Single values of bucket `cluster`.
 pub(crate) const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+pub(crate) const DOWNGRADE: &[u8] = b"downgrade";
 
 /// The buckets whose records are the same in a state of ours.
 pub(crate) const AUTH_BUCKETS: [(&[u8], Bucket); 3] = [
@@ -171,6 +172,16 @@ pub fn decode_member(value: &[u8]) -> Result<Member, serde_json::Error> {
         client_urls: json.client_urls,
         is_learner: json.is_learner,
     })
+}
+
+/// Whether a cluster is going back to an earlier version, in etcd's JSON.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Downgrade {
+    /// To which.
+    pub target_version: String,
+    /// Whether it is.
+    pub enabled: bool,
 }
 
 /// Who has a vote, in etcd's JSON.

@@ -1,5 +1,7 @@
 //! What leaves as an etcd's file comes back from it, and what is damaged is refused.
 
+mod versions;
+
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;

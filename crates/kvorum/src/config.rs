@@ -5,7 +5,7 @@
 //! environment.
 
 mod builder;
-mod duration;
+pub(crate) mod duration;
 pub mod env;
 pub mod features;
 pub mod file;

@@ -236,6 +236,17 @@ impl Source {
         if self.wal.is_torn {
             notes.push("the end of its log was torn, and is left out as etcd would".to_owned());
         }
+        if self
+            .contents
+            .downgrade
+            .as_ref()
+            .is_some_and(|it| it.enabled)
+        {
+            notes.push(
+                "its cluster is going back to an earlier version: that is not gone on with"
+                    .to_owned(),
+            );
+        }
         let name = |member: &Member| match member.name.as_str() {
             "" => member.id.to_string(),
             name => name.to_owned(),

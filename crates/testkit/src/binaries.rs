@@ -35,6 +35,19 @@ pub fn etcd() -> Result<PathBuf> {
     fetched("KVORUM_TEST_ETCD", "etcd/usr/bin/etcd")
 }
 
+/// An older etcd, by the first two numbers of its version, as in `3.4`; `None` when it cannot be had here.
+///
+/// # Errors
+/// When there is no place for it.
+pub fn older_etcd(version: &str) -> Result<Option<PathBuf>> {
+    let variable = format!("KVORUM_TEST_ETCD_{}", version.replace('.', "_"));
+    let path = match std::env::var_os(variable) {
+        Some(path) => PathBuf::from(path),
+        None => cache()?.join(format!("etcd-{version}/usr/bin/etcd")),
+    };
+    Ok(path.is_file().then_some(path))
+}
+
 /// etcd's command line client.
 ///
 /// # Errors

@@ -21,8 +21,8 @@ pub use greeting::{Greeted, Greeting};
 pub use listener::{Endpoint, EndpointKind, Listener};
 pub use stream::{ClientCertificate, PeerInfo, RemoteAddr, Stream};
 pub use tls::{
-    AutoTls, CertificateStatus, CipherSuite, ClientAuth, ClientVerification, TlsClient,
-    TlsClientConfig, TlsConfig, TlsParameters, TlsServer, TlsVersion,
+    AnonymousTls, AutoTls, CertificateStatus, CipherSuite, ClientAuth, ClientVerification,
+    TlsClient, TlsClientConfig, TlsConfig, TlsParameters, TlsServer, TlsVersion,
 };
 pub use whole_file::write_whole;
 

@@ -13,7 +13,7 @@ use super::Options;
 
 pub(super) use table::pending;
 pub use value::ValueError;
-pub(super) use value::truth;
+pub(crate) use value::{truth, unsigned};
 
 /// A flag.
 #[derive(Debug)]

@@ -1,49 +1,67 @@
 //! `kvorum migrate`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::arguments::{Arguments, Known};
+use clap::ValueHint;
+
 use super::snapshot::report;
-use super::{Failure, complain, print, say};
+use super::{Failure, Output, complain, print, say};
 use crate::migrate::{Source, Summary};
 
-const MIGRATE: Known = Known {
-    values: &["from", "from-wal-dir", "data-dir", "write-out"],
-    switches: &["dry-run"],
-};
+/// Takes over the data directory of an etcd that has stopped, which stays as it is
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The data directory of the etcd
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) from: Option<PathBuf>,
+    /// Where its log is, if it is not in there
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) from_wal_dir: Option<PathBuf>,
+    /// The data directory that is made
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) data_dir: Option<PathBuf>,
+    /// Say what would be taken over, and make nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
 
-pub(super) fn run(arguments: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(arguments, MIGRATE)?;
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let missing = |flag: &str| Failure::bad_arguments(format!("migrate requires --{flag}"));
-    if let Some(word) = arguments.words.first() {
-        return Err(Failure::bad_arguments(format!(
-            "{word:?} is no flag of migrate"
-        )));
-    }
-    let from = arguments.value("from").ok_or_else(|| missing("from"))?;
-    let is_dry = arguments.is_on("dry-run")?;
-    let to = arguments.value("data-dir");
-    if to.is_none() && !is_dry {
+    let from = arguments.from.as_ref().ok_or_else(|| missing("from"))?;
+    let to = arguments.data_dir.as_ref();
+    if to.is_none() && !arguments.dry_run {
         return Err(missing("data-dir"));
     }
-    let wal = arguments.value("from-wal-dir").map(Path::new);
-    let source = Source::open(Path::new(from), wal).map_err(|error| Failure::of(&error))?;
+    let wal = arguments.from_wal_dir.as_deref();
+    let source = Source::open(from, wal).map_err(|error| Failure::of(&error))?;
     let summary = source.summary().map_err(|error| Failure::of(&error))?;
-    match arguments.value_or("write-out", "simple") {
+    match arguments.output.write_out.as_str() {
         "json" => say(&print::json(&summary)),
         "simple" => say(&text(&summary)),
         _ => return Err(print::bad_form("unsupported output format")),
     }
-    let Some(to) = to.filter(|_| !is_dry) else {
+    let Some(to) = to.filter(|_| !arguments.dry_run) else {
         complain("this was a dry run: nothing was written\n");
         return Ok(());
     };
+    take_over(&source, from, to)
+}
+
+fn take_over(source: &Source, from: &Path, to: &Path) -> Result<(), Failure> {
     let migrated = source
-        .migrate(Path::new(to), report)
+        .migrate(to, report)
         .map_err(|error| Failure::of(&error))?;
     complain(&format!(
-        "migrated {from} into {to}: member {} of cluster {}, {} versions and {} entries, revision {}\n",
-        migrated.member, migrated.cluster, migrated.versions, migrated.entries, migrated.revision,
+        "migrated {} into {}: member {} of cluster {}, {} versions and {} entries, revision {}\n",
+        from.display(),
+        to.display(),
+        migrated.member,
+        migrated.cluster,
+        migrated.versions,
+        migrated.entries,
+        migrated.revision,
     ));
     Ok(())
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueHint;
 use etcdfile::{EtcdFile, HashCheck, RevisionBump};
 use types::Url;
 
-use super::arguments::{Arguments, Known};
-use super::{Failure, complain, print, say};
+use super::{Failure, Output, command_line, complain, print, say};
 use crate::Options;
 use crate::restore::{Restore, RestoreError, restore as make};
 
@@ -15,28 +15,74 @@ const BUMP: i64 = 1_000_000_000;
 /// After so many versions a command says how far it is.
 const REPORT_VERSIONS: u64 = 1_000_000;
 
-const STATUS: Known = Known {
-    values: &["write-out"],
-    switches: &[],
-};
+/// Gets backend snapshot status of a given file
+///
+/// Checks the file as a whole, and says its hash, revision, total keys, total size and storage version.
+#[derive(Clone, Debug, clap::Args)]
+#[command(override_usage = "kvorum snapshot status <filename> [-w simple|fields|json|table]")]
+pub(super) struct StatusArguments {
+    /// The snapshot
+    #[arg(value_name = "filename", value_hint = ValueHint::FilePath)]
+    pub(super) words: Vec<String>,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
 
-const RESTORE: Known = Known {
-    values: &[
-        "data-dir",
-        "wal-dir",
-        "name",
-        "initial-cluster",
-        "initial-cluster-token",
-        "initial-advertise-peer-urls",
-        "initial-memory-map-size",
-        "bump-revision",
-        "write-out",
-    ],
-    switches: &["skip-hash-check", "mark-compacted", "no-bump"],
-};
+/// Restores an etcd member snapshot to an etcd directory
+///
+/// Makes the data directory of a member of a new cluster out of a snapshot, ours or an etcd's. The revision
+/// goes ahead, and what was before counts as compacted, so that watchers and caches notice that history was
+/// turned back; --no-bump is etcd's default.
+#[derive(Clone, Debug, clap::Args)]
+#[command(override_usage = "kvorum snapshot restore <filename> --data-dir {output dir} [options]")]
+pub(super) struct RestoreArguments {
+    /// The snapshot
+    #[arg(value_name = "filename", value_hint = ValueHint::FilePath)]
+    pub(super) words: Vec<String>,
+    /// Path to the output data directory
+    #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_hint = ValueHint::DirPath)]
+    pub(super) data_dir: String,
+    /// Accepted: the log is in the data directory
+    #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_hint = ValueHint::DirPath)]
+    pub(super) wal_dir: String,
+    /// Human-readable name for this member
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(super) name: String,
+    /// Initial cluster configuration for restore bootstrap
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "default=http://localhost:2380"
+    )]
+    pub(super) initial_cluster: String,
+    /// Initial cluster token for the etcd cluster during restore bootstrap
+    #[arg(long, value_name = "TOKEN", default_value = "etcd-cluster")]
+    pub(super) initial_cluster_token: String,
+    /// List of this member's peer URLs to advertise to the rest of the cluster
+    #[arg(long, value_name = "LIST", default_value = "http://localhost:2380")]
+    pub(super) initial_advertise_peer_urls: String,
+    /// Ignore snapshot integrity hash value (required if copied from data directory)
+    #[arg(long)]
+    pub(super) skip_hash_check: bool,
+    /// How much to increase the latest revision after restore [default: 1000000000]
+    #[arg(long, value_name = "N", value_parser = command_line::unsigned)]
+    pub(super) bump_revision: Option<u64>,
+    /// Mark the latest revision after restore as the point of scheduled compaction (required if
+    /// --bump-revision > 0, disallowed otherwise)
+    #[arg(long)]
+    pub(super) mark_compacted: bool,
+    /// The revision stays that of the snapshot, as etcdutl leaves it
+    #[arg(long)]
+    pub(super) no_bump: bool,
+    /// Accepted: memory is not mapped
+    #[arg(long, value_name = "BYTES", value_parser = command_line::unsigned)]
+    pub(super) initial_memory_map_size: Option<u64>,
+    /// Accepted as etcdutl does; the output has one form
+    #[arg(short = 'w', long, value_name = "FORM", hide = true)]
+    pub(super) write_out: Option<String>,
+}
 
-pub(super) fn status(arguments: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(arguments, STATUS)?;
+pub(super) fn status(arguments: &StatusArguments) -> Result<(), Failure> {
     let [path] = arguments.words.as_slice() else {
         let text = "snapshot status requires exactly one argument";
         return Err(Failure::bad_arguments(text));
@@ -47,36 +93,34 @@ pub(super) fn status(arguments: &[&str]) -> Result<(), Failure> {
             source,
         })
     };
-    let form = arguments.value_or("write-out", "simple");
+    print::is_form(&arguments.output.write_out)?;
     let file = EtcdFile::open(Path::new(path), HashCheck::IfThere).map_err(failed)?;
     let status = file.status().map_err(failed)?;
-    say(&print::status(&status, form)?);
+    say(&print::status(&status, &arguments.output.write_out)?);
     Ok(())
 }
 
-pub(super) fn restore(arguments: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(arguments, RESTORE)?;
+pub(super) fn restore(arguments: &RestoreArguments) -> Result<(), Failure> {
     let [path] = arguments.words.as_slice() else {
         let text = "snapshot restore requires exactly one argument";
         return Err(Failure::bad_arguments(text));
     };
-    if let Some(wal_dir) = arguments.value("wal-dir")
-        && Path::new(wal_dir).exists()
-    {
+    let wal_dir = arguments.wal_dir.as_str();
+    if !wal_dir.is_empty() && Path::new(wal_dir).exists() {
         return Err(Failure {
             status: super::EXIT_ERROR,
             text: format!("wal-dir {wal_dir:?} exists"),
         });
     }
-    let hash = match arguments.is_on("skip-hash-check")? {
+    let hash = match arguments.skip_hash_check {
         true => HashCheck::Skipped,
         false => HashCheck::Required,
     };
     let request = Restore {
         snapshot: PathBuf::from(path),
         hash,
-        bump: bump(&arguments)?,
-        config: config(&arguments)?,
+        bump: bump(arguments)?,
+        config: config(arguments)?,
     };
     let restored = make(&request, report).map_err(|error| Failure::of(&error))?;
     complain(&format!(
@@ -104,16 +148,9 @@ pub(super) fn report(versions: u64) {
     }
 }
 
-fn bump(arguments: &Arguments) -> Result<Option<RevisionBump>, Failure> {
-    let is_marked = arguments.is_on("mark-compacted")?;
-    let given = match arguments.value("bump-revision") {
-        None => None,
-        Some(text) => Some(text.parse::<u64>().map_err(|error| {
-            let text = format!("invalid argument {text:?} for \"--bump-revision\" flag: {error}");
-            Failure::bad_arguments(text)
-        })?),
-    };
-    let is_without = arguments.is_on("no-bump")?;
+fn bump(arguments: &RestoreArguments) -> Result<Option<RevisionBump>, Failure> {
+    let given = arguments.bump_revision;
+    let (is_marked, is_without) = (arguments.mark_compacted, arguments.no_bump);
     if (given.unwrap_or(0) > 0) != is_marked {
         let text = "--mark-compacted required if --revision-bump > 0";
         return Err(Failure::bad_arguments(text));
@@ -132,21 +169,14 @@ fn bump(arguments: &Arguments) -> Result<Option<RevisionBump>, Failure> {
 }
 
 /// The member, as its flags would make it.
-fn config(arguments: &Arguments) -> Result<crate::Config, Failure> {
-    let name = arguments.value_or("name", "default");
-    let urls = arguments.value_or("initial-advertise-peer-urls", "http://localhost:2380");
-    let urls = urls
-        .split(',')
-        .map(Url::parse)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Failure::of(&error))?;
-    let cluster = arguments.value_or("initial-cluster", "default=http://localhost:2380");
-    let token = arguments.value_or("initial-cluster-token", "etcd-cluster");
+fn config(arguments: &RestoreArguments) -> Result<crate::Config, Failure> {
+    let urls = Url::parse_list(&arguments.initial_advertise_peer_urls);
+    let urls = urls.map_err(|error| Failure::of(&error))?;
     let options = Options {
-        name: name.to_owned(),
-        data_dir: arguments.value_or("data-dir", "").to_owned(),
-        initial_cluster: Some(cluster.to_owned()),
-        initial_cluster_token: token.to_owned(),
+        name: arguments.name.clone(),
+        data_dir: arguments.data_dir.clone(),
+        initial_cluster: Some(arguments.initial_cluster.clone()),
+        initial_cluster_token: arguments.initial_cluster_token.clone(),
         initial_advertise_peer_urls: Some(urls),
         ..Options::default()
     };
@@ -155,10 +185,16 @@ fn config(arguments: &Arguments) -> Result<crate::Config, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches;
+
     use super::*;
 
     fn asked(line: &[&str]) -> Result<Option<i64>, u8> {
-        let arguments = Arguments::parse(line, RESTORE).unwrap();
+        let line = [&["kvorum", "snapshot", "restore"], line].concat();
+        let matches = super::super::command().try_get_matches_from(line).unwrap();
+        let (_snapshot, matches) = matches.subcommand().unwrap();
+        let (_restore, matches) = matches.subcommand().unwrap();
+        let arguments = RestoreArguments::from_arg_matches(matches).unwrap();
         let bump = bump(&arguments).map_err(|failure| failure.status)?;
         Ok(bump.map(|RevisionBump(amount)| amount))
     }

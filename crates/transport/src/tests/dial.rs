@@ -176,6 +176,27 @@ async fn servers_need_not_be_checked_or_can_be_the_systems() {
 }
 
 #[tokio::test]
+async fn whoever_has_no_certificate_shows_none() {
+    let pki = Pki::new();
+    pki.sign("server", "server");
+    let anonymous = AnonymousTls {
+        trusted_ca_file: Some(pki.path("ca.crt")),
+        ..AnonymousTls::default()
+    };
+    let client = TlsClient::anonymous(&anonymous, Arc::new(SystemClock)).unwrap();
+    let dialer = Dialer::new(Some(client), None);
+    for (auth, is_welcome) in [(ClientAuth::None, true), (pki.required(), false)] {
+        let server = echo_tls(&pki.server(auth));
+        let url = format!("https://127.0.0.1:{}", server.port);
+        let echoes = match dialled(&dialer, &url).await {
+            Ok(dialed) => echoes(dialed).await,
+            Err(_refused) => false,
+        };
+        assert_eq!(echoes, is_welcome);
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_reached_is_told_in_gos_words() {
     let closed = port(&listen("http://127.0.0.1:0", None));
     let dialer = Dialer::new(None, None);

@@ -15,7 +15,7 @@ use crate::tls::files::{AuthorityFile, PairFiles};
 use crate::tls::parameters::Spoken;
 use crate::tls::reload::{Followed, NamedFile};
 use crate::tls::verify::{Believed, ServerChecker};
-use crate::tls::{CertificateStatus, TlsClientConfig, WallTime, alpn};
+use crate::tls::{AnonymousTls, CertificateStatus, TlsClientConfig, WallTime, alpn};
 
 /// A loaded identity to dial with; follows its files. Cheap to clone. Never resumes a session, so
 /// every server is checked by the files of today.
@@ -25,7 +25,8 @@ pub struct TlsClient {
 }
 
 struct Files {
-    pair: Followed<PairFiles>,
+    /// Without one no certificate is shown.
+    pair: Option<Followed<PairFiles>>,
     servers: Servers,
     spoken: Spoken,
     clock: Arc<WallTime>,
@@ -55,20 +56,43 @@ impl TlsClient {
             provider: Arc::clone(&spoken.provider),
         };
         let pair = Followed::load(pair, Arc::clone(&clock))?;
-        let servers = match &config.trusted_ca_file {
-            _ if config.insecure_skip_verify => Servers::Fixed(Believed::Everybody),
-            None => Servers::Fixed(Believed::System(system_authorities(&spoken.provider))),
-            Some(path) => {
-                let file = AuthorityFile {
-                    file: NamedFile::new("--peer-trusted-ca-file", path),
-                    provider: Arc::clone(&spoken.provider),
-                };
-                Servers::OfFile(Followed::load(file, Arc::clone(&clock))?)
-            }
+        let authorities = config
+            .trusted_ca_file
+            .as_ref()
+            .map(|path| NamedFile::new("--peer-trusted-ca-file", path));
+        let servers = match config.insecure_skip_verify {
+            true => Servers::Fixed(Believed::Everybody),
+            false => Servers::load(authorities, &spoken.provider, &clock)?,
         };
         Ok(Self {
             files: Arc::new(Files {
-                pair,
+                pair: Some(pair),
+                servers,
+                spoken,
+                clock,
+            }),
+        })
+    }
+
+    /// One that shows no certificate.
+    ///
+    /// # Errors
+    ///
+    /// The file that cannot be used.
+    pub fn anonymous(config: &AnonymousTls, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let spoken = config.parameters.spoken()?;
+        let clock = Arc::new(WallTime(clock));
+        let authorities = config
+            .trusted_ca_file
+            .as_ref()
+            .map(|path| NamedFile::new("--cacert", path));
+        let servers = match config.insecure_skip_verify {
+            true => Servers::Fixed(Believed::Everybody),
+            false => Servers::load(authorities, &spoken.provider, &clock)?,
+        };
+        Ok(Self {
+            files: Arc::new(Files {
+                pair: None,
                 servers,
                 spoken,
                 clock,
@@ -79,7 +103,8 @@ impl TlsClient {
     /// The certificates in use now. Looks at the files, so it blocks on the disk.
     #[must_use]
     pub fn certificates(&self) -> Vec<CertificateStatus> {
-        let mut status: Vec<_> = self.files.pair.status().into_iter().collect();
+        let pair = self.files.pair.as_ref();
+        let mut status: Vec<_> = pair.into_iter().flat_map(Followed::status).collect();
         if let Servers::OfFile(authorities) = &self.files.servers {
             status.extend(authorities.status());
         }
@@ -93,22 +118,42 @@ impl TlsClient {
             Servers::OfFile(authorities) => Believed::Of(authorities.current()),
             Servers::Fixed(believed) => believed.clone(),
         };
-        let key = Arc::clone(&files.pair.current().key);
         let provider = Arc::clone(&files.spoken.provider);
         let checker = ServerChecker {
             believed,
             provider: Arc::clone(&provider),
         };
         let clock = Arc::clone(&files.clock);
-        let mut config = ClientConfig::builder_with_details(provider, clock)
+        let config = ClientConfig::builder_with_details(provider, clock)
             .with_protocol_versions(&files.spoken.versions)
             .expect("every version has cipher suites, or there would be no `Spoken`")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(checker))
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+            .with_custom_certificate_verifier(Arc::new(checker));
+        let mut config = match &files.pair {
+            None => config.with_no_client_auth(),
+            Some(pair) => {
+                let key = Arc::clone(&pair.current().key);
+                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
+            }
+        };
         config.alpn_protocols = alpn();
         config.resumption = Resumption::disabled();
         Arc::new(config)
+    }
+}
+
+impl Servers {
+    fn load(
+        authorities: Option<NamedFile>,
+        provider: &Arc<CryptoProvider>,
+        clock: &Arc<WallTime>,
+    ) -> Result<Self, TlsError> {
+        let Some(file) = authorities else {
+            return Ok(Self::Fixed(Believed::System(system_authorities(provider))));
+        };
+        let provider = Arc::clone(provider);
+        let followed = Followed::load(AuthorityFile { file, provider }, Arc::clone(clock))?;
+        Ok(Self::OfFile(followed))
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn switch(option: &mut bool, value: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
-pub(in crate::config) fn truth(value: &str) -> Result<bool, ValueError> {
+pub(crate) fn truth(value: &str) -> Result<bool, ValueError> {
     match value {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -59,7 +59,7 @@ pub(super) fn signed(option: &mut i64, value: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
-pub(super) fn unsigned(option: &mut u64, value: &str) -> Result<(), ValueError> {
+pub(crate) fn unsigned(option: &mut u64, value: &str) -> Result<(), ValueError> {
     if value.starts_with(['-', '+']) {
         return Err(ValueError::Parse);
     }
