@@ -16,7 +16,9 @@ use types::{Clock, ClusterId, LeaseId, MemberId};
 use crate::admission::Admission;
 use crate::call;
 use crate::id_generator::IdGenerator;
+use crate::recent::Recent;
 use crate::space_alarm::SpaceAlarm;
+use crate::traffic::Traffic;
 use crate::v3rpc::Passwords;
 use crate::{GrpcLimits, Metrics, SlowRequests};
 
@@ -129,6 +131,8 @@ struct Shared {
     space: SpaceAlarm,
     passwords: Passwords,
     reads: Admission,
+    traffic: Traffic,
+    recent: Recent,
     /// Whether health checks are told that the member serves.
     serving: watch::Sender<bool>,
     /// Counts how often the member was found without a leader for too long.
@@ -152,6 +156,7 @@ impl EtcdServer {
         let passwords = Passwords::new(config.bcrypt_cost);
         let ids = IdGenerator::new(config.member, config.clock.wall());
         let (leader_losses, _) = watch::channel(0);
+        let traffic = Traffic::new(Arc::clone(&config.clock));
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -163,6 +168,8 @@ impl EtcdServer {
                 space: SpaceAlarm::default(),
                 passwords,
                 reads: Admission::default(),
+                traffic,
+                recent: Recent::default(),
                 serving: watch::Sender::new(true),
                 leader_losses,
                 leftovers: TaskTracker::new(),
@@ -353,6 +360,16 @@ impl EtcdServer {
         &self.shared.serving
     }
 
+    /// What clients ask.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.shared.traffic
+    }
+
+    /// The last minutes.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.shared.recent
+    }
+
     /// Waits until a large read may run.
     pub(crate) async fn admit_read(&self) -> Result<OwnedSemaphorePermit, ErrorCode> {
         self.shared.reads.enter().await
@@ -374,6 +391,7 @@ impl EtcdServer {
             () = self.shared.space.watch(&self) => {}
             () = self.watch_peers() => {}
             () = self.watch_token_keys() => {}
+            () = self.shared.recent.follow(&self) => {}
         }
         self.shared.leftovers.close();
         self.shared.leftovers.wait().await;

@@ -15,9 +15,11 @@ mod id_generator;
 mod in_process;
 mod limits;
 mod metrics;
+mod recent;
 mod serve;
 mod serving;
 mod space_alarm;
+mod traffic;
 mod v3rpc;
 
 pub use etcd_server::{Config, EtcdServer, RequestError};
