@@ -96,7 +96,7 @@ pub enum RestoreError {
 /// When the snapshot is not whole, the flags do not fit, or the directory is not empty.
 pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, RestoreError> {
     let identity = check_restored(&request.config)?;
-    let place = Place::begin(&request.config.data_dir)?;
+    let place = Place::begin(&request.config.data_dir, request.config.wal_dir.as_deref())?;
     let in_file = |source| RestoreError::File {
         path: request.snapshot.clone(),
         source,

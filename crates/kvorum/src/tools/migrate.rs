@@ -20,6 +20,9 @@ pub(super) struct Arguments {
     /// The data directory that is made
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) data_dir: Option<PathBuf>,
+    /// A directory of its own for the log that is made
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) wal_dir: Option<PathBuf>,
     /// Say what would be taken over, and make nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -46,12 +49,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         complain("this was a dry run: nothing was written\n");
         return Ok(());
     };
-    take_over(&source, from, to)
+    take_over(&source, from, to, arguments.wal_dir.as_deref())
 }
 
-fn take_over(source: &Source, from: &Path, to: &Path) -> Result<(), Failure> {
+fn take_over(
+    source: &Source,
+    from: &Path,
+    to: &Path,
+    wal_dir: Option<&Path>,
+) -> Result<(), Failure> {
     let migrated = source
-        .migrate(to, report)
+        .migrate(to, wal_dir, report)
         .map_err(|error| Failure::of(&error))?;
     complain(&format!(
         "migrated {} into {}: member {} of cluster {}, {} versions and {} entries, revision {}\n",

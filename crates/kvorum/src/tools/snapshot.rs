@@ -42,7 +42,7 @@ pub(super) struct RestoreArguments {
     /// Path to the output data directory
     #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_hint = ValueHint::DirPath)]
     pub(super) data_dir: String,
-    /// Accepted: the log is in the data directory
+    /// A directory of its own for the log
     #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_hint = ValueHint::DirPath)]
     pub(super) wal_dir: String,
     /// Human-readable name for this member
@@ -105,13 +105,6 @@ pub(super) fn restore(arguments: &RestoreArguments) -> Result<(), Failure> {
         let text = "snapshot restore requires exactly one argument";
         return Err(Failure::bad_arguments(text));
     };
-    let wal_dir = arguments.wal_dir.as_str();
-    if !wal_dir.is_empty() && Path::new(wal_dir).exists() {
-        return Err(Failure {
-            status: super::EXIT_ERROR,
-            text: format!("wal-dir {wal_dir:?} exists"),
-        });
-    }
     let hash = match arguments.skip_hash_check {
         true => HashCheck::Skipped,
         false => HashCheck::Required,
@@ -175,6 +168,7 @@ fn config(arguments: &RestoreArguments) -> Result<crate::Config, Failure> {
     let options = Options {
         name: arguments.name.clone(),
         data_dir: arguments.data_dir.clone(),
+        wal_dir: arguments.wal_dir.clone(),
         initial_cluster: Some(arguments.initial_cluster.clone()),
         initial_cluster_token: arguments.initial_cluster_token.clone(),
         initial_advertise_peer_urls: Some(urls),
