@@ -27,6 +27,7 @@ use types::Url;
 pub use builder::ConfigBuilder;
 pub use features::{FeatureGates, Gate};
 pub use initial_cluster::{ClusterState, InitialCluster, InitialMember};
+pub(crate) use initial_cluster::{RawInitialCluster, parse as parse_initial_cluster};
 pub use settings::{
     AuthSettings, BackupSettings, CheckSettings, CompactionSettings, DiscoverySettings,
     GrpcSettings, HttpSettings, MetricsLevel, SlowSettings, SocketSettings, TracingSettings,
@@ -38,6 +39,9 @@ pub use warning::Warning;
 /// `--log-rotation-config-json`, as etcd writes it.
 const LOG_ROTATION_DEFAULT: &str =
     r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
+
+/// `--raft-read-timeout` and `--raft-write-timeout`; shorter ones are raised to it, as in etcd.
+const RAFT_IO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The duration that Go reads in `text`, if it reads one.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
@@ -89,6 +93,9 @@ pub struct Options {
     pub watch_progress_notify_interval: Duration,
     pub feature_gates: FeatureGates,
     pub wal_dir: String,
+    pub memory_mlock: bool,
+    pub raft_read_timeout: Duration,
+    pub raft_write_timeout: Duration,
     pub enable_log_rotation: bool,
     pub log_rotation_config_json: String,
     pub grpc: GrpcSettings,
@@ -150,6 +157,9 @@ impl Default for Options {
             watch_progress_notify_interval: Duration::from_secs(600),
             feature_gates: FeatureGates::default(),
             wal_dir: String::new(),
+            memory_mlock: false,
+            raft_read_timeout: RAFT_IO_TIMEOUT,
+            raft_write_timeout: RAFT_IO_TIMEOUT,
             enable_log_rotation: false,
             log_rotation_config_json: LOG_ROTATION_DEFAULT.to_owned(),
             grpc: GrpcSettings::default(),
@@ -249,6 +259,12 @@ pub struct Config {
     pub backup: BackupSettings,
     /// Where the log is, if not below the data directory.
     pub wal_dir: Option<PathBuf>,
+    /// Whether its memory is never swapped out. Only the binary acts on it.
+    pub memory_mlock: bool,
+    /// How long a connection with a peer may be silent.
+    pub raft_read_timeout: Duration,
+    /// How long a peer may not confirm that it got what was sent.
+    pub raft_write_timeout: Duration,
     /// Which features are on.
     pub features: FeatureGates,
     /// What whoever wrote the flags should know; logged when the member starts.

@@ -88,6 +88,12 @@ pub enum StartError {
         /// The cluster's.
         cluster: types::Version,
     },
+    /// There is a state, and no log that belongs to it.
+    #[error("there is a state, and no log of this member in {}: {WAY_OUT}", path.display())]
+    NoIdentity {
+        /// Where the log should be.
+        path: PathBuf,
+    },
     /// The initial cluster is not one that this member can begin.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -112,6 +118,14 @@ pub enum StartError {
     /// The TLS identity could not be loaded.
     #[error(transparent)]
     Tls(#[from] transport::TlsError),
+    /// Traces cannot be sent.
+    #[error("cannot send traces to --distributed-tracing-address={address}: {reason}")]
+    Tracing {
+        /// Where to.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
     /// Something that must not panic has panicked.
     #[error("a part of the member panicked while it was started")]
     Panicked,
@@ -158,6 +172,21 @@ pub enum BootstrapError {
         /// What did not work.
         reason: String,
     },
+    /// It could not be found out.
+    #[error("error setting up initial cluster: {text}")]
+    InitialCluster {
+        /// What went wrong.
+        text: String,
+    },
+    /// The members did not find each other.
+    #[error("failed to join discovery cluster ({0})")]
+    Discovery(DiscoveryError),
+    /// Two members that found each other share a url.
+    #[error("discovery cluster {cluster} has duplicate url")]
+    DiscoveredDuplicate {
+        /// The members.
+        cluster: String,
+    },
     /// Two of its members share a url.
     #[error("initial cluster {cluster} has duplicate url")]
     DuplicateUrl {
@@ -199,6 +228,29 @@ pub enum BootstrapError {
     Etcd {
         /// Where it was asked.
         url: types::Url,
+    },
+}
+
+/// The etcd at which the members of a cluster were to meet is of no use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DiscoveryError {
+    /// Somebody has registered with urls that are none.
+    #[error("discovery: invalid peer URL")]
+    InvalidUrl,
+    /// The size of the cluster is no number, or no good one.
+    #[error("discovery: size key is bad")]
+    BadSize,
+    /// Nobody has said how large the cluster is to be.
+    #[error("discovery: size key not found")]
+    SizeNotFound,
+    /// All members are there, and this is not one of them.
+    #[error("discovery: cluster is full")]
+    Full,
+    /// It cannot be asked.
+    #[error("{reason}")]
+    Client {
+        /// Why not.
+        reason: String,
     },
 }
 

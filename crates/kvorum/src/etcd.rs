@@ -8,6 +8,7 @@
 
 mod bootstrap;
 mod certificates;
+mod discovery;
 mod identity;
 mod listeners;
 mod opened;
@@ -16,6 +17,7 @@ mod peer_client;
 mod status;
 mod tasks;
 mod tokens;
+mod traces;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,11 +34,13 @@ use crate::config::{AutoCompaction, Config, Gate, LogLevel, MetricsLevel};
 use crate::error::{Fatal, StartError};
 pub(crate) use bootstrap::check_restored;
 use certificates::Certificates;
+use discovery::NameServers;
 pub(crate) use identity::{Identity, store as store_identity};
 use listeners::Listeners;
 use opened::{Opened, Started, blocking};
 pub use status::{MemberStatus, MetricsError};
 use tasks::Tasks;
+use traces::Exporter;
 
 /// How long to wait before publishing the member again when it did not work.
 const PUBLISH_RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -56,6 +60,7 @@ pub struct Kvorum {
     client_urls: Vec<Url>,
     peer_urls: Vec<Url>,
     metrics_urls: Vec<Url>,
+    exporter: Option<Exporter>,
     /// Given up last: until then nobody else may open the directory.
     data_dir: DataDir,
 }
@@ -77,6 +82,10 @@ impl Kvorum {
     ///
     /// When an address, the data or a certificate cannot be had. Nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, NameServers::System).await
+    }
+
+    async fn start_with(config: Config, name_servers: NameServers) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let config = Arc::new(config);
         for warning in &config.warnings {
@@ -86,10 +95,11 @@ impl Kvorum {
             let (config, clock) = (Arc::clone(&config), Arc::clone(&clock));
             blocking(move || Certificates::load(&config, &clock)).await?
         };
+        let exporter = Exporter::start(&config.tracing)?;
         let listeners = Listeners::bind(&config, &certificates)?;
         let dial = certificates.dial(&config);
-        let opened = Opened::open(&config, &clock, &dial).await?;
-        opened.identity.log_start(&config);
+        let opened = Opened::open(&config, &clock, &dial, &name_servers).await?;
+        opened.identity.log_start(&config, &opened.initial_cluster);
         let Started {
             data_dir,
             identity,
@@ -101,7 +111,12 @@ impl Kvorum {
         let peer_tasks = tasks.beside();
         let metrics = metrics(&config, &identity, certificates);
         let server = EtcdServer::new(
-            server_config(&config, &identity, clock),
+            server_config(
+                &config,
+                &identity,
+                clock,
+                exporter.as_ref().map(Exporter::traces),
+            ),
             node.clone(),
             views.clone(),
             persister,
@@ -133,6 +148,7 @@ impl Kvorum {
             client_urls,
             peer_urls,
             metrics_urls,
+            exporter,
             data_dir,
         })
     }
@@ -195,13 +211,16 @@ impl Kvorum {
 
     /// Lets requests end, stops, and gives the data directory up. Everything applied is durable
     /// then, and the next start has nothing to replay.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let name = self.config.name.as_str();
         let data_dir = self.data_dir.path().display();
         tracing::info!(name, "data-dir" = %data_dir, "closing etcd server");
         // While requests are still served: they go on at the new leader.
         self.node.hand_over_leadership().await;
         self.tasks.stop().await;
+        if let Some(exporter) = self.exporter.take() {
+            exporter.stop().await;
+        }
         self.node.stop().await;
         self.peer_tasks.stop().await;
         tracing::info!(name, "data-dir" = %data_dir, "closed etcd server");
@@ -233,7 +252,12 @@ impl Drop for Kvorum {
     }
 }
 
-fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) -> server::Config {
+fn server_config(
+    config: &Config,
+    identity: &Identity,
+    clock: Arc<dyn Clock>,
+    traces: Option<server::Traces>,
+) -> server::Config {
     server::Config {
         member: identity.member,
         cluster: identity.cluster,
@@ -254,6 +278,7 @@ fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) ->
             unary: config.slow.unary_request,
         },
         reflection: config.grpc.is_reflection_enabled,
+        traces,
         stop_serving_on_defrag: config.features.enabled(Gate::StopGRPCServiceOnDefrag),
         disarms_nospace: config.checks.nospace_auto_disarm,
         downgrade_check_interval: config.checks.downgrade_check_time,

@@ -30,6 +30,7 @@ pub mod config;
 pub mod error;
 mod etcd;
 pub mod logging;
+pub mod memory;
 pub mod migrate;
 pub mod restore;
 pub mod tools;

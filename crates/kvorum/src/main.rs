@@ -9,7 +9,7 @@ use kvorum::config::env::Notice;
 use kvorum::config::flags::{self, Action, FlagErrors};
 use kvorum::config::{Problem, env, file};
 use kvorum::error::chain;
-use kvorum::{Config, Fatal, Kvorum, Options, logging};
+use kvorum::{Config, Fatal, Kvorum, Options, logging, memory};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use types::{SystemClock, Url};
@@ -115,6 +115,12 @@ fn run(config: Config, tell: impl FnOnce()) -> ExitCode {
     }
     tell();
     raise_open_files_limit();
+    if config.memory_mlock
+        && let Err(error) = memory::lock()
+    {
+        tracing::error!(error = chain(&error), "failed to start etcd");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -268,13 +268,18 @@ impl Source {
         })
     }
 
-    /// Makes a member in `to` that goes on where this one stopped. Blocks; `seen` is told how many
-    /// versions have been read.
+    /// Makes a member in `to` that goes on where this one stopped, with its log in `wal_dir` if that is
+    /// named. Blocks; `seen` is told how many versions have been read.
     ///
     /// # Errors
     /// When `to` is not empty, or something of the source cannot be carried out.
-    pub fn migrate(&self, to: &Path, seen: impl FnMut(u64)) -> Result<Migrated, MigrateError> {
-        let place = Place::begin(to)?;
+    pub fn migrate(
+        &self,
+        to: &Path,
+        wal_dir: Option<&Path>,
+        seen: impl FnMut(u64),
+    ) -> Result<Migrated, MigrateError> {
+        let place = Place::begin(to, wal_dir)?;
         let directory = place.lock()?;
         let (versions, mut members, base) = self.import(&directory, seen)?;
         let state = open("state", &directory.state_path())?;

@@ -138,7 +138,7 @@ where
         + From<StartError>,
 {
     let identity = check_restored(config)?;
-    let place = Place::begin(&config.data_dir)?;
+    let place = Place::begin(&config.data_dir, config.wal_dir.as_deref())?;
     let members = members(config);
     let entries = members.len().max(1) as u64;
     let at = LogPosition {

@@ -25,7 +25,7 @@ use crate::lease_requests::LeaseAnswers;
 use crate::log_store::{self, LogHandle, LogStore};
 use crate::member_change::changer::Changer;
 use crate::network::Network;
-use crate::peer::channels::Peers;
+use crate::peer::channels::{Peers, Times};
 use crate::peer::handshake::Identity;
 use crate::peer::{PeerService, PeerStatus};
 use crate::progress::Progress;
@@ -75,6 +75,8 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// `--election-timeout`.
     pub election_timeout: Duration,
+    /// `--raft-read-timeout`.
+    pub read_timeout: Duration,
     /// `--snapshot-count`: entries after which the log is cut.
     pub snapshot_count: u64,
     /// `--snapshot-catchup-entries`: entries left in the log for members that are a little behind.
@@ -197,7 +199,11 @@ impl Node {
             member: config.member,
             cluster: config.cluster,
         };
-        let times = (config.heartbeat_interval, config.election_timeout);
+        let times = Times {
+            heartbeat_interval: config.heartbeat_interval,
+            election_timeout: config.election_timeout,
+            read_timeout: config.read_timeout,
+        };
         let peers = Arc::new(Peers::new(me, dial, times, fatal.clone()));
         let machine = Arc::new(machine);
         let states = Arc::new(Sender {

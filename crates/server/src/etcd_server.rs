@@ -21,7 +21,7 @@ use crate::space_alarm::SpaceAlarm;
 use crate::traffic::Traffic;
 use crate::v3rpc::Passwords;
 use crate::version_monitor::{self, ShownVersions};
-use crate::{GrpcLimits, Metrics, SlowRequests};
+use crate::{GrpcLimits, Metrics, SlowRequests, Traces};
 
 /// After so many election timeouts without a leader, streams that ask for one are ended.
 const LEADERLESS_ELECTIONS_MAX: u32 = 3;
@@ -53,6 +53,8 @@ pub struct Config {
     pub slow: SlowRequests,
     /// `--grpc-reflection`: whether clients may ask which services there are.
     pub reflection: bool,
+    /// `--enable-distributed-tracing`: where the spans of calls go.
+    pub traces: Option<Traces>,
     /// Whether health checks are told that the member does not serve while it is defragmented.
     pub stop_serving_on_defrag: bool,
     /// `--nospace-auto-disarm`: this member clears its NOSPACE once there is space again.
@@ -494,6 +496,7 @@ mod tests {
             grpc: GrpcLimits::default(),
             slow: SlowRequests::default(),
             reflection: false,
+            traces: None,
             stop_serving_on_defrag: false,
             disarms_nospace: false,
             downgrade_check_interval: Duration::ZERO,

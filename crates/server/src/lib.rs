@@ -19,6 +19,7 @@ mod recent;
 mod serve;
 mod serving;
 mod space_alarm;
+mod traces;
 mod traffic;
 mod v3rpc;
 mod version_monitor;
@@ -28,6 +29,7 @@ pub use http::access::HttpOptions;
 pub use in_process::InProcess;
 pub use limits::{GrpcLimits, SlowRequests};
 pub use metrics::{Features, Metrics, MetricsConfig};
+pub use traces::Traces;
 pub use v3rpc::{LoggedError, logged_request};
 pub use version_monitor::ShownVersions;
 

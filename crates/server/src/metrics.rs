@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use api::rpctypes::ErrorCode;
 use api::version::{ETCD_VERSION, KVORUM_VERSION};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
@@ -33,6 +33,7 @@ use transport::TlsServer;
 use types::MemberId;
 
 use crate::EtcdServer;
+use crate::traces::CallSpan;
 use crate::v3rpc::METHODS;
 use certificates::CertificateMetrics;
 use consensus::ServerMetrics;
@@ -282,8 +283,8 @@ impl Metrics {
         }
     }
 
-    /// The metrics of a call of this method of the table; counts it as started.
-    pub(crate) fn call(&self, method: usize) -> CallMetrics {
+    /// The metrics of a call of this method of the table; counts it as started. Its span ends with it.
+    pub(crate) fn call(&self, method: usize, span: Option<CallSpan>) -> CallMetrics {
         let metrics = self.all.methods[method].clone();
         metrics.started.inc();
         CallMetrics {
@@ -292,6 +293,7 @@ impl Metrics {
                 metrics,
                 all: self.clone(),
                 finished: false.into(),
+                span: Mutex::new(span),
             }),
         }
     }
@@ -561,6 +563,8 @@ struct Call {
     all: Metrics,
     finished: AtomicBool,
     begun: Instant,
+    /// If it is traced.
+    span: Mutex<Option<CallSpan>>,
 }
 
 impl CallMetrics {
@@ -596,6 +600,9 @@ impl Call {
             }
             if let Some(requests) = &self.metrics.requests {
                 requests[usize::from(code == Code::Ok)].observe(took);
+            }
+            if let Some(span) = self.span.lock().take() {
+                span.end(code);
             }
         }
     }

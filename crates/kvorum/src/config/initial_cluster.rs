@@ -6,7 +6,7 @@ use std::fmt;
 use types::{ClusterId, MemberId, Url, UrlError, cluster_id, member_id};
 
 /// The members of `--initial-cluster` by name, before anything is known about this one.
-pub(super) type RawInitialCluster = BTreeMap<String, Vec<Url>>;
+pub(crate) type RawInitialCluster = BTreeMap<String, Vec<Url>>;
 
 /// Whether the cluster is there already (`--initial-cluster-state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl fmt::Display for InitialCluster {
 }
 
 /// Reads `name=url,name=url`. A name may come more than once: a member has several urls then.
-pub(super) fn parse(text: &str) -> Result<RawInitialCluster, UrlError> {
+pub(crate) fn parse(text: &str) -> Result<RawInitialCluster, UrlError> {
     let mut members = RawInitialCluster::new();
     for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
         let (name, url) = pair.split_once('=').unwrap_or((pair, ""));

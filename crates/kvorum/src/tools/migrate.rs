@@ -33,6 +33,9 @@ pub(super) struct Arguments {
     /// The data directory that is made
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) data_dir: Option<String>,
+    /// A directory of its own for the log that is made
+    #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_hint = ValueHint::DirPath)]
+    pub(super) wal_dir: String,
     /// Say what would be taken over, and make nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -64,7 +67,10 @@ fn from_etcd(arguments: &Arguments, from: &Path, to: Option<&str>) -> Result<(),
     tell(arguments, &summary, text)?;
     match to {
         None => Ok(()),
-        Some(to) => take_over(&source, from, Path::new(to)),
+        Some(to) => {
+            let wal_dir = Some(arguments.wal_dir.as_str()).filter(|dir| !dir.is_empty());
+            take_over(&source, from, Path::new(to), wal_dir.map(Path::new))
+        }
     }
 }
 
@@ -74,7 +80,7 @@ fn from_sqlite(arguments: &Arguments, from: &Path, to: Option<&str>) -> Result<(
     let Some(to) = to else {
         return Ok(());
     };
-    let config = arguments.member.config(to)?;
+    let config = arguments.member.config(to, &arguments.wal_dir)?;
     let migrated = source
         .migrate(&config, report)
         .map_err(|error| Failure::of(&error))?;
@@ -106,9 +112,14 @@ fn tell<S: serde::Serialize>(
     Ok(())
 }
 
-fn take_over(source: &Source, from: &Path, to: &Path) -> Result<(), Failure> {
+fn take_over(
+    source: &Source,
+    from: &Path,
+    to: &Path,
+    wal_dir: Option<&Path>,
+) -> Result<(), Failure> {
     let migrated = source
-        .migrate(to, report)
+        .migrate(to, wal_dir, report)
         .map_err(|error| Failure::of(&error))?;
     complain(&format!(
         "migrated {} into {}: member {} of cluster {}, {} versions and {} entries, revision {}\n",

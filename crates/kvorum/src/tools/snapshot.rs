@@ -63,7 +63,7 @@ pub(super) struct RestoreArguments {
     /// Path to the output data directory
     #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_hint = ValueHint::DirPath)]
     pub(super) data_dir: String,
-    /// Accepted: the log is in the data directory
+    /// A directory of its own for the log
     #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_hint = ValueHint::DirPath)]
     pub(super) wal_dir: String,
     #[command(flatten)]
@@ -112,13 +112,6 @@ pub(super) fn restore(arguments: &RestoreArguments) -> Result<(), Failure> {
         let text = "snapshot restore requires exactly one argument";
         return Err(Failure::bad_arguments(text));
     };
-    let wal_dir = arguments.wal_dir.as_str();
-    if !wal_dir.is_empty() && Path::new(wal_dir).exists() {
-        return Err(Failure {
-            status: super::EXIT_ERROR,
-            text: format!("wal-dir {wal_dir:?} exists"),
-        });
-    }
     let hash = match arguments.skip_hash_check {
         true => HashCheck::Skipped,
         false => HashCheck::Required,
@@ -127,7 +120,9 @@ pub(super) fn restore(arguments: &RestoreArguments) -> Result<(), Failure> {
         snapshot: PathBuf::from(path),
         hash,
         bump: bump(arguments)?,
-        config: arguments.member.config(&arguments.data_dir)?,
+        config: arguments
+            .member
+            .config(&arguments.data_dir, &arguments.wal_dir)?,
     };
     let restored = make(&request, report).map_err(|error| Failure::of(&error))?;
     complain(&format!(
@@ -177,12 +172,13 @@ fn bump(arguments: &RestoreArguments) -> Result<Option<RevisionBump>, Failure> {
 
 impl NewMember {
     /// The member, as its flags would make it.
-    pub(super) fn config(&self, data_dir: &str) -> Result<crate::Config, Failure> {
+    pub(super) fn config(&self, data_dir: &str, wal_dir: &str) -> Result<crate::Config, Failure> {
         let urls = Url::parse_list(&self.initial_advertise_peer_urls);
         let urls = urls.map_err(|error| Failure::of(&error))?;
         let options = Options {
             name: self.name.clone(),
             data_dir: data_dir.to_owned(),
+            wal_dir: wal_dir.to_owned(),
             initial_cluster: Some(self.initial_cluster.clone()),
             initial_cluster_token: self.initial_cluster_token.clone(),
             initial_advertise_peer_urls: Some(urls),

@@ -129,7 +129,11 @@ impl GrpcServices {
             message_bytes_max,
             ..
         } = &*self.services;
-        let metrics = server.metrics().call(index);
+        let peer = request.extensions().get::<Arc<PeerInfo>>();
+        let traces = server.config().traces.as_ref();
+        let span = traces
+            .and_then(|traces| traces.begin(method, request.headers(), peer.map(|peer| &**peer)));
+        let metrics = server.metrics().call(index, span);
         let with_certificates = server.config().client_cert_auth;
         let credentials =
             Credentials::of(request.headers(), request.extensions(), with_certificates);

@@ -237,3 +237,21 @@ async fn tls_to_a_plain_server_is_told_so() {
     let text = failure(&Dialer::new(None, None), "https://127.0.0.1:1").await;
     assert!(!text.is_empty());
 }
+
+#[tokio::test]
+async fn how_long_a_peer_may_leave_data_unconfirmed_is_set() {
+    let mut listener = listen("http://127.0.0.1:0", None);
+    let url = Url::parse(&format!("http://127.0.0.1:{}", port(&listener))).unwrap();
+    for limit in [None, Some(Duration::from_secs(7))] {
+        let dialer = match limit {
+            None => Dialer::new(None, None),
+            Some(limit) => Dialer::new(None, None).with_write_timeout(limit),
+        };
+        let crate::stream::Socket::Tcp(tcp) = dialer.connect_tcp(&url).await.unwrap() else {
+            panic!("it is TCP");
+        };
+        let set = socket2::SockRef::from(&tcp).tcp_user_timeout().unwrap();
+        assert_eq!(set.filter(|set| !set.is_zero()), limit);
+        accept(&mut listener).await;
+    }
+}

@@ -1,6 +1,7 @@
 //! The dialler's side: which certificate is shown, and which servers are believed.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::danger::ServerCertVerifier;
@@ -15,7 +16,9 @@ use crate::tls::files::{AuthorityFile, PairFiles};
 use crate::tls::parameters::Spoken;
 use crate::tls::reload::{Followed, NamedFile};
 use crate::tls::verify::{Believed, ServerChecker};
-use crate::tls::{AnonymousTls, CertificateStatus, TlsClientConfig, WallTime, alpn};
+use crate::tls::{
+    AnonymousTls, CertificateStatus, TlsCallerConfig, TlsClientConfig, WallTime, alpn,
+};
 
 /// A loaded identity to dial with; follows its files. Cheap to clone. Never resumes a session, so
 /// every server is checked by the files of today.
@@ -45,33 +48,19 @@ impl TlsClient {
     ///
     /// The flag and file that cannot be used.
     pub fn load(config: &TlsClientConfig, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
-        let spoken = config.parameters.spoken()?;
-        let clock = Arc::new(WallTime(clock));
-        let pair = PairFiles {
-            cert: NamedFile::new(
+        let pair = (config.cert_file.clone(), config.key_file.clone());
+        let caller = TlsCallerConfig {
+            pair: Some(pair),
+            trusted_ca_file: config.trusted_ca_file.clone(),
+            insecure_skip_verify: config.insecure_skip_verify,
+            parameters: config.parameters.clone(),
+            flags: [
                 "--peer-client-cert-file/--peer-cert-file",
-                &config.cert_file,
-            ),
-            key: NamedFile::new("--peer-client-key-file/--peer-key-file", &config.key_file),
-            provider: Arc::clone(&spoken.provider),
+                "--peer-client-key-file/--peer-key-file",
+                "--peer-trusted-ca-file",
+            ],
         };
-        let pair = Followed::load(pair, Arc::clone(&clock))?;
-        let authorities = config
-            .trusted_ca_file
-            .as_ref()
-            .map(|path| NamedFile::new("--peer-trusted-ca-file", path));
-        let servers = match config.insecure_skip_verify {
-            true => Servers::Fixed(Believed::Everybody),
-            false => Servers::load(authorities, &spoken.provider, &clock)?,
-        };
-        Ok(Self {
-            files: Arc::new(Files {
-                pair: Some(pair),
-                servers,
-                spoken,
-                clock,
-            }),
-        })
+        Self::load_caller(&caller, clock)
     }
 
     /// One that shows no certificate.
@@ -80,19 +69,45 @@ impl TlsClient {
     ///
     /// The file that cannot be used.
     pub fn anonymous(config: &AnonymousTls, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let caller = TlsCallerConfig {
+            pair: None,
+            trusted_ca_file: config.trusted_ca_file.clone(),
+            insecure_skip_verify: config.insecure_skip_verify,
+            parameters: config.parameters.clone(),
+            flags: ["--cert", "--key", "--cacert"],
+        };
+        Self::load_caller(&caller, clock)
+    }
+
+    /// As [`TlsClient::load`], for somebody who is no peer.
+    ///
+    /// # Errors
+    ///
+    /// The flag and file that cannot be used.
+    pub fn load_caller(config: &TlsCallerConfig, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
         let spoken = config.parameters.spoken()?;
         let clock = Arc::new(WallTime(clock));
+        let [cert_flag, key_flag, authority_flag] = config.flags;
+        let load_pair = |(cert, key): &(PathBuf, PathBuf)| {
+            let pair = PairFiles {
+                cert: NamedFile::new(cert_flag, cert),
+                key: NamedFile::new(key_flag, key),
+                provider: Arc::clone(&spoken.provider),
+            };
+            Followed::load(pair, Arc::clone(&clock))
+        };
+        let pair = config.pair.as_ref().map(load_pair).transpose()?;
         let authorities = config
             .trusted_ca_file
             .as_ref()
-            .map(|path| NamedFile::new("--cacert", path));
+            .map(|path| NamedFile::new(authority_flag, path));
         let servers = match config.insecure_skip_verify {
             true => Servers::Fixed(Believed::Everybody),
             false => Servers::load(authorities, &spoken.provider, &clock)?,
         };
         Ok(Self {
             files: Arc::new(Files {
-                pair: None,
+                pair,
                 servers,
                 spoken,
                 clock,

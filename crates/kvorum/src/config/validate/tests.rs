@@ -468,3 +468,16 @@ fn a_negative_quota_is_none() {
     assert_eq!(quota(-1), apply::Quota::Unlimited);
     assert_eq!(quota(7), apply::Quota::Bytes(7));
 }
+
+#[test]
+fn the_old_discovery_service_is_refused_with_a_reason() {
+    for set in [
+        |options: &mut Options| options.discovery.url = "http://127.0.0.1:1/token".to_owned(),
+        |options: &mut Options| options.discovery.proxy = "http://127.0.0.1:1".to_owned(),
+    ] {
+        let mut options = Options::default();
+        set(&mut options);
+        let error = options.validate().unwrap_err().to_string();
+        assert!(error.contains("choose --discovery-token and"), "{error}");
+    }
+}

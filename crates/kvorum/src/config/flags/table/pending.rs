@@ -10,43 +10,10 @@ pub(in crate::config) static WARNED: &[&str] = &[
     "experimental-corrupt-check-time",
     "compact-hash-check-time",
     "experimental-compact-hash-check-time",
-    // Monitoring.
-    "enable-distributed-tracing",
-    "experimental-enable-distributed-tracing",
-    "distributed-tracing-address",
-    "experimental-distributed-tracing-address",
-    "distributed-tracing-service-name",
-    "experimental-distributed-tracing-service-name",
-    "distributed-tracing-instance-id",
-    "experimental-distributed-tracing-instance-id",
-    "distributed-tracing-sampling-rate",
-    "experimental-distributed-tracing-sampling-rate",
-    // Discovery.
-    "discovery-srv-name",
-    "discovery-dial-timeout",
-    "discovery-request-timeout",
-    "discovery-keepalive-time",
-    "discovery-keepalive-timeout",
-    "discovery-insecure-transport",
-    "discovery-insecure-skip-tls-verify",
-    "discovery-cert",
-    "discovery-key",
-    "discovery-cacert",
-    "discovery-user",
-    "discovery-password",
-    "discovery-proxy",
-    "discovery-fallback",
-    // Sockets and directories.
-    "socket-reuse-port",
-    "socket-reuse-address",
-    "wal-dir",
 ];
 
 /// These are refused.
 pub(in crate::config) static REFUSED: &[&str] = &[
-    "discovery",
-    "discovery-srv",
-    "discovery-endpoints",
     "backup-schedule",
     "backup-destination",
     "backup-retention",
