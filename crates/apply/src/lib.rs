@@ -10,6 +10,7 @@ mod applier;
 mod cluster;
 mod command;
 mod error;
+mod hashing;
 mod image;
 mod persister;
 mod quota;

@@ -29,6 +29,7 @@ use types::Clock;
 use crate::alarm::AlarmStore;
 use crate::applier::Applier;
 use crate::cluster::MemberStore;
+use crate::hashing::Hashing;
 use crate::persister::{self, Beside, Staged, Stager};
 use crate::quota::version_bytes;
 use crate::storage::{self, Meta};
@@ -116,6 +117,7 @@ pub struct StateMachine {
     is_scrubbing: bool,
     /// A command could not be carried out: nothing may be shown or staged any more.
     is_halted: bool,
+    hashing: Hashing,
     stager: Stager,
 }
 
@@ -164,6 +166,7 @@ pub fn open(
         unstaged_membership: None,
         unstaged: 0,
         is_halted: false,
+        hashing: Hashing::new(config.workers.clone()),
         stager,
     };
     Ok((machine, views, persister))
@@ -428,6 +431,9 @@ impl StateMachine {
         self.applier.store.publish();
         self.applier.alarms.publish();
         self.applier.members.publish();
+        for job in self.applier.store.take_hash_jobs() {
+            self.hashing.begin(job);
+        }
     }
 
     fn stage(&mut self) -> Result<(), Fatal> {

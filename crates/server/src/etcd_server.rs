@@ -15,6 +15,7 @@ use types::{Clock, ClusterId, LeaseId, MemberId};
 
 use crate::admission::Admission;
 use crate::call;
+use crate::corrupt::CorruptConfig;
 use crate::id_generator::IdGenerator;
 use crate::recent::Recent;
 use crate::space_alarm::SpaceAlarm;
@@ -56,6 +57,8 @@ pub struct Config {
     pub stop_serving_on_defrag: bool,
     /// `--nospace-auto-disarm`: this member clears its NOSPACE once there is space again.
     pub disarms_nospace: bool,
+    /// How members are compared, and what comes of it.
+    pub corrupt: CorruptConfig,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_notify_interval: Duration,
     /// `--client-cert-auth`: certificates stand for users.
@@ -486,6 +489,7 @@ mod tests {
             reflection: false,
             stop_serving_on_defrag: false,
             disarms_nospace: false,
+            corrupt: CorruptConfig::default(),
             watch_progress_notify_interval: Duration::from_secs(600),
             client_cert_auth: false,
             bcrypt_cost: 10,

@@ -8,6 +8,7 @@ mod admission;
 mod body;
 mod call;
 pub mod compactor;
+pub mod corrupt;
 mod etcd_server;
 mod gateway;
 mod http;
@@ -22,6 +23,7 @@ mod space_alarm;
 mod traffic;
 mod v3rpc;
 
+pub use corrupt::CorruptConfig;
 pub use etcd_server::{Config, EtcdServer, RequestError};
 pub use http::access::HttpOptions;
 pub use in_process::InProcess;

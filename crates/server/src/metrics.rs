@@ -6,6 +6,7 @@
 
 mod certificates;
 mod consensus;
+mod corruption;
 mod debugging;
 mod network;
 mod process;
@@ -35,6 +36,8 @@ use crate::EtcdServer;
 use crate::v3rpc::METHODS;
 use certificates::CertificateMetrics;
 use consensus::ServerMetrics;
+use corruption::CorruptionMetrics;
+pub(crate) use corruption::{Check, Checked, Repaired};
 use debugging::DebuggingMetrics;
 use network::NetworkMetrics;
 use process::ProcessMetrics;
@@ -86,6 +89,7 @@ struct All {
     certificates: CertificateMetrics,
     timings: TimingMetrics,
     debugging: DebuggingMetrics,
+    corruption: CorruptionMetrics,
     clients: ClientMetrics,
     client_received_bytes: IntCounter,
     client_sent_bytes: IntCounter,
@@ -167,6 +171,7 @@ impl Metrics {
                 certificates: CertificateMetrics::register(registry)?,
                 timings: TimingMetrics::register(registry)?,
                 debugging: DebuggingMetrics::register(registry, &config.features)?,
+                corruption: CorruptionMetrics::register(&registrar)?,
                 clients: ClientMetrics::register(&registrar)?,
                 client_received_bytes: registrar.counter(
                     "etcd_network_client_grpc_received_bytes_total",
