@@ -139,7 +139,9 @@ async fn a_flipped_byte_is_found_raised_and_repaired_while_clients_notice_nothin
     ensure!(found == PRECIOUS, "it is {found:?}");
     traffic.end().await?;
     let member = cluster.member(follower);
-    member.logs("its state is replaced with the leader's").await?;
+    member
+        .logs("its state is replaced with the leader's")
+        .await?;
     member.logs("the corrupt member was repaired").await?;
     // It stays so, and the member starts from what it has got.
     cluster.restart(follower).await?;
@@ -239,7 +241,10 @@ async fn without_repair_corrupt_stops_all_writes_as_in_etcd() -> Result<()> {
     ensure!(found == FLIPPED, "it is {found:?}");
     let port = cluster.member(leader).metrics_port();
     let ready = http::get(port, "/readyz").await?;
-    ensure!(ready.body.contains("[-]data_corruption failed"), "{ready:?}");
+    ensure!(
+        ready.body.contains("[-]data_corruption failed"),
+        "{ready:?}"
+    );
     cluster.stop().await
 }
 
@@ -256,9 +261,15 @@ async fn nobody_is_repaired_when_there_is_no_majority() -> Result<()> {
     .await?;
     ensure!(alarm.member_id == 0, "{alarm:?} names a member");
     let refused = put(&client, "a", "c").await.err().context("it was taken")?;
-    ensure!(refused.message() == "etcdserver: corrupt cluster", "{refused:?}");
+    ensure!(
+        refused.message() == "etcdserver: corrupt cluster",
+        "{refused:?}"
+    );
     let log = format!("{}{}", cluster.member(0).log()?, cluster.member(1).log()?);
-    ensure!(log.contains("cannot identify the corrupted members"), "{log}");
+    ensure!(
+        log.contains("cannot identify the corrupted members"),
+        "{log}"
+    );
     cluster.stop().await
 }
 

@@ -72,7 +72,9 @@ impl Alarms {
     #[must_use]
     pub fn of_the_cluster(&self) -> Vec<Alarm> {
         let standing = self.published.load();
-        let all = standing.iter().filter(|(_, is_quarantine)| !**is_quarantine);
+        let all = standing
+            .iter()
+            .filter(|(_, is_quarantine)| !**is_quarantine);
         all.map(|(alarm, _)| *alarm).collect()
     }
 

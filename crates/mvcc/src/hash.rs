@@ -102,7 +102,9 @@ impl Remembered {
             "compact-revision" = hash.compact_revision,
             "storing new hash"
         );
-        let place = state.hashes.partition_point(|it| it.revision < hash.revision);
+        let place = state
+            .hashes
+            .partition_point(|it| it.revision < hash.revision);
         state.hashes.insert(place, hash);
         if state.hashes.len() > REMEMBERED_MAX {
             state.hashes.remove(0);

@@ -12,8 +12,8 @@ use crate::segment::Segments;
 use crate::shared::{Past, Shared, Snapshot};
 use crate::tree_index::TreeIndex;
 use crate::{
-    CompactError, CompactionHash, HashError, HashJob, HashKv, PrevKv, RangeError, ReadView, RevisionEvents, StoreError,
-    WatchCounts, WatchStream, WriteTxn, hash, meta, size,
+    CompactError, CompactionHash, HashError, HashJob, HashKv, PrevKv, RangeError, ReadView,
+    RevisionEvents, StoreError, WatchCounts, WatchStream, WriteTxn, hash, meta, size,
 };
 
 /// Reads and watches. Cheap to clone; cannot write.

@@ -251,7 +251,10 @@ async fn install(installer: &Installer, meta: &SnapshotMeta, received: Received)
         }
     };
     // The log must hold what the state holds: it goes on from there.
-    if tokio::time::timeout(COMMIT_TIMEOUT, committed).await.is_err() {
+    if tokio::time::timeout(COMMIT_TIMEOUT, committed)
+        .await
+        .is_err()
+    {
         return Err(io::Error::other("its entry is not committed here"));
     }
     if from_one(installer.applied()) > index {

@@ -188,7 +188,8 @@ struct Batch {
 impl Machine {
     /// Whether the state is that of this entry or a later one.
     fn holds(&self, id: LogId) -> bool {
-        self.applied.is_some_and(|applied| id.index <= applied.index)
+        self.applied
+            .is_some_and(|applied| id.index <= applied.index)
     }
 
     /// Applies an entry, and says what its commands came to.

@@ -149,7 +149,9 @@ impl Generator {
         revisions.extend(remembered.map(|it| it.revision));
         let is_compaction = |revision| self.compactions.iter().any(|it| it.revision == revision);
         // Older than the compaction, and not remembered.
-        let forgotten = (1..compacted).rev().find(|revision| !is_compaction(*revision));
+        let forgotten = (1..compacted)
+            .rev()
+            .find(|revision| !is_compaction(*revision));
         revisions.extend(forgotten.filter(|_| self.compactions.len() < COMPACTIONS_REMEMBERED));
         if compacted < newest {
             revisions.push(newest);

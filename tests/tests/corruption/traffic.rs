@@ -72,7 +72,13 @@ async fn round(client: &Client, at: usize, number: u64) -> Result<()> {
         value: value.clone().into(),
         ..Default::default()
     };
-    let put = client.kv.clone().put(put).await.context("put")?.into_inner();
+    let put = client
+        .kv
+        .clone()
+        .put(put)
+        .await
+        .context("put")?
+        .into_inner();
     let range = pb::RangeRequest {
         key: key.clone().into(),
         ..Default::default()

@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use types::KeyRange;
 
 use crate::fixture::{Fixture, all, put};
-use crate::{CompactError, CompactionHash, EventKind, HashKv, PrevKv, Range, RangeError, RevisionEvents, StoredKv};
+use crate::{
+    CompactError, CompactionHash, EventKind, HashKv, PrevKv, Range, RangeError, RevisionEvents,
+    StoredKv,
+};
 
 /// One key in the model; what a [`StoredKv`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,11 +230,14 @@ fn state_of(kvs: &[StoredKv]) -> State {
 /// The hash that a compaction at `revision` leaves, if it can be had before.
 fn hash_to_be_left(store: &Fixture, model: &Model, revision: i64) -> Option<CompactionHash> {
     let view = store.reads.view();
-    let is_published = revision <= view.revision() && view.compact_revision() == model.compact_revision;
+    let is_published =
+        revision <= view.revision() && view.compact_revision() == model.compact_revision;
     // There etcd's two ways to say what is kept differ.
     let is_emptied = model.at(revision).is_empty()
         && !model.events[usize::try_from(revision).unwrap()].is_empty();
-    if !is_published || is_emptied || revision <= model.compact_revision {
+    // Asked for at 0, it is the newest.
+    let is_old = revision <= model.compact_revision.max(0);
+    if !is_published || is_emptied || is_old {
         return None;
     }
     let hash = store.reads.hash_kv(Some(revision)).unwrap();
@@ -247,7 +253,10 @@ fn check_left(store: &Fixture, model: &Model) {
     let found = store.reads.compaction_hashes();
     assert!(found.is_sorted_by_key(|hash| hash.revision) && found.len() <= 10);
     for hash in &found {
-        let left = model.left.iter().find(|left| left.revision == hash.revision);
+        let left = model
+            .left
+            .iter()
+            .find(|left| left.revision == hash.revision);
         if let Some(left) = left {
             assert_eq!(hash, left);
         }

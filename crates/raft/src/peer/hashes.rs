@@ -112,7 +112,10 @@ impl Hashes {
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
-        if tokio::time::timeout(REVISION_TIMEOUT, arrival).await.is_err() {
+        if tokio::time::timeout(REVISION_TIMEOUT, arrival)
+            .await
+            .is_err()
+        {
             return Err(Refusal::FutureRevision);
         }
         let is_remembered = of_compaction && self.is_remembered(revision);

@@ -167,7 +167,9 @@ async fn check_now(server: &EtcdServer) -> Result<(), RequestError> {
         None if checked == others.len() => Checked::Passed,
         None => Checked::Skipped,
     };
-    server.metrics().corruption_checked(Check::Periodic, outcome);
+    server
+        .metrics()
+        .corruption_checked(Check::Periodic, outcome);
     for accused in accused {
         raise(server, accused).await;
     }
@@ -197,7 +199,8 @@ fn judge_now(me: MemberId, own: &HashKv, again: &HashKv, answers: &[Answer]) -> 
     let mut ahead = Vec::new();
     for answer in answers {
         let Ok(hash) = &answer.hash else { continue };
-        if hash.revision > again.current_revision || hash.compact_revision > again.compact_revision {
+        if hash.revision > again.current_revision || hash.compact_revision > again.compact_revision
+        {
             tracing::warn!(
                 "leader-revision" = again.current_revision,
                 "leader-compact-revision" = again.compact_revision,
@@ -215,7 +218,13 @@ fn judge_now(me: MemberId, own: &HashKv, again: &HashKv, answers: &[Answer]) -> 
     let hashes: Vec<_> = comparable(me, (own.hash, own.compact_revision), answers).collect();
     let verdict = judge(&hashes, answers.len() + 1);
     if verdict != Verdict::Agreed {
-        log_mismatch(me, own.hash_revision, own.compact_revision, &hashes, &verdict);
+        log_mismatch(
+            me,
+            own.hash_revision,
+            own.compact_revision,
+            &hashes,
+            &verdict,
+        );
     }
     accuse(verdict)
 }
@@ -320,7 +329,9 @@ async fn is_checked(server: &EtcdServer, own: CompactionHash, checked: &mut i64)
     let peers = answers.len();
     let is_complete = hashes.len() == peers + 1;
     let outcome = Checked::of(&verdict, is_complete);
-    server.metrics().corruption_checked(Check::CompactHash, outcome);
+    server
+        .metrics()
+        .corruption_checked(Check::CompactHash, outcome);
     if verdict != Verdict::Agreed {
         log_mismatch(me, own.revision, own.compact_revision, &hashes, &verdict);
         for accused in accuse(verdict) {

@@ -154,10 +154,9 @@ async fn compare(server: &EtcdServer) -> Result<(), Failure> {
 
 /// `None`: they cannot be compared.
 async fn is_same(server: &EtcdServer, own: &HashKv, with: MemberId) -> Option<bool> {
-    let asked =
-        server
-            .node()
-            .hash_of_peer(with, own.hash_revision, HashWanted::Now, HASH_TIMEOUT);
+    let asked = server
+        .node()
+        .hash_of_peer(with, own.hash_revision, HashWanted::Now, HASH_TIMEOUT);
     let other = asked.await.ok()?;
     (other.compact_revision == own.compact_revision).then_some(other.hash == own.hash)
 }

@@ -106,7 +106,10 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
-        let hash = self.server.hash_kv(Some(request.get_ref().revision)).await?;
+        let hash = self
+            .server
+            .hash_kv(Some(request.get_ref().revision))
+            .await?;
         Ok(Response::new(HashKvResponse {
             header: Some(self.server.header_at(hash.current_revision)),
             hash: hash.hash,

@@ -487,7 +487,10 @@ fn the_checks_of_data_have_two_names_each() {
     assert!(by_default.features.enabled(Gate::CompactHashCheck));
     assert!(!by_default.features.enabled(Gate::InitialCorruptCheck));
     assert!(by_default.checks.corrupt_repair);
-    let off = ["--feature-gates=CompactHashCheck=false", "--corrupt-repair=false"];
+    let off = [
+        "--feature-gates=CompactHashCheck=false",
+        "--corrupt-repair=false",
+    ];
     let off = validate(&off).unwrap();
     assert!(!off.features.enabled(Gate::CompactHashCheck) && !off.checks.corrupt_repair);
 }
