@@ -78,12 +78,15 @@ fn another_than(leader: usize) -> usize {
     (leader + 1) % 3
 }
 
-/// Stops a member, changes the value in its store, and starts it again.
+/// Stops a member, changes the value in its store, starts it again, and waits until it answers. It may not be
+/// healthy: the damage may be found at once.
 async fn corrupt(cluster: &mut Cluster, at: usize) -> Result<()> {
     let member = cluster.member_mut(at);
     member.terminate().await?;
     flip_value(&member.data_dir(), PRECIOUS.as_bytes())?;
-    member.start().await
+    member.launch()?;
+    eventually("the member answers", || cluster.status(at)).await?;
+    Ok(())
 }
 
 /// Waits until the member was repaired and has what the others have.
@@ -131,8 +134,12 @@ async fn a_flipped_byte_is_found_raised_and_repaired_while_clients_notice_nothin
     let mut cluster = start(spec).await?;
     let follower = another_than(cluster.leader().await?);
     let client = cluster.client(follower)?;
+    let mut traffic = Traffic::default();
+    for at in (0..3).filter(|at| *at != follower) {
+        traffic.add(cluster.client(at)?, at);
+    }
     corrupt(&mut cluster, follower).await?;
-    let traffic = Traffic::start(&cluster)?;
+    traffic.add(cluster.client(follower)?, follower);
     is_repaired(&cluster, follower).await?;
     // What is wrong in the history is repaired with the rest.
     let found = value(&client, "precious", false).await?;
@@ -172,7 +179,10 @@ async fn a_corrupt_leader_hands_over_and_is_repaired() -> Result<()> {
     .await?;
     let found = value(&cluster.client(corrupt_one)?, "precious", false).await?;
     ensure!(found == FLIPPED, "nothing was flipped: {found:?}");
-    let traffic = Traffic::start(&cluster)?;
+    let mut traffic = Traffic::default();
+    for at in 0..3 {
+        traffic.add(cluster.client(at)?, at);
+    }
     let client = cluster.client(corrupt_one)?;
     let revision = put(&client, "a", "b").await?;
     compact(&client, revision).await?;
@@ -190,6 +200,7 @@ async fn the_check_at_the_start_repairs_or_refuses() -> Result<()> {
     let follower = another_than(cluster.leader().await?);
     // It is healthy only when it has been repaired: no client has ever seen the wrong value.
     corrupt(&mut cluster, follower).await?;
+    cluster.member_mut(follower).ready().await?;
     let found = value(&cluster.client(follower)?, "precious", true).await?;
     ensure!(found == PRECIOUS, "it serves {found:?}");
     is_repaired(&cluster, follower).await?;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use api::etcdserverpb as pb;
-use testkit::{Client, Cluster, note};
+use testkit::{Client, note};
 use tokio::task::JoinSet;
 
 /// Between two rounds of a client.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Requests that go on until [`Traffic::end`].
+#[derive(Default)]
 pub(crate) struct Traffic {
     is_over: Arc<AtomicBool>,
     rounds: Arc<AtomicU64>,
@@ -20,32 +21,20 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// A client of each member.
-    ///
-    /// # Errors
-    /// When a certificate cannot be read.
-    pub(crate) fn start(cluster: &Cluster) -> Result<Traffic> {
-        let mut traffic = Traffic {
-            is_over: Arc::default(),
-            rounds: Arc::default(),
-            clients: JoinSet::new(),
-        };
-        for at in cluster.running() {
-            let client = cluster.client(at)?;
-            let (is_over, rounds) = (Arc::clone(&traffic.is_over), Arc::clone(&traffic.rounds));
-            traffic.clients.spawn(async move {
-                let mut number = 0;
-                while !is_over.load(Ordering::Relaxed) {
-                    number += 1;
-                    let round = round(&client, at, number).await;
-                    round.with_context(|| format!("round {number} on m{}", at + 1))?;
-                    rounds.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Ok(())
-            });
-        }
-        Ok(traffic)
+    /// A client of a member.
+    pub(crate) fn add(&mut self, client: Client, at: usize) {
+        let (is_over, rounds) = (Arc::clone(&self.is_over), Arc::clone(&self.rounds));
+        self.clients.spawn(async move {
+            let mut number = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                number += 1;
+                let round = round(&client, at, number).await;
+                round.with_context(|| format!("round {number} on m{}", at + 1))?;
+                rounds.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ok(())
+        });
     }
 
     /// Ends it.
