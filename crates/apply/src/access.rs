@@ -219,7 +219,7 @@ impl Visitor<'_> {
                 ..
             } => self.somebody(),
             Command::Alarm {
-                action: AlarmAction::Activate | AlarmAction::Deactivate,
+                action: AlarmAction::Activate | AlarmAction::Deactivate | AlarmAction::Quarantine,
                 ..
             } => self.admin(),
             // Only a member says this, of itself or of what it knows as the leader.

@@ -179,6 +179,8 @@ pub enum AlarmAction {
     Activate,
     /// Clear.
     Deactivate,
+    /// Raise CORRUPT as the member's own affair: the others go on, and it takes their state.
+    Quarantine,
 }
 
 /// The value of a [`Put`].

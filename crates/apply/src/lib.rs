@@ -11,6 +11,7 @@ mod cluster;
 mod command;
 mod compaction_counts;
 mod error;
+mod hashing;
 mod image;
 mod persister;
 mod quota;

@@ -30,6 +30,7 @@ use crate::alarm::AlarmStore;
 use crate::applier::Applier;
 use crate::cluster::MemberStore;
 use crate::compaction_counts::{CompactionCounter, Work};
+use crate::hashing::Hashing;
 use crate::persister::{self, Beside, Staged, Stager};
 use crate::quota::version_bytes;
 use crate::scrub_pace::{ScrubPace, ScrubSteps};
@@ -128,6 +129,7 @@ pub struct StateMachine {
     compactions: CompactionCounter,
     /// A command could not be carried out: nothing may be shown or staged any more.
     is_halted: bool,
+    hashing: Hashing,
     stager: Stager,
 }
 
@@ -182,6 +184,7 @@ pub fn open(
         unstaged_membership: None,
         unstaged: 0,
         is_halted: false,
+        hashing: Hashing::new(config.workers.clone()),
         stager,
     };
     Ok((machine, views, persister))
@@ -457,6 +460,9 @@ impl StateMachine {
         self.applier.alarms.publish();
         self.applier.members.publish();
         self.applier.versions.publish();
+        for job in self.applier.store.take_hash_jobs() {
+            self.hashing.begin(job);
+        }
     }
 
     fn stage(&mut self) -> Result<(), Fatal> {

@@ -264,6 +264,9 @@ pub enum Fatal {
     /// A listener.
     #[error("listener failed")]
     Listener(#[source] std::io::Error),
+    /// Its data is not the others'.
+    #[error("the initial corruption check failed")]
+    Inconsistent(#[source] server::corrupt::Inconsistent),
 }
 
 impl Fatal {

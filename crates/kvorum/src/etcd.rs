@@ -282,6 +282,14 @@ fn server_config(
         stop_serving_on_defrag: config.features.enabled(Gate::StopGRPCServiceOnDefrag),
         disarms_nospace: config.checks.nospace_auto_disarm,
         downgrade_check_interval: config.checks.downgrade_check_time,
+        corrupt: server::CorruptConfig {
+            check_interval: config.checks.corrupt_check_time,
+            compact_hash_interval: config
+                .features
+                .enabled(Gate::CompactHashCheck)
+                .then_some(config.checks.compact_hash_check_time),
+            repairs: config.checks.corrupt_repair,
+        },
         watch_progress_notify_interval: config.watch_progress_notify_interval,
         client_cert_auth: config.client_cert_auth,
         bcrypt_cost: tokens::bcrypt_cost(config.auth.bcrypt_cost),
@@ -326,6 +334,8 @@ impl Starting {
                 .serve(server::serve(listener, service, self.tasks.stopping()));
         }
         self.tasks.spawn(self.server.clone().monitor());
+        let comparing = server::corrupt::run(self.server.clone(), self.tasks.stopping());
+        self.tasks.spawn(comparing);
         self.start_compactor();
         let (tasks, stopping) = (self.tasks.clone(), self.tasks.stopping());
         tasks.spawn(async move {
@@ -353,6 +363,13 @@ impl Starting {
         http_listeners: Vec<transport::Listener>,
     ) {
         self.server.node().wait_ready().await;
+        if self.config.features.enabled(Gate::InitialCorruptCheck)
+            && let Err(inconsistent) = server::corrupt::check_at_start(&self.server).await
+        {
+            tracing::error!(error = %inconsistent, "checkInitialHashKV failed");
+            self.tasks.fail(Fatal::Inconsistent(inconsistent));
+            return;
+        }
         self.publish().await;
         let (service, traffic) = if http_listeners.is_empty() {
             (

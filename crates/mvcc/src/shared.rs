@@ -13,6 +13,7 @@ use types::Revision;
 
 use crate::config::SEGMENT_CACHE_BYTES_MAX;
 use crate::event_log::EventLog;
+use crate::hash::Remembered;
 use crate::segment::Segment;
 use crate::size::Sizes;
 use crate::tree_index::TreeIndex;
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     sizes: Sizes,
     /// Bytes of keys and values that were put since the start.
     pub(crate) put_bytes: AtomicU64,
+    remembered: Remembered,
     /// Compactions up to this revision have nothing left to remove from the disk.
     pub(crate) scrubbed: watch::Sender<i64>,
 }
@@ -61,6 +63,7 @@ impl Shared {
             compact_revision: AtomicI64::new(compact_revision),
             sizes: Sizes::default(),
             put_bytes: AtomicU64::new(0),
+            remembered: Remembered::default(),
             scrubbed: watch::Sender::new(compact_revision),
         }
     }
@@ -80,6 +83,11 @@ impl Shared {
 
     pub(crate) const fn sizes(&self) -> &Sizes {
         &self.sizes
+    }
+
+    /// The hashes of compactions.
+    pub(crate) const fn remembered(&self) -> &Remembered {
+        &self.remembered
     }
 }
 

@@ -13,8 +13,8 @@ use crate::segment::Segments;
 use crate::shared::{Past, Shared, Snapshot};
 use crate::tree_index::TreeIndex;
 use crate::{
-    CompactError, HashError, HashKv, PrevKv, RangeError, ReadView, RevisionEvents, StoreError,
-    WatchCounts, WatchStream, WriteTxn, hash, meta, size,
+    CompactError, CompactionHash, HashError, HashJob, HashKv, PrevKv, RangeError, ReadView,
+    RevisionEvents, StoreError, WatchCounts, WatchStream, WriteTxn, hash, meta, size,
 };
 
 /// Reads and watches. Cheap to clone; cannot write.
@@ -42,6 +42,10 @@ pub struct Writer {
     staged_allocated: u64,
     /// While there is another clone, nothing is removed from the disk.
     pub(crate) hold: Hold,
+    /// Compactions since the last [`Writer::publish`]: what was compacted before, and what is now.
+    unhashed: Vec<(i64, i64)>,
+    /// Those that no [`Writer::take_hash_jobs`] has taken yet.
+    hash_jobs: Vec<HashJob>,
 }
 
 impl Store {
@@ -72,10 +76,21 @@ impl Store {
         self.shared.hub.counts()
     }
 
-    /// The hash of all history up to `revision` (`None`: the current one). Reads the whole store:
-    /// call it off the async threads.
+    /// The hash of all history up to `revision` (`None`: the current one), or the one that a compaction at
+    /// `revision` has left. Reads the whole store: call it off the async threads.
     pub fn hash_kv(&self, revision: Option<i64>) -> Result<HashKv, HashError> {
         hash::hash_kv(self, revision)
+    }
+
+    /// The same, but never one that a compaction has left.
+    pub fn hash_kv_now(&self, revision: i64) -> Result<HashKv, HashError> {
+        hash::hash_kv_now(self, Some(revision))
+    }
+
+    /// The hashes that the last compactions have left, oldest first.
+    #[must_use]
+    pub fn compaction_hashes(&self) -> Vec<CompactionHash> {
+        self.shared.remembered().all()
     }
 
     /// Bytes that live and not yet compacted records take (etcd's `dbSizeInUse`). Never 0.
@@ -176,6 +191,8 @@ impl Writer {
             unstaged_paged_bytes: 0,
             staged_allocated: 0,
             hold: Hold::default(),
+            unhashed: Vec::new(),
+            hash_jobs: Vec::new(),
         };
         writer.note_size();
         writer
@@ -190,6 +207,9 @@ impl Writer {
         (self.segments, self.compaction) = (loaded.segments, loaded.compaction);
         self.unpublished.clear();
         self.unstaged.clear();
+        self.unhashed.clear();
+        self.hash_jobs.clear();
+        self.shared.remembered().forget();
         self.unstaged_bytes = 0;
         self.unstaged_paged_bytes = 0;
         self.shared.sizes().set_allocated(loaded.allocated);
@@ -258,8 +278,14 @@ impl Writer {
         if revision > self.revision {
             return Err(CompactError::FutureRevision);
         }
+        self.unhashed.push((self.compaction.revision(), revision));
         self.compaction.schedule(revision);
         Ok(())
+    }
+
+    /// The compactions since the last call whose hashes are to be made.
+    pub fn take_hash_jobs(&mut self) -> Vec<HashJob> {
+        std::mem::take(&mut self.hash_jobs)
     }
 
     /// Hands the events since the last call to the watchers, then makes the changes visible to
@@ -275,6 +301,15 @@ impl Writer {
         self.shared.publish(self.snapshot());
         if compacted {
             self.shared.hub.compacted(self.compaction.revision());
+        }
+        for compactions in std::mem::take(&mut self.unhashed) {
+            // Nothing is forgotten before the compaction is published, which is now.
+            let view = ReadView {
+                snapshot: Arc::new(self.snapshot()),
+                shared: Arc::clone(&self.shared),
+            };
+            let job = HashJob::new(view, compactions, self.hold.clone());
+            self.hash_jobs.push(job);
         }
         self.note_size();
     }

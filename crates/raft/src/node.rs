@@ -32,6 +32,7 @@ use crate::progress::Progress;
 use crate::proposal_id;
 use crate::proposer::{self, Applied, ProposeQueue};
 use crate::read_index::ReadIndex;
+use crate::repair::Repairs;
 use crate::snapshot::send::Sender;
 use crate::snapshot::{Counters, SnapshotMetrics};
 use crate::state_machine::{self, Adapter, MachineHandle};
@@ -115,7 +116,7 @@ pub struct Node {
 
 pub(crate) struct Running {
     pub(crate) config: Config,
-    raft: Raft,
+    pub(crate) raft: Raft,
     pub(crate) peers: Arc<Peers>,
     peer_service: PeerService,
     queue: ProposeQueue,
@@ -130,7 +131,9 @@ pub(crate) struct Running {
     pub(crate) server: ServerMetrics,
     machine: Arc<MachineHandle>,
     transfers: Arc<Counters>,
-    fatal: FatalCell,
+    waiters: Arc<Waiters>,
+    pub(crate) repairs: Arc<Repairs>,
+    pub(crate) fatal: FatalCell,
     tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     stopped: OnceCell<()>,
@@ -213,8 +216,7 @@ impl Node {
             workers: config.workers.clone(),
             fatal: fatal.clone(),
         });
-        let transfers = Arc::clone(&states.counters);
-        let network = Network::new(Arc::clone(&peers), states);
+        let network = Network::new(Arc::clone(&peers), Arc::clone(&states));
         let raft = Raft::new(config.member.0, settings, network, store, adapter)
             .await
             .map_err(|fatal| StartError::Raft(Arc::new(fatal)))?;
@@ -228,7 +230,7 @@ impl Node {
             waiters,
             log: Arc::new(log),
             machine,
-            transfers,
+            states,
             progress,
             views,
             persister,
@@ -425,6 +427,11 @@ impl Running {
         }
     }
 
+    /// Whether somebody waits for the outcome of a command.
+    pub(crate) fn is_proposing(&self) -> bool {
+        self.queue.len() > 0 || !self.waiters.is_idle()
+    }
+
     async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -547,6 +554,10 @@ const ENTRIES_PER_REQUEST_MAX: u64 = 32;
 /// stays behind for nothing.
 const BACKOFF: &str = "20ms 50ms 100ms 200ms ...400ms";
 
+/// Steps of the commit index that wait to be applied. When it is full openraft's core waits, and the member answers
+/// nobody meanwhile.
+const STATE_MACHINE_QUEUE_LEN: u64 = 64 * 1024;
+
 /// openraft's settings. Those that are not named here have openraft's values.
 ///
 /// * An election: openraft's followers wait for the leader's lease, which is `election_timeout_max`,
@@ -583,6 +594,8 @@ fn settings(config: &Config) -> openraft::Config {
         install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
         max_payload_entries: ENTRIES_PER_REQUEST_MAX,
         backoff: BACKOFF.to_owned(),
+        // Whatever is committed while a member's state is replaced waits there (`repair`).
+        state_machine_channel_size: Some(STATE_MACHINE_QUEUE_LEN),
         // The log cutter decides both by what the entries hold.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,

@@ -15,6 +15,7 @@ use types::{Clock, ClusterId, LeaseId, MemberId};
 
 use crate::admission::Admission;
 use crate::call;
+use crate::corrupt::CorruptConfig;
 use crate::id_generator::IdGenerator;
 use crate::recent::Recent;
 use crate::space_alarm::SpaceAlarm;
@@ -61,6 +62,8 @@ pub struct Config {
     pub disarms_nospace: bool,
     /// `--downgrade-check-time`: how often it is looked whether a downgrade has ended; zero is never.
     pub downgrade_check_interval: Duration,
+    /// How members are compared, and what comes of it.
+    pub corrupt: CorruptConfig,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_notify_interval: Duration,
     /// `--client-cert-auth`: certificates stand for users.
@@ -500,6 +503,7 @@ mod tests {
             stop_serving_on_defrag: false,
             disarms_nospace: false,
             downgrade_check_interval: Duration::ZERO,
+            corrupt: CorruptConfig::default(),
             watch_progress_notify_interval: Duration::from_secs(600),
             client_cert_auth: false,
             bcrypt_cost: 10,

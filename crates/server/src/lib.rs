@@ -8,6 +8,7 @@ mod admission;
 mod body;
 mod call;
 pub mod compactor;
+pub mod corrupt;
 mod etcd_server;
 mod gateway;
 mod http;
@@ -24,6 +25,7 @@ mod traffic;
 mod v3rpc;
 mod version_monitor;
 
+pub use corrupt::CorruptConfig;
 pub use etcd_server::{Config, EtcdServer, RequestError};
 pub use http::access::HttpOptions;
 pub use in_process::InProcess;

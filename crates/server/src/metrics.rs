@@ -6,6 +6,7 @@
 
 mod certificates;
 mod consensus;
+mod corruption;
 mod debugging;
 mod network;
 mod process;
@@ -37,6 +38,8 @@ use crate::traces::CallSpan;
 use crate::v3rpc::METHODS;
 use certificates::CertificateMetrics;
 use consensus::ServerMetrics;
+use corruption::CorruptionMetrics;
+pub(crate) use corruption::{Check, Checked, Repaired};
 use debugging::DebuggingMetrics;
 use network::NetworkMetrics;
 use process::ProcessMetrics;
@@ -91,6 +94,7 @@ struct All {
     timings: TimingMetrics,
     upkeep: UpkeepMetrics,
     debugging: DebuggingMetrics,
+    corruption: CorruptionMetrics,
     clients: ClientMetrics,
     client_received_bytes: IntCounter,
     client_sent_bytes: IntCounter,
@@ -178,6 +182,7 @@ impl Metrics {
                 timings: TimingMetrics::register(registry)?,
                 upkeep: UpkeepMetrics::register(registry)?,
                 debugging: DebuggingMetrics::register(registry, &config.features)?,
+                corruption: CorruptionMetrics::register(&registrar)?,
                 clients: ClientMetrics::register(&registrar)?,
                 client_received_bytes: registrar.counter(
                     "etcd_network_client_grpc_received_bytes_total",

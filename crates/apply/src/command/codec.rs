@@ -391,6 +391,7 @@ const fn action_to(action: AlarmAction) -> pb::alarm::Action {
         AlarmAction::Get => pb::alarm::Action::Get,
         AlarmAction::Activate => pb::alarm::Action::Activate,
         AlarmAction::Deactivate => pb::alarm::Action::Deactivate,
+        AlarmAction::Quarantine => pb::alarm::Action::Quarantine,
     }
 }
 
@@ -399,6 +400,7 @@ fn action_from(action: i32) -> Result<AlarmAction, DecodeError> {
         Ok(pb::alarm::Action::Get) => Ok(AlarmAction::Get),
         Ok(pb::alarm::Action::Activate) => Ok(AlarmAction::Activate),
         Ok(pb::alarm::Action::Deactivate) => Ok(AlarmAction::Deactivate),
+        Ok(pb::alarm::Action::Quarantine) => Ok(AlarmAction::Quarantine),
         Err(unknown) => Err(bad(unknown.to_string())),
     }
 }

@@ -86,6 +86,9 @@ pub struct CheckSettings {
     /// `--compact-hash-check-time`: how often the leader compares compactions' hashes, if the
     /// feature `CompactHashCheck` is on.
     pub compact_hash_check_time: Duration,
+    /// `--corrupt-repair`: a member that a majority does not agree with takes the leader's state. etcd has
+    /// no such flag.
+    pub corrupt_repair: bool,
     /// `--downgrade-check-time`: how often it is seen whether a downgrade has ended.
     pub downgrade_check_time: Duration,
     /// `--nospace-auto-disarm`: NOSPACE is cleared by itself once there is space again.
@@ -97,6 +100,7 @@ impl Default for CheckSettings {
         Self {
             corrupt_check_time: Duration::ZERO,
             compact_hash_check_time: Duration::from_secs(60),
+            corrupt_repair: true,
             downgrade_check_time: Duration::from_secs(5),
             nospace_auto_disarm: false,
         }

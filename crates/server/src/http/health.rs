@@ -75,8 +75,8 @@ impl Check {
     async fn run(self, server: &EtcdServer) -> Result<(), String> {
         match self {
             Self::DataCorruption => {
-                let alarms = server.views().alarms.list();
-                if alarms.iter().any(|alarm| alarm.kind == AlarmKind::Corrupt) {
+                let is_corrupt = alarms_here(server).any(|kind| kind == AlarmKind::Corrupt);
+                if is_corrupt {
                     return Err("alarm activated: CORRUPT".to_owned());
                 }
                 Ok(())
@@ -145,11 +145,8 @@ async fn problem(
     excluded: &[&str],
     consistency: Consistency,
 ) -> Option<String> {
-    for alarm in server.views().alarms.list() {
-        let name = match alarm.kind {
-            AlarmKind::NoSpace => "NOSPACE",
-            AlarmKind::Corrupt => "CORRUPT",
-        };
+    for kind in alarms_here(server) {
+        let name = kind.name();
         if !excluded.contains(&name) {
             return Some(format!("ALARM {name}"));
         }
@@ -159,6 +156,13 @@ async fn problem(
     }
     let read = read(server, consistency).await;
     read.err().map(|reason| format!("RANGE ERROR:{reason}"))
+}
+
+/// The alarms that are a reason to go elsewhere: not those that are another member's own affair.
+fn alarms_here(server: &EtcdServer) -> impl Iterator<Item = AlarmKind> + use<> {
+    let of_all = server.views().alarms.of_the_cluster();
+    let own = server.is_quarantined().then_some(AlarmKind::Corrupt);
+    of_all.into_iter().map(|alarm| alarm.kind).chain(own)
 }
 
 fn health_response(problem: Option<&str>) -> Response<Body> {

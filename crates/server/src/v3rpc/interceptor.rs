@@ -39,6 +39,7 @@ use super::v3client::V3Client;
 use super::watch::WatchService;
 use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, status_code};
 use crate::call::Call;
+use crate::corrupt::is_fenced;
 use crate::{EtcdServer, SlowRequests};
 
 /// What a gRPC message may be larger than the request in it.
@@ -137,7 +138,11 @@ impl GrpcServices {
         let with_certificates = server.config().client_cert_auth;
         let credentials =
             Credentials::of(request.headers(), request.extensions(), with_certificates);
-        let admitted = match admit(server, method, request.headers()) {
+        let sound = match is_fenced(method.path) {
+            true => server.wait_sound().await,
+            false => Ok(()),
+        };
+        let admitted = match sound.and_then(|()| admit(server, method, request.headers())) {
             Ok(()) => admit_caller(server, method, &credentials).await,
             Err(error) => Err(error),
         };

@@ -234,6 +234,9 @@ impl EtcdServer {
         if consistency == Consistency::Linearizable {
             self.read_index().await?;
         }
+        if !matches!(credentials, Credentials::Member) {
+            self.wait_sound().await?;
+        }
         let guard = self.guard(access, credentials).await?;
         Ok((guard, self.views().store.view()))
     }

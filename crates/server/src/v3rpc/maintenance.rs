@@ -120,8 +120,10 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
-        let revision = Some(request.get_ref().revision).filter(|&revision| revision != 0);
-        let hash = self.server.hash_kv(revision).await?;
+        let hash = self
+            .server
+            .hash_kv(Some(request.get_ref().revision))
+            .await?;
         Ok(Response::new(HashKvResponse {
             header: Some(self.server.header_at(hash.current_revision)),
             hash: hash.hash,
@@ -217,7 +219,7 @@ impl EtcdServer {
     }
 
     /// Hashes the store, off the async threads.
-    async fn hash_kv(&self, revision: Option<i64>) -> Result<HashKv, RequestError> {
+    pub(crate) async fn hash_kv(&self, revision: Option<i64>) -> Result<HashKv, RequestError> {
         let store = self.views().store.clone();
         let begun = self.config().clock.now();
         let hashing = tokio::task::spawn_blocking(move || store.hash_kv(revision));

@@ -198,6 +198,7 @@ const SWITCHES: &[&str] = &[
     "experimental-enable-distributed-tracing",
     "experimental-initial-corrupt-check",
     "nospace-auto-disarm",
+    "corrupt-repair",
     "experimental-compact-hash-check-enabled",
     "experimental-enable-lease-checkpoint",
     "experimental-enable-lease-checkpoint-persist",

@@ -6,10 +6,6 @@
 /// These are warned of.
 pub(in crate::config) static WARNED: &[&str] = &[
     // Checks.
-    "corrupt-check-time",
-    "experimental-corrupt-check-time",
-    "compact-hash-check-time",
-    "experimental-compact-hash-check-time",
 ];
 
 /// These are refused.

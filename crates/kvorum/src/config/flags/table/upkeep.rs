@@ -19,6 +19,9 @@ pub(super) static FLAGS: &[Flag] = flags! {
         "The name of --compact-hash-check-time before etcd 3.6."
         deprecated "--experimental-compact-hash-check-time is deprecated in 3.6 and will be decommissioned in 3.7. Use '--compact-hash-check-time' instead."
         => |o, v| time(&mut o.checks.compact_hash_check_time, v);
+    Features Switch "corrupt-repair" "true"
+        "A member whose data is not that of a majority takes the leader's; otherwise its CORRUPT alarm stops all writes, as in etcd. The same on all members."
+        => |o, v| { o.checks.corrupt_repair = truth(v)?; Ok(()) };
     Features Value "downgrade-check-time" "5s"
         "How often it is seen whether a downgrade has ended."
         => |o, v| time(&mut o.checks.downgrade_check_time, v);
