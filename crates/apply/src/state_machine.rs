@@ -33,8 +33,8 @@ use crate::persister::{self, Beside, Staged, Stager};
 use crate::quota::version_bytes;
 use crate::storage::{self, Meta};
 use crate::{
-    Alarms, Cluster, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply, Request, Room,
-    Workers,
+    Alarms, Cluster, Command, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply,
+    Request, Room, Workers,
 };
 
 /// Stage when so many bytes of versions have come together: a full segment.
@@ -254,6 +254,11 @@ impl StateMachine {
         request: &Request,
     ) -> Result<Result<Reply, Rejection>, Fatal> {
         self.check()?;
+        // Rights are published before keys, so that keys are not read by older rights. Nor may those that
+        // are gone be read by newer ones: what was done before rights change is seen before they do.
+        if matches!(request.command, Command::Auth(_)) {
+            self.publish();
+        }
         self.advance(at);
         // Until it has gone well: a panic must not leave half a command to be staged.
         self.is_halted = true;
@@ -396,10 +401,16 @@ impl StateMachine {
         applier.usage = loaded.meta.usage;
         applier.members.install(loaded.members);
         applier.alarms.install(loaded.alarms);
-        // Before the keys: whoever reads them must not do so by older rights.
-        applier.auth.install(loaded.auth);
-        applier.leases.install(loaded.leases);
-        applier.store.install(loaded.store);
+        let Applier {
+            auth,
+            leases,
+            store,
+            ..
+        } = applier;
+        auth.install(loaded.auth, || {
+            leases.install(loaded.leases);
+            store.install(loaded.store);
+        });
         self.applied = loaded.meta.applied;
         self.installed = loaded.meta.installed;
         self.membership = loaded.meta.membership;
