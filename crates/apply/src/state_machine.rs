@@ -37,7 +37,7 @@ use crate::scrub_pace::{ScrubPace, ScrubSteps};
 use crate::storage::{self, Meta};
 use crate::versions::VersionStore;
 use crate::{
-    Alarms, Cluster, Compactions, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply,
+    Alarms, Cluster, Command, Compactions, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply,
     Request, Room, Versions, Workers,
 };
 
@@ -277,6 +277,11 @@ impl StateMachine {
         request: &Request,
     ) -> Result<Result<Reply, Rejection>, Fatal> {
         self.check()?;
+        // Rights are published before keys, so that keys are not read by older rights. Nor may those that
+        // are gone be read by newer ones: what was done before rights change is seen before they do.
+        if matches!(request.command, Command::Auth(_)) {
+            self.publish();
+        }
         self.advance(at);
         // Until it has gone well: a panic must not leave half a command to be staged.
         self.is_halted = true;
@@ -427,10 +432,16 @@ impl StateMachine {
         applier.members.install(loaded.members);
         applier.versions.install(&loaded.versions);
         applier.alarms.install(loaded.alarms);
-        // Before the keys: whoever reads them must not do so by older rights.
-        applier.auth.install(loaded.auth);
-        applier.leases.install(loaded.leases);
-        applier.store.install(loaded.store);
+        let Applier {
+            auth,
+            leases,
+            store,
+            ..
+        } = applier;
+        auth.install(loaded.auth, || {
+            leases.install(loaded.leases);
+            store.install(loaded.store);
+        });
         self.applied = loaded.meta.applied;
         self.installed = loaded.meta.installed;
         self.membership = loaded.meta.membership;

@@ -72,6 +72,14 @@ pub fn python() -> Result<PathBuf> {
     fetched("KVORUM_TEST_PYTHON", "python/bin/python3")
 }
 
+/// The JavaScript runtime that runs the Node client.
+///
+/// # Errors
+/// When it was neither found nor fetched.
+pub fn node() -> Result<PathBuf> {
+    fetched("KVORUM_TEST_NODE", "nodejs/node")
+}
+
 /// The protobuf compiler that the Rust client's build asks for.
 ///
 /// # Errors
