@@ -32,6 +32,7 @@ mod etcd;
 pub mod logging;
 pub mod migrate;
 pub mod restore;
+mod snapshot_file;
 pub mod tools;
 
 pub use api;
@@ -39,3 +40,4 @@ pub use client::Client;
 pub use config::{Config, ConfigBuilder, ConfigError, Options};
 pub use error::{Fatal, StartError};
 pub use etcd::{Kvorum, MemberStatus, MetricsError};
+pub use types::{ClusterId, MemberId, Url, UrlError};

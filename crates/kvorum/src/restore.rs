@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use apply::{Import, LogPosition, Member, Registers};
 use backend::{Backend, DataDir};
-use etcdfile::{EtcdFile, FileError, HashCheck, RevisionBump};
+use etcdfile::EtcdFile;
+pub use etcdfile::{FileError, HashCheck, RevisionBump};
 use types::{ClusterId, MemberId, Url};
 
 use crate::config::Config;
