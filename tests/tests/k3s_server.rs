@@ -1,5 +1,6 @@
 //! The server like k3s (`crates/k3s-like`) as a k3s user runs it: real processes, mTLS throughout, and
-//! a proxy that can fail in front of every member.
+//! a proxy that can fail in front of every member. The proxies are the tests' own tasks: they need threads
+//! beside the one that waits for a command.
 
 #[path = "k3s_server/old_server.rs"]
 mod old_server;
@@ -14,7 +15,7 @@ use testkit::network::Fault;
 use old_server::OldServer;
 use site::{Site, names_in};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_servers_survive_a_kill_of_any_and_take_a_removed_one_back() -> Result<()> {
     let mut site = Site::new(3).await?;
     site.init(&[]).await?;
@@ -96,7 +97,7 @@ async fn a_removed_server_comes_back_clean(site: &mut Site) -> Result<()> {
     site.ready(2, 3, &[0, 1, 2]).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_must_not_join_is_refused_with_one_line() -> Result<()> {
     let mut site = Site::new(2).await?;
     site.init(&["--disable=traefik"]).await?;
@@ -136,7 +137,7 @@ async fn who_must_not_join_is_refused_with_one_line() -> Result<()> {
     site.fine().await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_authority_that_has_expired_is_refused() -> Result<()> {
     let mut site = Site::new(2).await?;
     let authority = Leaf::named("k3s-server-ca").expired().self_signed()?;
@@ -158,7 +159,7 @@ async fn an_authority_that_has_expired_is_refused() -> Result<()> {
     site.fine().await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshots_are_kept_and_clusters_are_reset_and_restored() -> Result<()> {
     let mut site = Site::new(2).await?;
     let often = ["--etcd-snapshot-schedule-cron=@every 1s", "--etcd-snapshot-retention=2"];
@@ -255,10 +256,12 @@ async fn restore(site: &mut Site, name: &str) -> Result<()> {
         server.refuses(why).await?;
     }
     server.start(&["--cluster-init"])?;
-    server.is_up().await?;
+    site.join(1, &[]).await?;
     ensure!(site.get(0, "after").await?.is_some(), "it is lost");
+    for server in &mut site.servers {
+        server.stop().await?;
+    }
     let server = &mut site.servers[0];
-    server.stop().await?;
     let path = server.file("db/snapshots").join(name);
     let path = format!("--cluster-reset-restore-path={}", path.display());
     server.start(&["--cluster-reset", &path])?;
@@ -297,11 +300,11 @@ async fn restore_elsewhere(site: &mut Site, name: &str) -> Result<()> {
 /// Writes down what it is called with, and goes on.
 const PROGRAM: &str = "#!/bin/sh\nprintf '%s\\n' \"$$ $*\" >> \"$0.calls\"\nexec sleep 600\n";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_is_given_is_kept_running() -> Result<()> {
     let mut site = Site::new(1).await?;
-    let program = site.servers[0].file("../kube-apiserver");
-    let calls = site.servers[0].file("../kube-apiserver.calls");
+    let program = site.servers[0].dir().join("kube-apiserver");
+    let calls = site.servers[0].dir().join("kube-apiserver.calls");
     std::fs::write(&program, PROGRAM)?;
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
     let flag = format!("--kube-apiserver={}", program.display());

@@ -3,20 +3,24 @@
 use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use kvorum::config::LogLevel;
+use kvorum::logging::targets;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use types::{Clock, SystemClock};
 
 /// Lines go to standard error from now on.
 pub(crate) fn install() {
-    tracing_subscriber::fmt()
-        .with_max_level(Level::INFO)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .event_format(Logrus)
-        .init();
+        .with_filter(targets(LogLevel::Info));
+    tracing_subscriber::registry().with(lines).init();
 }
 
 /// One line.

@@ -17,8 +17,10 @@ const NODES: &str = "k3s/nodes/";
 const READY: &str = "k3s/ready/";
 /// Without being heard of for so long a node is not ready.
 const READY_TTL: Duration = Duration::from_secs(10);
-/// How long to wait before trying again to say that the node is ready.
+/// How long to wait before trying again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a member's removal is tried.
+const REMOVAL_TIME_MAX: Duration = Duration::from_secs(45);
 
 /// What is stored of a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -148,10 +150,7 @@ pub(crate) async fn delete(client: &Client, name: &str) -> Result<()> {
         is_known = true;
         let (member_name, id) = (&member.name, MemberId(member.id));
         tracing::info!("Removing name={member_name} id={id} from etcd");
-        match client.remove_member(id).await {
-            Err(status) if status.code() == tonic::Code::NotFound => {}
-            removed => removed.context("the member cannot be removed")?,
-        }
+        remove_member(client, id).await?;
     }
     if !is_known {
         bail!("nodes \"{name}\" not found");
@@ -159,4 +158,24 @@ pub(crate) async fn delete(client: &Client, name: &str) -> Result<()> {
     client.delete(format!("{NODES}{name}")).await?;
     client.delete(format!("{READY}{name}")).await?;
     Ok(())
+}
+
+/// Removes a member, if it is there. A cluster of which members have just come back takes itself for
+/// unhealthy for a while.
+async fn remove_member(client: &Client, id: MemberId) -> Result<()> {
+    let removing = async {
+        loop {
+            match client.remove_member(id).await {
+                Err(status) if status.code() == tonic::Code::NotFound => return Ok(()),
+                Err(status) if status.message().contains("unhealthy cluster") => {
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                }
+                removed => return removed.context("the member cannot be removed"),
+            }
+        }
+    };
+    match tokio::time::timeout(REMOVAL_TIME_MAX, removing).await {
+        Ok(removed) => removed,
+        Err(_elapsed) => bail!("the member cannot be removed: the cluster is unhealthy"),
+    }
 }

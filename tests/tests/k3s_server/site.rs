@@ -158,6 +158,11 @@ impl K3s {
         format!("https://127.0.0.1:{}", self.proxy)
     }
 
+    /// `${data-dir}`
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A file below `${data-dir}/server`.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.join("server").join(name)
