@@ -22,7 +22,9 @@ async fn three_servers_survive_a_kill_of_any_and_take_a_removed_one_back() -> Re
     site.ready(0, 1, &[0]).await?;
     site.operator(&[0]).put("kept", "yes").await?;
     site.join(1, &[]).await?;
-    site.servers[0].says("an even number of servers buys nothing").await?;
+    site.servers[0]
+        .says("an even number of servers buys nothing")
+        .await?;
     site.join(2, &[]).await?;
     site.ready(2, 3, &[0, 1, 2]).await?;
     all_are_voters(&site).await?;
@@ -39,9 +41,14 @@ async fn all_are_voters(site: &Site) -> Result<()> {
     ensure!(members.len() == 3, "{members:?}");
     for (server, at) in site.servers.iter().zip(0..) {
         let url = server.peer_url();
-        let member = members.iter().find(|member| member.peer_ur_ls == [url.as_str()]);
+        let member = members
+            .iter()
+            .find(|member| member.peer_ur_ls == [url.as_str()]);
         let member = member.with_context(|| format!("{at}: {members:?}"))?;
-        ensure!(!member.is_learner && member.name.starts_with(&server.name), "{member:?}");
+        ensure!(
+            !member.is_learner && member.name.starts_with(&server.name),
+            "{member:?}"
+        );
     }
     Ok(())
 }
@@ -50,7 +57,10 @@ async fn all_are_voters(site: &Site) -> Result<()> {
 /// matter any more.
 async fn survives_a_kill(site: &mut Site, at: usize) -> Result<()> {
     let others: Vec<usize> = (0..3).filter(|other| *other != at).collect();
-    let (key, flags) = (format!("without {at}"), ["--datastore-endpoint=mysql://nowhere"]);
+    let (key, flags) = (
+        format!("without {at}"),
+        ["--datastore-endpoint=mysql://nowhere"],
+    );
     site.servers[at].kill()?;
     site.operator(&others).put(&key, "yes").await?;
     if at == 0 {
@@ -60,8 +70,14 @@ async fn survives_a_kill(site: &mut Site, at: usize) -> Result<()> {
     }
     site.servers[at].is_up().await?;
     let log = site.servers[at].log()?;
-    ensure!(log.contains("Managed etcd cluster bootstrap already complete and initialized"), "{log}");
-    ensure!(log.contains("--datastore-endpoint, --cluster-init and --server are ignored"), "{log}");
+    ensure!(
+        log.contains("Managed etcd cluster bootstrap already complete and initialized"),
+        "{log}"
+    );
+    ensure!(
+        log.contains("--datastore-endpoint, --cluster-init and --server are ignored"),
+        "{log}"
+    );
     ensure!(site.get(at, &key).await?.is_some(), "{key}");
     site.ready(at, 3, &[0, 1, 2]).await
 }
@@ -73,27 +89,51 @@ async fn survives_a_partition(site: &mut Site) -> Result<()> {
     site.ready(0, 3, &[0, 2]).await?;
     site.network.heal();
     site.ready(1, 3, &[0, 1, 2]).await?;
-    ensure!(site.get(1, "without links").await?.is_some(), "it has not caught up");
+    ensure!(
+        site.get(1, "without links").await?.is_some(),
+        "it has not caught up"
+    );
     Ok(())
 }
 
 async fn a_removed_server_comes_back_clean(site: &mut Site) -> Result<()> {
-    let name = |site: &Site| Ok::<_, anyhow::Error>(std::fs::read_to_string(site.servers[2].file("db/etcd/name"))?);
+    let name = |site: &Site| {
+        Ok::<_, anyhow::Error>(std::fs::read_to_string(
+            site.servers[2].file("db/etcd/name"),
+        )?)
+    };
     let before = name(site)?;
     let said = site.servers[0].ok(&["delete", "node", "server-2"])?;
     ensure!(said == "node \"server-2\" deleted\n", "{said}");
-    ensure!(site.servers[2].ended().await? == Some(0), "{}", site.servers[2].log()?);
+    ensure!(
+        site.servers[2].ended().await? == Some(0),
+        "{}",
+        site.servers[2].log()?
+    );
     let log = site.servers[2].log()?;
-    ensure!(log.contains("This node has been removed from the cluster - please restart"), "{log}");
+    ensure!(
+        log.contains("This node has been removed from the cluster - please restart"),
+        "{log}"
+    );
     site.ready(0, 2, &[0, 1]).await?;
     // Without saying where, it is not to begin a cluster of its own.
     site.servers[2].start(&["--cluster-init"])?;
-    site.servers[2].refuses("this server was removed from its cluster").await?;
+    site.servers[2]
+        .refuses("this server was removed from its cluster")
+        .await?;
     site.join(2, &[]).await?;
     ensure!(name(site)? != before, "it has its old name");
     let databases = names_in(&site.servers[2].file("db"))?;
-    ensure!(databases.iter().any(|name| name.starts_with("etcd-backup-")), "{databases:?}");
-    ensure!(site.get(2, "kept").await?.is_some(), "it has not got the data");
+    ensure!(
+        databases
+            .iter()
+            .any(|name| name.starts_with("etcd-backup-")),
+        "{databases:?}"
+    );
+    ensure!(
+        site.get(2, "kept").await?.is_some(),
+        "it has not got the data"
+    );
     site.ready(2, 3, &[0, 1, 2]).await
 }
 
@@ -107,13 +147,22 @@ async fn who_must_not_join_is_refused_with_one_line() -> Result<()> {
     let wrong_authority = format!("K10{}::server:wrong", "ab".repeat(32));
     let alike = "--disable=traefik";
     let refused: [(&[&str], &str); 8] = [
-        (&["--token", &wrong_password, alike], "401 Unauthorized: the token is not that of the cluster"),
-        (&["--token", "wrong", alike], "401 Unauthorized: the token is not that of the cluster"),
+        (
+            &["--token", &wrong_password, alike],
+            "401 Unauthorized: the token is not that of the cluster",
+        ),
+        (
+            &["--token", "wrong", alike],
+            "401 Unauthorized: the token is not that of the cluster",
+        ),
         (
             &["--token", &wrong_authority, alike],
             "token CA hash does not match the Cluster CA certificate hash: abab",
         ),
-        (&["--token", "K10ab::server:x", alike], "invalid token CA hash length"),
+        (
+            &["--token", "K10ab::server:x", alike],
+            "invalid token CA hash length",
+        ),
         (&[alike], "K3S_TOKEN is required to join a cluster"),
         (
             &["--token", &token],
@@ -124,14 +173,20 @@ async fn who_must_not_join_is_refused_with_one_line() -> Result<()> {
             &["--token", &token, alike, "--cluster-cidr=10.99.0.0/16"],
             "--cluster-cidr is \\\"10.42.0.0/16\\\" in the cluster and \\\"10.99.0.0/16\\\" here",
         ),
-        (&["--token", &token, alike, "--node-name=server-0"], "duplicate node name found"),
+        (
+            &["--token", &token, alike, "--node-name=server-0"],
+            "duplicate node name found",
+        ),
     ];
     for (flags, why) in refused {
         let flags = [&["--server", url.as_str()], flags].concat();
         site.servers[1].start(&flags)?;
         site.servers[1].refuses(why).await?;
     }
-    ensure!(site.operator(&[0]).members().await?.len() == 1, "somebody was added");
+    ensure!(
+        site.operator(&[0]).members().await?.len() == 1,
+        "somebody was added"
+    );
     // None of that is in the way of doing it right.
     site.join(1, &[alike]).await?;
     site.fine().await
@@ -149,31 +204,53 @@ async fn an_authority_that_has_expired_is_refused() -> Result<()> {
     // One that a server is to begin with ...
     for at in [0, 1] {
         site.servers[at].start(&["--cluster-init"])?;
-        site.servers[at].refuses("has expired on 2021-01-01T00:00:00Z").await?;
+        site.servers[at]
+            .refuses("has expired on 2021-01-01T00:00:00Z")
+            .await?;
     }
     // ... and one of the server that is to be joined.
     let server = OldServer::start(&authority).await?;
     let url = format!("https://127.0.0.1:{}", server.port);
     site.servers[1].start(&["--server", &url, "--token", "any"])?;
-    site.servers[1].refuses("CA cert validation failed: certificate authority").await?;
+    site.servers[1]
+        .refuses("CA cert validation failed: certificate authority")
+        .await?;
     site.fine().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshots_are_kept_and_clusters_are_reset_and_restored() -> Result<()> {
     let mut site = Site::new(2).await?;
-    let often = ["--etcd-snapshot-schedule-cron=@every 1s", "--etcd-snapshot-retention=2"];
+    let often = [
+        "--etcd-snapshot-schedule-cron=@every 1s",
+        "--etcd-snapshot-retention=2",
+    ];
     site.init(&often).await?;
     scheduled_snapshots_stay_so_many(&site).await?;
     site.operator(&[0]).put("before", "the snapshot").await?;
     let said = site.servers[0].ok(&["etcd-snapshot", "save"])?;
-    let name = said.split_whitespace().nth(1).context("the snapshot's name")?.to_owned();
+    let name = said
+        .split_whitespace()
+        .nth(1)
+        .context("the snapshot's name")?
+        .to_owned();
     ensure!(name.starts_with("on-demand-server-0-"), "{said}");
     let listed = site.servers[0].ok(&["etcd-snapshot", "ls"])?;
-    let location = format!("file://{}", site.servers[0].file("db/snapshots").join(&name).display());
-    let mut lines = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    ensure!(lines.next() == Some(vec!["Name", "Location", "Size", "Created"]), "{listed}");
-    ensure!(lines.any(|row| row[0] == name && row[1] == location), "{listed}");
+    let location = format!(
+        "file://{}",
+        site.servers[0].file("db/snapshots").join(&name).display()
+    );
+    let mut lines = listed
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    ensure!(
+        lines.next() == Some(vec!["Name", "Location", "Size", "Created"]),
+        "{listed}"
+    );
+    ensure!(
+        lines.any(|row| row[0] == name && row[1] == location),
+        "{listed}"
+    );
     site.operator(&[0]).put("after", "the snapshot").await?;
     site.join(1, &[]).await?;
     reset(&mut site).await?;
@@ -186,7 +263,8 @@ async fn scheduled_snapshots_stay_so_many(site: &Site) -> Result<()> {
     let dir = site.servers[0].file("db/snapshots");
     let finished = || {
         let mut names = names_in(&dir).unwrap_or_default();
-        names.retain(|name| name.starts_with("etcd-snapshot-server-0-") && !name.ends_with(".part"));
+        names
+            .retain(|name| name.starts_with("etcd-snapshot-server-0-") && !name.ends_with(".part"));
         names
     };
     let first = eventually("two snapshots are there", || async {
@@ -213,25 +291,40 @@ async fn reset(site: &mut Site) -> Result<()> {
     }
     let server = &mut site.servers[0];
     server.start(&["--cluster-reset", "--server=https://127.0.0.1:1"])?;
-    server.refuses("cannot perform cluster-reset while server URL is set").await?;
+    server
+        .refuses("cannot perform cluster-reset while server URL is set")
+        .await?;
     server.start(&["--cluster-reset-restore-path=x"])?;
-    server.refuses("invalid flag use; --cluster-reset required with --cluster-reset-restore-path").await?;
+    server
+        .refuses("invalid flag use; --cluster-reset required with --cluster-reset-restore-path")
+        .await?;
     server.start(&["--cluster-reset", "--token=wrong"])?;
-    server.refuses("bootstrap data already found and encrypted with different token").await?;
+    server
+        .refuses("bootstrap data already found and encrypted with different token")
+        .await?;
     server.start(&["--cluster-reset"])?;
     ensure!(server.ended().await? == Some(0), "{}", server.log()?);
     ensure!(server.log()?.contains(RESET), "{}", server.log()?);
     server.start(&["--cluster-reset"])?;
-    server.refuses("Managed etcd cluster membership was previously reset, please remove").await?;
+    server
+        .refuses("Managed etcd cluster membership was previously reset, please remove")
+        .await?;
     server.start(&["--cluster-init"])?;
     server.is_up().await?;
-    ensure!(!server.file("db/reset-flag").exists(), "the flag is still there");
+    ensure!(
+        !server.file("db/reset-flag").exists(),
+        "the flag is still there"
+    );
     for key in ["before", "after"] {
         ensure!(site.get(0, key).await?.is_some(), "{key} is lost");
     }
     // The other one is told that it is out; then it is as its messages say.
     site.start_joining(1, &[])?;
-    ensure!(site.servers[1].ended().await? == Some(0), "{}", site.servers[1].log()?);
+    ensure!(
+        site.servers[1].ended().await? == Some(0),
+        "{}",
+        site.servers[1].log()?
+    );
     std::fs::remove_dir_all(site.servers[1].file("db"))?;
     site.join(1, &[]).await?;
     site.ready(1, 2, &[0, 1]).await
@@ -247,8 +340,14 @@ async fn restore(site: &mut Site, name: &str) -> Result<()> {
     std::fs::write(&garbage, "no snapshot")?;
     let directory = server.file("db");
     for (path, why) in [
-        (server.file("nothing"), "etcd: snapshot path does not exist: "),
-        (directory, "etcd: snapshot path must be a file, not a directory: "),
+        (
+            server.file("nothing"),
+            "etcd: snapshot path does not exist: ",
+        ),
+        (
+            directory,
+            "etcd: snapshot path must be a file, not a directory: ",
+        ),
         (garbage, "cannot restore "),
     ] {
         let path = format!("--cluster-reset-restore-path={}", path.display());
@@ -267,7 +366,10 @@ async fn restore(site: &mut Site, name: &str) -> Result<()> {
     server.start(&["--cluster-reset", &path])?;
     ensure!(server.ended().await? == Some(0), "{}", server.log()?);
     let log = server.log()?;
-    ensure!(log.contains("Pre-restore etcd database moved to ") && log.contains(RESET), "{log}");
+    ensure!(
+        log.contains("Pre-restore etcd database moved to ") && log.contains(RESET),
+        "{log}"
+    );
     server.start(&[])?;
     server.is_up().await?;
     let (before, after) = (site.get(0, "before").await?, site.get(0, "after").await?);
@@ -283,9 +385,11 @@ async fn restore_elsewhere(site: &mut Site, name: &str) -> Result<()> {
     let token = site.servers[0].token()?;
     let new = &mut site.servers[at];
     new.start(&["--cluster-reset", &path])?;
-    new.refuses("K3S_TOKEN is required to reset a cluster").await?;
+    new.refuses("K3S_TOKEN is required to reset a cluster")
+        .await?;
     new.start(&["--cluster-reset", &path, "--token=wrong"])?;
-    new.refuses("bootstrap data already found and encrypted with different token").await?;
+    new.refuses("bootstrap data already found and encrypted with different token")
+        .await?;
     ensure!(!new.file("db/etcd").exists(), "something is left");
     new.start(&["--cluster-reset", &path, "--token", &token])?;
     ensure!(new.ended().await? == Some(0), "{}", new.log()?);
@@ -293,7 +397,10 @@ async fn restore_elsewhere(site: &mut Site, name: &str) -> Result<()> {
     new.is_up().await?;
     let authority = |at: usize| std::fs::read(site.servers[at].file("tls/etcd/peer-ca.crt"));
     ensure!(authority(at)? == authority(0)?, "it has other authorities");
-    ensure!(site.get(at, "before").await?.is_some(), "the data is not there");
+    ensure!(
+        site.get(at, "before").await?.is_some(),
+        "the data is not there"
+    );
     Ok(())
 }
 
@@ -306,9 +413,16 @@ async fn an_api_server_that_is_given_is_kept_running() -> Result<()> {
     let program = site.servers[0].dir().join("kube-apiserver");
     let calls = site.servers[0].dir().join("kube-apiserver.calls");
     std::fs::write(&program, PROGRAM)?;
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    std::fs::set_permissions(
+        &program,
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )?;
     let flag = format!("--kube-apiserver={}", program.display());
-    let flags = [flag.as_str(), "--kube-apiserver-arg=v=2", "--kube-apiserver-arg=bind-address=-"];
+    let flags = [
+        flag.as_str(),
+        "--kube-apiserver-arg=v=2",
+        "--kube-apiserver-arg=bind-address=-",
+    ];
     site.init(&flags).await?;
     let called = async |times: usize| {
         eventually("the API server is started", || async {
@@ -321,8 +435,15 @@ async fn an_api_server_that_is_given_is_kept_running() -> Result<()> {
     };
     let (pid, flags) = called(1).await?;
     let etcd = format!("--etcd-servers={}", site.servers[0].client_url());
-    for flag in [etcd.as_str(), "--service-cluster-ip-range=10.43.0.0/16", "--v=2"] {
-        ensure!(flags.split(' ').any(|given| given == flag), "{flag}: {flags}");
+    for flag in [
+        etcd.as_str(),
+        "--service-cluster-ip-range=10.43.0.0/16",
+        "--v=2",
+    ] {
+        ensure!(
+            flags.split(' ').any(|given| given == flag),
+            "{flag}: {flags}"
+        );
     }
     ensure!(!flags.contains("--bind-address"), "{flags}");
     let process = nix::unistd::Pid::from_raw(pid);
@@ -331,7 +452,10 @@ async fn an_api_server_that_is_given_is_kept_running() -> Result<()> {
     site.fine().await?;
     // It ends with its server.
     eventually("the API server has ended", || async {
-        ensure!(!std::path::Path::new(&format!("/proc/{pid}/exe")).exists(), "it runs");
+        ensure!(
+            !std::path::Path::new(&format!("/proc/{pid}/exe")).exists(),
+            "it runs"
+        );
         Ok(())
     })
     .await

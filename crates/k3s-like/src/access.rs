@@ -158,9 +158,15 @@ mod tests {
 
     #[test]
     fn only_https_is_spoken() {
-        assert_eq!(base_url("https://127.0.0.1:6443/").unwrap().as_str(), "https://127.0.0.1:6443");
+        assert_eq!(
+            base_url("https://127.0.0.1:6443/").unwrap().as_str(),
+            "https://127.0.0.1:6443"
+        );
         for (url, refusal) in [
-            ("127.0.0.1:6443", "Invalid server url, failed to parse: 127.0.0.1:6443"),
+            (
+                "127.0.0.1:6443",
+                "Invalid server url, failed to parse: 127.0.0.1:6443",
+            ),
             (
                 "http://127.0.0.1:6443",
                 "only https:// URLs are supported, invalid scheme: http://127.0.0.1:6443",

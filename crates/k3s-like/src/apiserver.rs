@@ -42,18 +42,27 @@ fn start(program: &Path, flags: &[String]) -> std::io::Result<Child> {
 /// k3s's flags of those that say where things are; what is given comes last, and counts.
 fn flags(plan: &Plan, arguments: &ServerArgs) -> Vec<String> {
     let tls = |file: &str| plan.layout.tls_file(file).display().to_string();
-    let issuer = format!("https://kubernetes.default.svc.{}", arguments.critical.cluster_domain);
+    let issuer = format!(
+        "https://kubernetes.default.svc.{}",
+        arguments.critical.cluster_domain
+    );
     let ours = [
         ("etcd-servers", plan.client_url()),
         ("etcd-cafile", tls("etcd/server-ca.crt")),
         ("etcd-certfile", tls("etcd/client.crt")),
         ("etcd-keyfile", tls("etcd/client.key")),
         ("bind-address", "127.0.0.1".to_owned()),
-        ("secure-port", arguments.apiserver.apiserver_port.to_string()),
+        (
+            "secure-port",
+            arguments.apiserver.apiserver_port.to_string(),
+        ),
         ("tls-cert-file", tls("serving-kube-apiserver.crt")),
         ("tls-private-key-file", tls("serving-kube-apiserver.key")),
         ("client-ca-file", tls("client-ca.crt")),
-        ("service-cluster-ip-range", arguments.critical.service_cidr.clone()),
+        (
+            "service-cluster-ip-range",
+            arguments.critical.service_cidr.clone(),
+        ),
         ("service-account-issuer", issuer),
         ("service-account-key-file", tls(SERVICE_KEY)),
         ("service-account-signing-key-file", tls(SERVICE_KEY)),

@@ -58,7 +58,8 @@ pub(crate) fn collect(layout: &Layout) -> Result<Vec<u8>> {
     let mut files = BTreeMap::new();
     for (name, file) in FILES {
         let path = layout.tls_file(file);
-        let content = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let content =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let changed = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
         files.insert(
             name,
@@ -107,7 +108,10 @@ pub(crate) async fn save(client: &Client, password: &str, layout: &Layout) -> Re
     let txn = Txn::new()
         .when(Compare::missing(key.as_str()))
         .then(Op::put(key.as_str(), sealed));
-    client.txn(txn).await.context("cannot save bootstrap data")?;
+    client
+        .txn(txn)
+        .await
+        .context("cannot save bootstrap data")?;
     Ok(())
 }
 
@@ -141,7 +145,11 @@ fn encrypt(password: &str, plain: &[u8]) -> Result<Vec<u8>> {
     let nonce = random::<NONCE_LEN>()?;
     let mut sealed = plain.to_vec();
     cipher(password, &salt)
-        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut sealed)
+        .seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::empty(),
+            &mut sealed,
+        )
         .ok()
         .context("cannot encrypt bootstrap data")?;
     let text = BASE64.encode([&nonce[..], &sealed].concat());

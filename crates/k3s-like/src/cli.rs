@@ -134,7 +134,12 @@ pub(crate) struct TargetArgs {
     #[arg(short, long, env = "K3S_DATA_DIR", default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,
     /// (cluster) Server to connect to
-    #[arg(short, long, default_value = "https://127.0.0.1:6443", value_name = "URL")]
+    #[arg(
+        short,
+        long,
+        default_value = "https://127.0.0.1:6443",
+        value_name = "URL"
+    )]
     pub(crate) server: String,
     /// (cluster) Token to use; the one in the data directory if not given
     #[arg(short, long, env = "K3S_TOKEN", hide_env_values = true)]

@@ -37,7 +37,9 @@ impl Remote {
         let urls = urls.iter().map(|url| Url::parse(url));
         Ok(Self {
             dialer: Arc::new(Dialer::new(Some(tls), None)),
-            urls: urls.collect::<Result<_, _>>().context("a member's client url")?,
+            urls: urls
+                .collect::<Result<_, _>>()
+                .context("a member's client url")?,
         })
     }
 

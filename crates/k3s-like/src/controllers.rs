@@ -102,7 +102,9 @@ async fn promote(plan: &Plan, client: &Client, learner: &Member) -> Result<()> {
         return Ok(());
     }
     if progress != before || stalled == 0 {
-        client.put(PROGRESS_KEY, serde_json::to_vec(&progress)?).await?;
+        client
+            .put(PROGRESS_KEY, serde_json::to_vec(&progress)?)
+            .await?;
     }
     Ok(())
 }

@@ -72,9 +72,18 @@ impl CriticalArgs {
             ("flannel-external-ip", self.flannel_external_ip.to_string()),
             ("egress-selector-mode", self.egress_selector_mode.clone()),
             ("disable", disabled.join(",")),
-            ("disable-cloud-controller", self.disable_cloud_controller.to_string()),
-            ("disable-network-policy", self.disable_network_policy.to_string()),
-            ("disable-helm-controller", self.disable_helm_controller.to_string()),
+            (
+                "disable-cloud-controller",
+                self.disable_cloud_controller.to_string(),
+            ),
+            (
+                "disable-network-policy",
+                self.disable_network_policy.to_string(),
+            ),
+            (
+                "disable-helm-controller",
+                self.disable_helm_controller.to_string(),
+            ),
             ("embedded-registry", self.embedded_registry.to_string()),
             ("secrets-encryption", self.secrets_encryption.to_string()),
         ];

@@ -74,9 +74,15 @@ impl Plan {
         let ours = [
             ("name", name.to_owned()),
             ("data-dir", self.layout.etcd().display().to_string()),
-            ("listen-client-urls", format!("https://127.0.0.1:2379,{}", self.url(2379))),
+            (
+                "listen-client-urls",
+                format!("https://127.0.0.1:2379,{}", self.url(2379)),
+            ),
             ("advertise-client-urls", self.url(2379)),
-            ("listen-peer-urls", format!("https://127.0.0.1:2380,{}", self.url(2380))),
+            (
+                "listen-peer-urls",
+                format!("https://127.0.0.1:2380,{}", self.url(2380)),
+            ),
             ("initial-advertise-peer-urls", self.url(2380)),
             ("listen-metrics-urls", metrics),
             ("cert-file", tls("etcd/server-client.crt")),
@@ -91,9 +97,12 @@ impl Plan {
             ("heartbeat-interval", "500".to_owned()),
             ("election-timeout", "5000".to_owned()),
         ];
-        let ours = ours.into_iter().map(|(name, value)| format!("--{name}={value}"));
+        let ours = ours
+            .into_iter()
+            .map(|(name, value)| format!("--{name}={value}"));
         let given = self.etcd_args.iter();
-        ours.chain(given.map(|(name, value)| format!("--{name}={value}"))).collect()
+        ours.chain(given.map(|(name, value)| format!("--{name}={value}")))
+            .collect()
     }
 
     /// The member's name, which it gets once, and another one after it was removed or reset.
@@ -115,7 +124,9 @@ impl Plan {
         let flags = self.flags(name).into_iter().chain(more.iter().cloned());
         let config = Config::builder().arguments(flags).build();
         let config = config.context("the member's flags")?;
-        let member = Kvorum::start(config).await.context("etcd cannot be started")?;
+        let member = Kvorum::start(config)
+            .await
+            .context("etcd cannot be started")?;
         Ok(member)
     }
 
@@ -198,7 +209,10 @@ impl Plan {
 
     /// Moves the member's data aside, and says where it is.
     fn move_aside(&self, why: &str) -> Result<std::path::PathBuf> {
-        let now = SystemClock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemClock
+            .wall()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let from = self.layout.etcd();
         let mut seconds = now.as_secs();
         let to = loop {
@@ -276,7 +290,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut plan = plan(dir.path());
         assert_eq!(plan.peer_url(), "https://10.0.0.1:2380");
-        let flag = ("initial-advertise-peer-urls".to_owned(), "https://a:1".to_owned());
+        let flag = (
+            "initial-advertise-peer-urls".to_owned(),
+            "https://a:1".to_owned(),
+        );
         plan.etcd_args.push(flag);
         assert_eq!(plan.peer_url(), "https://a:1");
         assert_eq!(
@@ -296,6 +313,9 @@ mod tests {
             assert!(plan.leave_grave().unwrap());
             assert!(!plan.layout.etcd().exists());
         }
-        assert_eq!(std::fs::read_dir(plan.layout.db()).unwrap().count(), BACKUPS_MAX);
+        assert_eq!(
+            std::fs::read_dir(plan.layout.db()).unwrap().count(),
+            BACKUPS_MAX
+        );
     }
 }

@@ -79,7 +79,11 @@ where
         let mut said = Said::default();
         event.record(&mut said);
         let time = rfc3339(SystemClock.wall());
-        write!(writer, "time=\"{time}\" level={level} msg={:?}", said.message)?;
+        write!(
+            writer,
+            "time=\"{time}\" level={level} msg={:?}",
+            said.message
+        )?;
         writeln!(writer, "{}", said.fields)
     }
 }

@@ -71,9 +71,13 @@ async fn be_ready(plan: &Plan, client: &Client) -> Result<()> {
         created,
     };
     let lease = client.grant(READY_TTL).await?;
-    client.put(key.as_str(), serde_json::to_vec(&record)?).await?;
+    client
+        .put(key.as_str(), serde_json::to_vec(&record)?)
+        .await?;
     let ready = format!("{READY}{}", plan.node);
-    client.put_with_lease(ready, plan.peer_url(), &lease).await?;
+    client
+        .put_with_lease(ready, plan.peer_url(), &lease)
+        .await?;
     Err(lease.keep().await.into())
 }
 
@@ -107,7 +111,11 @@ pub(crate) async fn list(client: &Client) -> Result<Vec<Node>> {
         nodes.insert(name, node);
     }
     let ready = client.get_prefix(READY).await?;
-    let is_ready = |name: &str| ready.iter().any(|pair| pair.key[READY.len()..] == *name.as_bytes());
+    let is_ready = |name: &str| {
+        ready
+            .iter()
+            .any(|pair| pair.key[READY.len()..] == *name.as_bytes())
+    };
     let leader = client.status().await?.leader;
     for known in client.members().await? {
         let name = node_of(&known.name).to_owned();
@@ -146,7 +154,10 @@ pub(crate) async fn list(client: &Client) -> Result<Vec<Node>> {
 pub(crate) async fn delete(client: &Client, name: &str) -> Result<()> {
     let members = client.members().await?;
     let mut is_known = client.get(format!("{NODES}{name}")).await?.is_some();
-    for member in members.iter().filter(|member| node_of(&member.name) == name) {
+    for member in members
+        .iter()
+        .filter(|member| node_of(&member.name) == name)
+    {
         is_known = true;
         let (member_name, id) = (&member.name, MemberId(member.id));
         tracing::info!("Removing name={member_name} id={id} from etcd");

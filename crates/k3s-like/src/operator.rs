@@ -24,7 +24,11 @@ fn access(target: &TargetArgs) -> Result<Access> {
             .with_context(|| format!("there is no token in {}", layout.token().display()))?,
     };
     let token = Token::parse(&token)?;
-    Access::with_file(&target.server, &token.password, &layout.tls_file("server-ca.crt"))
+    Access::with_file(
+        &target.server,
+        &token.password,
+        &layout.tls_file("server-ca.crt"),
+    )
 }
 
 pub(crate) async fn get(command: GetCommand) -> Result<()> {
@@ -41,7 +45,10 @@ pub(crate) async fn get(command: GetCommand) -> Result<()> {
         Some(other) => bail!("invalid output format: {other}"),
     };
     let nodes: Vec<Node> = serde_json::from_slice(&answer).context("the answer cannot be read")?;
-    let mut rows = vec![header(&["NAME", "STATUS", "ROLES", "AGE", "VERSION"], is_wide)];
+    let mut rows = vec![header(
+        &["NAME", "STATUS", "ROLES", "AGE", "VERSION"],
+        is_wide,
+    )];
     rows.extend(nodes.iter().map(|node| row(node, is_wide)));
     say(&table(&rows, 3))
 }
@@ -52,7 +59,11 @@ fn header(names: &[&str], is_wide: bool) -> Vec<String> {
     } else {
         &[]
     };
-    names.iter().chain(wide).map(|&name| name.to_owned()).collect()
+    names
+        .iter()
+        .chain(wide)
+        .map(|&name| name.to_owned())
+        .collect()
 }
 
 fn row(node: &Node, is_wide: bool) -> Vec<String> {
@@ -65,7 +76,10 @@ fn row(node: &Node, is_wide: bool) -> Vec<String> {
         node.version.clone(),
     ];
     if is_wide {
-        let id = node.member_id.clone().unwrap_or_else(|| "<none>".to_owned());
+        let id = node
+            .member_id
+            .clone()
+            .unwrap_or_else(|| "<none>".to_owned());
         row.extend([node.address.clone(), node.etcd.clone(), id]);
     }
     row
@@ -92,7 +106,9 @@ fn table(rows: &[Vec<String>], blanks: usize) -> String {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths);
-        let line: String = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         format!("{}\n", line.trim_end())
     };
     rows.iter().map(line).collect()
@@ -119,7 +135,10 @@ pub(crate) async fn snapshots(command: SnapshotCommand) -> Result<()> {
                 snapshots: snapshots.clone(),
             };
             let result = change(&target, request).await?;
-            for name in snapshots.iter().filter(|name| !result.deleted.contains(name)) {
+            for name in snapshots
+                .iter()
+                .filter(|name| !result.deleted.contains(name))
+            {
                 tracing::warn!("Snapshot {name} not found locally");
             }
             each(&result.deleted, "deleted")
@@ -139,7 +158,9 @@ pub(crate) async fn snapshots(command: SnapshotCommand) -> Result<()> {
 }
 
 fn each(names: &[String], what: &str) -> Result<()> {
-    let lines = names.iter().map(|name| format!("Snapshot {name} {what}.\n"));
+    let lines = names
+        .iter()
+        .map(|name| format!("Snapshot {name} {what}.\n"));
     say(&lines.collect::<String>())
 }
 
@@ -173,7 +194,9 @@ async fn list(target: &TargetArgs, output: Option<&str>) -> Result<()> {
 }
 
 fn say(text: &str) -> Result<()> {
-    io::stdout().write_all(text.as_bytes()).context("standard output")
+    io::stdout()
+        .write_all(text.as_bytes())
+        .context("standard output")
 }
 
 #[cfg(test)]

@@ -87,7 +87,11 @@ pub(crate) fn ensure_authorities(layout: &Layout) -> Result<()> {
         let (cert, key) = (read(layout, file, "crt")?, read(layout, file, "key")?);
         if cert.is_some() != key.is_some() {
             let path = layout.tls_file(file);
-            bail!("of {}.crt and {}.key only one is there", path.display(), path.display());
+            bail!(
+                "of {}.crt and {}.key only one is there",
+                path.display(),
+                path.display()
+            );
         }
         if cert.is_none() {
             let now = SystemClock.wall();
@@ -140,7 +144,10 @@ pub(crate) fn issue(layout: &Layout, hosts: &[String]) -> Result<()> {
             read(layout, leaf.authority, "key")?,
         );
         let (Some(cert), Some(key)) = (cert, key) else {
-            bail!("the authority {} is not there", layout.tls_file(leaf.authority).display());
+            bail!(
+                "the authority {} is not there",
+                layout.tls_file(leaf.authority).display()
+            );
         };
         let authority = Authority::open(&PemPair { cert, key })?;
         let subject = Subject {
@@ -167,7 +174,8 @@ fn write_pair(layout: &Layout, name: &str, pair: &PemPair) -> Result<()> {
     if let Some(dir) = cert.parent() {
         private_dir(dir)?;
     }
-    write_whole(&cert, &pair.cert, 0o644).with_context(|| format!("cannot write {}", cert.display()))
+    write_whole(&cert, &pair.cert, 0o644)
+        .with_context(|| format!("cannot write {}", cert.display()))
 }
 
 #[cfg(test)]

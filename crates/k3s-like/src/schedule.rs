@@ -47,7 +47,10 @@ impl FromStr for Schedule {
         };
         let parts: Vec<&str> = fields.split_whitespace().collect();
         let [minute, hour, day, month, weekday] = parts[..] else {
-            return Err(format!("expected exactly 5 fields, found {}: [{text}]", parts.len()));
+            return Err(format!(
+                "expected exactly 5 fields, found {}: [{text}]",
+                parts.len()
+            ));
         };
         // Sunday is 0 and 7.
         let weekdays = field(weekday, 0, 7)?;
@@ -174,7 +177,16 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_refused() {
-        for text in ["", "* * * *", "60 * * * *", "* 24 * * *", "5-1 * * * *", "*/0 * * * *", "@every 0s", "@every x"] {
+        for text in [
+            "",
+            "* * * *",
+            "60 * * * *",
+            "* 24 * * *",
+            "5-1 * * * *",
+            "*/0 * * * *",
+            "@every 0s",
+            "@every x",
+        ] {
             assert!(text.parse::<Schedule>().is_err(), "{text}");
         }
     }

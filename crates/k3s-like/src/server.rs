@@ -47,7 +47,10 @@ pub(crate) async fn run(arguments: ServerArgs) -> Result<()> {
     pki::issue(&plan.layout, &hosts(&arguments, &plan))?;
     write_token(&arguments, &plan, &password)?;
     // Bound first: a port in use is told before the cluster has got another member.
-    let address = SocketAddr::new(arguments.node.bind_address, arguments.node.https_listen_port);
+    let address = SocketAddr::new(
+        arguments.node.bind_address,
+        arguments.node.https_listen_port,
+    );
     let listener = supervisor::bind(&plan, address)?;
     let member = match &beginning {
         Beginning::Again => plan.again().await?,
@@ -104,9 +107,9 @@ fn host_address() -> IpAddr {
 
 fn given_token(arguments: &ServerArgs) -> Result<Option<Token>> {
     let from_file = match &arguments.token_file {
-        Some(path) => Some(
-            read_if_there(path)?.with_context(|| format!("there is no {}", path.display()))?,
-        ),
+        Some(path) => {
+            Some(read_if_there(path)?.with_context(|| format!("there is no {}", path.display()))?)
+        }
         None => None,
     };
     let given = arguments.token.clone().or(from_file);
@@ -134,7 +137,9 @@ async fn reset(arguments: &ServerArgs, plan: &Plan, given: Option<&Token>) -> Re
         }
         (Some(token), None) => token.password.clone(),
         (None, Some(known)) => known.password.clone(),
-        (None, None) => bail!("K3S_TOKEN is required to reset a cluster that this server does not know"),
+        (None, None) => {
+            bail!("K3S_TOKEN is required to reset a cluster that this server does not know")
+        }
     };
     let snapshot = arguments.cluster_reset_restore_path.as_deref();
     datastore::reset(plan, &password, snapshot).await?;
@@ -163,7 +168,9 @@ async fn begin(arguments: &ServerArgs, plan: &Plan, token: Option<&Token>) -> Re
     }
     let Some(server) = &arguments.server else {
         if was_removed {
-            bail!("this server was removed from its cluster: give --server and --token to rejoin it");
+            bail!(
+                "this server was removed from its cluster: give --server and --token to rejoin it"
+            );
         }
         if !arguments.cluster_init {
             bail!("give --cluster-init to begin a cluster, or --server and --token to join one");
@@ -214,17 +221,29 @@ fn password(plan: &Plan, given: Option<&Token>, beginning: &Beginning) -> Result
         (None, Some(known), _) => Ok(known.password),
         (None, None, Beginning::Init) => token::random_password(),
         (None, None, Beginning::Again | Beginning::Join(_)) => {
-            bail!("there is no token in {}: give it with --token", plan.layout.token().display())
+            bail!(
+                "there is no token in {}: give it with --token",
+                plan.layout.token().display()
+            )
         }
     }
 }
 
 /// What this server is reached by.
 fn hosts(arguments: &ServerArgs, plan: &Plan) -> Vec<String> {
-    let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default"]
-        .map(str::to_owned)
-        .into();
-    hosts.push(format!("kubernetes.default.svc.{}", arguments.critical.cluster_domain));
+    let mut hosts: Vec<String> = [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "kubernetes",
+        "kubernetes.default",
+    ]
+    .map(str::to_owned)
+    .into();
+    hosts.push(format!(
+        "kubernetes.default.svc.{}",
+        arguments.critical.cluster_domain
+    ));
     hosts.push(plan.node.clone());
     hosts.push(plan.address.to_string());
     hosts.extend(arguments.node.tls_san.iter().cloned());

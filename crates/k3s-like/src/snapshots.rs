@@ -94,7 +94,8 @@ impl Snapshots {
     /// Takes one now, and says how it is called.
     pub(crate) async fn save(&self, client: &Client, base_name: &str) -> Result<String> {
         check_name(base_name)?;
-        self.ensure_dir().context("failed to get etcd-snapshot-dir")?;
+        self.ensure_dir()
+            .context("failed to get etcd-snapshot-dir")?;
         let mut time = unix_now();
         let (name, path) = loop {
             let name = format!("{base_name}-{}-{time}", self.node);
@@ -112,13 +113,18 @@ impl Snapshots {
 
     /// All snapshots in the directory, the oldest first.
     pub(crate) fn list(&self) -> Result<Vec<SnapshotFile>> {
-        self.ensure_dir().context("failed to get etcd-snapshot-dir")?;
+        self.ensure_dir()
+            .context("failed to get etcd-snapshot-dir")?;
         let mut snapshots = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !metadata.is_file() || Path::new(&name).extension().is_some_and(|end| end == "part") {
+            if !metadata.is_file()
+                || Path::new(&name)
+                    .extension()
+                    .is_some_and(|end| end == "part")
+            {
                 continue;
             }
             let changed = metadata.modified().ok();
@@ -134,7 +140,10 @@ impl Snapshots {
             snapshots.push((created, snapshot));
         }
         snapshots.sort_by(|one, other| (one.0, &one.1.name).cmp(&(other.0, &other.1.name)));
-        Ok(snapshots.into_iter().map(|(_created, snapshot)| snapshot).collect())
+        Ok(snapshots
+            .into_iter()
+            .map(|(_created, snapshot)| snapshot)
+            .collect())
     }
 
     /// Removes the oldest of this name until so many are left; 0 keeps all. Says which went.
@@ -149,7 +158,11 @@ impl Snapshots {
              directory: {}",
             self.dir.display()
         );
-        let mut names: Vec<String> = self.list()?.into_iter().map(|snapshot| snapshot.name).collect();
+        let mut names: Vec<String> = self
+            .list()?
+            .into_iter()
+            .map(|snapshot| snapshot.name)
+            .collect();
         // What follows is the time, and nothing else: `a-b-1` is not of the node `a`.
         names.retain(|name| {
             let time = name.strip_prefix(&prefix);
@@ -173,7 +186,8 @@ impl Snapshots {
                 tracing::info!("Snapshot {name} not found locally");
                 continue;
             }
-            fs::remove_file(self.dir.join(name)).with_context(|| format!("cannot remove {name}"))?;
+            fs::remove_file(self.dir.join(name))
+                .with_context(|| format!("cannot remove {name}"))?;
             tracing::info!("Snapshot {name} deleted locally");
             deleted.push(name.clone());
         }
@@ -226,7 +240,10 @@ mod tests {
         let snapshots = snapshots(dir.path(), "a");
         assert_eq!(snapshots.list().unwrap().len(), 5);
         assert_eq!(snapshots.prune("etcd-snapshot", 0).unwrap(), [""; 0]);
-        assert_eq!(snapshots.prune("etcd-snapshot", 2).unwrap(), ["etcd-snapshot-a-9"]);
+        assert_eq!(
+            snapshots.prune("etcd-snapshot", 2).unwrap(),
+            ["etcd-snapshot-a-9"]
+        );
         assert_eq!(snapshots.prune("etcd-snapshot", 2).unwrap(), [""; 0]);
         let gone = ["on-demand-a-1", "../x"].map(str::to_owned);
         assert_eq!(snapshots.delete(&gone).unwrap(), ["on-demand-a-1"]);

@@ -150,7 +150,8 @@ impl Supervisor {
         let given = given.and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
         let given = given.and_then(|encoded| BASE64.decode(encoded).ok());
         let given = given.and_then(|bytes| String::from_utf8(bytes).ok());
-        let Some((user, password)) = given.as_deref().and_then(|given| given.split_once(':')) else {
+        let Some((user, password)) = given.as_deref().and_then(|given| given.split_once(':'))
+        else {
             return false;
         };
         user == SERVER_USER && is_same(&self.password, password)
@@ -159,7 +160,9 @@ impl Supervisor {
     fn authority(&self) -> Result<Vec<u8>> {
         let path = self.plan.layout.tls_file("server-ca.crt");
         let found = read_if_there(&path)?;
-        found.map(String::into_bytes).context("there is no authority")
+        found
+            .map(String::into_bytes)
+            .context("there is no authority")
     }
 
     async fn members(&self) -> Result<Vec<u8>> {
@@ -181,7 +184,9 @@ impl Supervisor {
         match request {
             SnapshotRequest::List => return to_json(&self.snapshots.list()?),
             SnapshotRequest::Save { name } => {
-                result.created.push(self.snapshots.save(&self.client, &name).await?);
+                result
+                    .created
+                    .push(self.snapshots.save(&self.client, &name).await?);
             }
             SnapshotRequest::Delete { snapshots } => {
                 result.deleted = self.snapshots.delete(&snapshots)?;

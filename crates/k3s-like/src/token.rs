@@ -114,7 +114,10 @@ mod tests {
         let hash = "ab".repeat(32);
         let full = Token::parse(&format!("K10{hash}::server:secret\n")).unwrap();
         assert_eq!(full.ca_hash, Some(hash));
-        assert_eq!((full.username.as_str(), full.password.as_str()), ("server", "secret"));
+        assert_eq!(
+            (full.username.as_str(), full.password.as_str()),
+            ("server", "secret")
+        );
         let bare = Token::parse("secret").unwrap();
         assert_eq!((bare.ca_hash, bare.password.as_str()), (None, "secret"));
         for (text, refusal) in [
@@ -132,7 +135,9 @@ mod tests {
         let token = Token::parse(&format("secret", "one")).unwrap();
         assert!(token.check_ca("one").is_ok());
         let refusal = token.check_ca("other").unwrap_err().to_string();
-        assert!(refusal.starts_with("token CA hash does not match the Cluster CA certificate hash: "));
+        assert!(
+            refusal.starts_with("token CA hash does not match the Cluster CA certificate hash: ")
+        );
     }
 
     #[test]

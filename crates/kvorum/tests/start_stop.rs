@@ -49,12 +49,18 @@ fn resident_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("procfs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|rest| rest.split_whitespace().next());
-    let kib: u64 = kib.expect("a process has memory").parse().expect("a number");
+    let kib: u64 = kib
+        .expect("a process has memory")
+        .parse()
+        .expect("a number");
     kib * 1024
 }
 
 fn config(dir: &Path, peers: &[String], at: usize) -> Config {
-    let members: Vec<String> = (0..).zip(peers).map(|(at, url)| format!("m{at}={url}")).collect();
+    let members: Vec<String> = (0..)
+        .zip(peers)
+        .map(|(at, url)| format!("m{at}={url}"))
+        .collect();
     Config::builder()
         .any_ports()
         .name(&format!("m{at}"))
@@ -79,7 +85,11 @@ async fn round(dir: &Path, peers: &[String], round: usize) {
     for member in &members {
         let (key, client) = (format!("{}", member.member_id()), member.client());
         put(&client, &key, &round.to_string()).await;
-        let read = client.get(key.as_str()).await.expect("there is a leader").expect("it was put");
+        let read = client
+            .get(key.as_str())
+            .await
+            .expect("there is a leader")
+            .expect("it was put");
         assert_eq!(read.value, round.to_string().as_bytes());
     }
     let [one, two, three] = members;
@@ -93,7 +103,9 @@ async fn put(client: &kvorum::Client, key: &str, value: &str) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, put).await.expect("it is put in time");
+    tokio::time::timeout(PATIENCE, put)
+        .await
+        .expect("it is put in time");
 }
 
 /// Waits until the process has no more than before.
@@ -110,7 +122,8 @@ async fn settle(before: Holdings) {
 
 #[test]
 fn three_members_start_and_stop_and_leave_nothing() {
-    let rounds = std::env::var("KVORUM_ROUNDS").map_or(ROUNDS, |text| text.parse().expect("a number"));
+    let rounds =
+        std::env::var("KVORUM_ROUNDS").map_or(ROUNDS, |text| text.parse().expect("a number"));
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .thread_keep_alive(THREAD_KEEP_ALIVE)
@@ -132,6 +145,9 @@ fn three_members_start_and_stop_and_leave_nothing() {
         let grown = resident_bytes().saturating_sub(warm);
         let rounds = u64::try_from(rounds.saturating_sub(WARM_UP)).expect("a small number");
         let allowed = BYTES_NOISE + rounds * BYTES_A_ROUND_MAX;
-        assert!(warm == 0 || grown <= allowed, "{grown} bytes more after {rounds} rounds");
+        assert!(
+            warm == 0 || grown <= allowed,
+            "{grown} bytes more after {rounds} rounds"
+        );
     });
 }

@@ -119,15 +119,27 @@ impl Site {
 
     /// Waits until so many nodes are there, with these being ready.
     pub(crate) async fn ready(&self, at: usize, nodes: usize, ready: &[usize]) -> Result<()> {
-        let ready: Vec<&str> = ready.iter().map(|at| self.servers[*at].name.as_str()).collect();
+        let ready: Vec<&str> = ready
+            .iter()
+            .map(|at| self.servers[*at].name.as_str())
+            .collect();
         eventually("the nodes are ready", || async {
             let shown = self.servers[at].run(&["get", "nodes"])?;
             ensure!(shown.status.success(), "{shown:?}");
             let shown = String::from_utf8(shown.stdout)?;
             let mut lines = shown.lines();
-            let header: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
-            ensure!(header == ["NAME", "STATUS", "ROLES", "AGE", "VERSION"], "{shown}");
-            let rows: Vec<Vec<&str>> = lines.map(|line| line.split_whitespace().collect()).collect();
+            let header: Vec<&str> = lines
+                .next()
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect();
+            ensure!(
+                header == ["NAME", "STATUS", "ROLES", "AGE", "VERSION"],
+                "{shown}"
+            );
+            let rows: Vec<Vec<&str>> = lines
+                .map(|line| line.split_whitespace().collect())
+                .collect();
             let is_ready = |row: &&Vec<&str>| row[1] == "Ready" && row[2] == "control-plane,etcd";
             let found: Vec<&str> = rows.iter().filter(is_ready).map(|row| row[0]).collect();
             ensure!(rows.len() == nodes && found == ready, "{shown}");
@@ -235,7 +247,10 @@ impl K3s {
         let begin = self.log_start;
         eventually(&what, || async {
             let log = std::fs::read(&path)?;
-            ensure!(String::from_utf8_lossy(&log[begin..]).contains(words), "not yet");
+            ensure!(
+                String::from_utf8_lossy(&log[begin..]).contains(words),
+                "not yet"
+            );
             Ok(())
         })
         .await
@@ -264,8 +279,15 @@ impl K3s {
     pub(crate) async fn refuses(&mut self, why: &str) -> Result<()> {
         let status = self.ended().await?;
         let log = self.log()?;
-        let fatal: Vec<&str> = log.lines().filter(|line| line.contains("level=fatal")).collect();
-        ensure!(status == Some(1), "{} ended with {status:?}: {log}", self.name);
+        let fatal: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("level=fatal"))
+            .collect();
+        ensure!(
+            status == Some(1),
+            "{} ended with {status:?}: {log}",
+            self.name
+        );
         ensure!(fatal.len() == 1 && fatal[0].contains(why), "{why:?}: {log}");
         Ok(())
     }

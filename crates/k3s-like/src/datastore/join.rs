@@ -56,7 +56,9 @@ pub(crate) async fn join(plan: &Plan, access: &Access) -> Result<Kvorum> {
     let info = access.get("/db/info").await?;
     let info: Members = serde_json::from_slice(&info).context("/db/info cannot be read")?;
     let voters = info.members.iter().filter(|member| !member.is_learner);
-    let urls: Vec<String> = voters.flat_map(|member| member.client_urls.clone()).collect();
+    let urls: Vec<String> = voters
+        .flat_map(|member| member.client_urls.clone())
+        .collect();
     let remote = Remote::new(&plan.layout, &urls)?;
     let name = plan.name(Naming::AsBefore)?;
     let cluster = loop {
@@ -98,7 +100,10 @@ async fn be_added(plan: &Plan, name: &str, remote: &Remote) -> Result<Vec<String
         cluster.push(format!("{member_name}={peer_url}"));
     }
     if !is_added {
-        tracing::info!("Adding member {name}={url} to etcd cluster [{}]", cluster.join(" "));
+        tracing::info!(
+            "Adding member {name}={url} to etcd cluster [{}]",
+            cluster.join(" ")
+        );
         remote.add_learner(&url).await?;
         cluster.push(format!("{name}={url}"));
     }
@@ -110,6 +115,10 @@ fn may_change(error: &anyhow::Error) -> bool {
     let Some(status) = error.downcast_ref::<Status>() else {
         return false;
     };
-    let words = ["too many learner members", "unhealthy cluster", "request timed out"];
+    let words = [
+        "too many learner members",
+        "unhealthy cluster",
+        "request timed out",
+    ];
     status.code() == Code::Unavailable || words.iter().any(|word| status.message().contains(word))
 }

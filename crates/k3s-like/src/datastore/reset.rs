@@ -34,7 +34,10 @@ pub(crate) async fn reset(plan: &Plan, password: &str, snapshot: Option<&Path>) 
                 );
             }
             if !plan.layout.is_initialized() {
-                bail!("etcd database not found in {}", plan.layout.etcd().display());
+                bail!(
+                    "etcd database not found in {}",
+                    plan.layout.etcd().display()
+                );
             }
             alone(plan, password).await?;
         }
@@ -134,7 +137,9 @@ async fn start_unreachable(plan: &Plan, name: &str) -> Result<Kvorum> {
         .initial_cluster(&format!("{name}={}", plan.peer_url()))
         .flag("force-new-cluster", "true")
         .build()?;
-    let member = Kvorum::start(config).await.context("etcd cannot be started")?;
+    let member = Kvorum::start(config)
+        .await
+        .context("etcd cannot be started")?;
     member.wait_ready().await?;
     Ok(member)
 }
@@ -166,9 +171,15 @@ fn back_up_certificates(plan: &Plan) -> Result<()> {
     if !from.exists() {
         return Ok(());
     }
-    let now = SystemClock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemClock
+        .wall()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let to = plan.layout.tls_backup(now.as_secs());
-    tracing::info!("Cluster reset: backing up certificates directory to {}", to.display());
+    tracing::info!(
+        "Cluster reset: backing up certificates directory to {}",
+        to.display()
+    );
     copy(&from, &to)
 }
 
@@ -180,8 +191,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         if entry.file_type()?.is_dir() {
             copy(&from, &to)?;
         } else {
-            std::fs::copy(&from, &to)
-                .with_context(|| format!("cannot copy {}", from.display()))?;
+            std::fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
         }
     }
     Ok(())

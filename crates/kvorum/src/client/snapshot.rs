@@ -78,7 +78,9 @@ impl Client {
             source,
         };
         let mut pieces = self.snapshot().await?;
-        let mut part = blocking(path, |path| Part::create(&path)).await.map_err(failed)?;
+        let mut part = blocking(path, |path| Part::create(&path))
+            .await
+            .map_err(failed)?;
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
             part = blocking(path, move |_path| part.write(&piece).map(|()| part))
