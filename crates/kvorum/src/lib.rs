@@ -33,6 +33,7 @@ pub mod logging;
 pub mod memory;
 pub mod migrate;
 pub mod restore;
+mod snapshot_file;
 pub mod tools;
 
 pub use api;
@@ -40,3 +41,4 @@ pub use client::Client;
 pub use config::{Config, ConfigBuilder, ConfigError, Options};
 pub use error::{Fatal, StartError};
 pub use etcd::{Kvorum, MemberStatus, MetricsError};
+pub use types::{ClusterId, MemberId, Url, UrlError};

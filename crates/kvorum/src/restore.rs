@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use apply::{Import, ImportError, LogPosition, Member, Registers};
 use backend::{Backend, DataDir};
-use etcdfile::{EtcdFile, FileError, HashCheck, RevisionBump};
+use etcdfile::EtcdFile;
+pub use etcdfile::{FileError, HashCheck, RevisionBump};
 use raft::installed::ImpossibleMembership;
 use types::{ClusterId, MemberId, Url};
 

@@ -27,6 +27,15 @@ pub fn kvorum() -> Result<PathBuf> {
     )
 }
 
+/// The server like k3s: where kvorum is.
+///
+/// # Errors
+/// When there is none.
+pub fn k3s_like() -> Result<PathBuf> {
+    let path = kvorum()?.with_file_name("k3s-like");
+    existing(path, "cargo build --release --package kvorum-k3s-like")
+}
+
 /// A real etcd.
 ///
 /// # Errors

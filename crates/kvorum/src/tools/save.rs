@@ -1,17 +1,15 @@
 //! `kvorum snapshot save`, as `etcdctl snapshot save`.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use api::etcdserverpb::SnapshotRequest;
 use api::etcdserverpb::maintenance_client::MaintenanceClient;
-use etcdfile::{EtcdFile, HashCheck};
 use tonic::{Request, Status};
 
 use super::connection::Connection;
 use super::{EXIT_INTERRUPTED, Failure, Output, print, say};
+use crate::snapshot_file::{KeepError, Part};
 
 /// Stores a snapshot of a running member, ours or an etcd, in a file
 #[derive(Clone, Debug, clap::Args)]
@@ -25,9 +23,6 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) output: Output,
 }
-
-/// Only its owner reads a snapshot, as in etcd.
-const FILE_MODE: u32 = 0o600;
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let [path] = arguments.words.as_slice() else {
@@ -64,51 +59,6 @@ fn interrupted(text: impl Into<String>) -> Failure {
     }
 }
 
-/// A file that goes unless it is kept.
-struct Part {
-    path: PathBuf,
-    file: File,
-    is_kept: bool,
-}
-
-impl Part {
-    fn create(target: &Path) -> io::Result<Self> {
-        let mut path = target.as_os_str().to_owned();
-        path.push(".part");
-        let path = PathBuf::from(path);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(FILE_MODE)
-            .open(&path)?;
-        Ok(Self {
-            path,
-            file,
-            is_kept: false,
-        })
-    }
-
-    /// Gives it its name, durably.
-    fn keep(mut self, target: &Path) -> io::Result<()> {
-        fs::rename(&self.path, target)?;
-        self.is_kept = true;
-        match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-            _ => File::open(".")?.sync_all(),
-        }
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            // It has been said what went wrong.
-            fs::remove_file(&self.path).ok();
-        }
-    }
-}
-
 /// Saves a snapshot, checks it, and says which version the server told.
 async fn save(connection: &Connection, path: &Path) -> Result<String, Failure> {
     let endpoints = connection.endpoints();
@@ -135,12 +85,12 @@ async fn save(connection: &Connection, path: &Path) -> Result<String, Failure> {
     let mut version = String::new();
     while let Some(piece) = pieces.message().await.map_err(of_status)? {
         version = piece.version;
-        part.file.write_all(&piece.blob).map_err(cannot_write)?;
+        part.write(&piece.blob).map_err(cannot_write)?;
     }
-    part.file.sync_all().map_err(cannot_write)?;
-    // What cannot be restored is no snapshot.
-    EtcdFile::open(&part.path, HashCheck::Required).map_err(|error| Failure::of(&error))?;
-    part.keep(path).map_err(cannot_write)?;
+    part.keep(path).map_err(|error| match error {
+        KeepError::Write(error) => cannot_write(error),
+        KeepError::NotASnapshot(error) => Failure::of(&error),
+    })?;
     Ok(version)
 }
 
