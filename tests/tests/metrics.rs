@@ -165,6 +165,7 @@ async fn alerts_and_dashboards_find_what_they_look_at() -> Result<()> {
     }
     for counted in [
         "etcd_disk_wal_fsync_duration_seconds_count",
+        "etcd_disk_wal_write_duration_seconds_count",
         "etcd_server_has_leader",
         "etcd_server_apply_duration_seconds_count",
     ] {

@@ -226,9 +226,10 @@ impl Visitor<'_> {
                 ..
             } => self.admin(),
             // Only a member says this, of itself or of what it knows as the leader.
-            Command::PublishMember(_) | Command::LeaseCheckpoint { .. } => {
-                Err(AuthError::PermissionDenied)
-            }
+            Command::PublishMember(_)
+            | Command::LeaseCheckpoint { .. }
+            | Command::ClusterVersionSet { .. } => Err(AuthError::PermissionDenied),
+            Command::DowngradeInfoSet { .. } => self.admin(),
             Command::Auth(command) => self.auth(command),
         }
     }

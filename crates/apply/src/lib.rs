@@ -14,10 +14,12 @@ mod image;
 mod persister;
 mod quota;
 mod reply;
+mod scrub_pace;
 mod snapshot;
 mod state_machine;
 mod storage;
 mod txn;
+mod versions;
 mod workers;
 
 pub use access::{Access, Guard, LeaseKeys, permit};
@@ -33,10 +35,12 @@ pub use lease::{NotPrimary, RenewError};
 pub use persister::{DefragmentError, Persister};
 pub use quota::{Quota, Room};
 pub use reply::{AlarmReply, DeleteRangeReply, OpReply, PutReply, RangeReply, Reply, TxnReply};
+pub use scrub_pace::ScrubSteps;
 pub use snapshot::{Chunk, Incoming, Pinned, Place, ReceiveError, Received, Record};
 pub use state_machine::{Config, LogPosition, StateMachine, Views, open};
 pub use txn::execute_read_only_txn;
 pub use txn::range::{RangeSource, execute_range};
+pub use versions::{ClusterVersions, Versions};
 pub use workers::{Pace, Unfinished, Workers};
 
 #[cfg(test)]

@@ -31,10 +31,12 @@ use crate::applier::Applier;
 use crate::cluster::MemberStore;
 use crate::persister::{self, Beside, Staged, Stager};
 use crate::quota::version_bytes;
+use crate::scrub_pace::{ScrubPace, ScrubSteps};
 use crate::storage::{self, Meta};
+use crate::versions::VersionStore;
 use crate::{
     Alarms, Cluster, Command, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply,
-    Request, Room, Workers,
+    Request, Room, Versions, Workers,
 };
 
 /// Stage when so many bytes of versions have come together: a full segment.
@@ -68,6 +70,8 @@ pub struct Config {
     pub tokens: auth::Tokens,
     /// The store's bounds.
     pub mvcc: mvcc::Config,
+    /// How fast compactions remove history from the disk.
+    pub scrub: ScrubSteps,
     /// Where the persister runs.
     pub workers: Workers,
 }
@@ -77,6 +81,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("quota", &self.quota)
             .field("mvcc", &self.mvcc)
+            .field("scrub", &self.scrub)
             .field("workers", &self.workers)
             .finish_non_exhaustive()
     }
@@ -97,6 +102,8 @@ pub struct Views {
     pub alarms: Alarms,
     /// The members.
     pub cluster: Cluster,
+    /// The cluster's version.
+    pub versions: Versions,
     /// What this member's quota leaves.
     pub room: Room,
 }
@@ -114,6 +121,7 @@ pub struct StateMachine {
     unstaged: usize,
     /// A compaction's physical work was going on when the last batch was staged.
     is_scrubbing: bool,
+    scrub_pace: ScrubPace,
     /// A command could not be carried out: nothing may be shown or staged any more.
     is_halted: bool,
     stager: Stager,
@@ -141,6 +149,7 @@ pub fn open(
         auth: auth_writer,
         alarms: loaded.alarms,
         members: loaded.members,
+        versions: loaded.versions,
         room: Room::new(config.quota, store.clone()),
         usage: loaded.meta.usage,
     };
@@ -151,12 +160,14 @@ pub fn open(
         auth,
         alarms: applier.alarms.view(),
         cluster: applier.members.view(),
+        versions: applier.versions.view(),
         room: applier.room.clone(),
     };
     let (stager, persister) =
         persister::start(state, store, &config.workers).map_err(OpenError::Thread)?;
     let machine = StateMachine {
         is_scrubbing: applier.store.is_scrubbing(),
+        scrub_pace: ScrubPace::new(config.scrub, Arc::clone(&config.clock)),
         applier,
         applied: loaded.meta.applied,
         membership: loaded.meta.membership,
@@ -178,6 +189,7 @@ pub(crate) struct Loaded {
     auth: auth::Loaded,
     alarms: AlarmStore,
     members: MemberStore,
+    versions: VersionStore,
     /// Bytes of the live keys.
     live: u64,
 }
@@ -195,6 +207,7 @@ impl Loaded {
             auth: auth::load(reader)?,
             alarms: AlarmStore::open(reader)?,
             members: MemberStore::open(reader)?,
+            versions: VersionStore::open(reader)?,
             live,
         })
     }
@@ -325,9 +338,13 @@ impl StateMachine {
     /// that have waited long for more.
     #[must_use]
     pub fn needs_tick(&self) -> bool {
-        self.applier.store.is_scrubbing()
-            || self.is_scrubbing
+        ((self.applier.store.is_scrubbing() || self.is_scrubbing) && self.may_scrub())
             || (self.unstaged > 0 && self.stager.is_due())
+    }
+
+    /// Whether a compaction may go on now.
+    fn may_scrub(&self) -> bool {
+        !self.applier.store.only_scrubs() || self.scrub_pace.is_due()
     }
 
     /// Goes on with that, one bounded step; never waits. Call it about every 100 ms while
@@ -364,6 +381,7 @@ impl StateMachine {
             auth,
             alarms,
             members,
+            versions,
             usage,
             ..
         } = &mut self.applier;
@@ -375,6 +393,8 @@ impl StateMachine {
         alarms.stage(batch);
         members.restage();
         members.stage(batch);
+        versions.restage();
+        versions.stage(batch);
         storage::stage(batch, self.applied, usage);
         if let Some(raw) = self.membership.clone() {
             storage::stage_membership(batch, raw);
@@ -400,6 +420,7 @@ impl StateMachine {
         let applier = &mut self.applier;
         applier.usage = loaded.meta.usage;
         applier.members.install(loaded.members);
+        applier.versions.install(&loaded.versions);
         applier.alarms.install(loaded.alarms);
         let Applier {
             auth,
@@ -439,19 +460,22 @@ impl StateMachine {
         self.applier.store.publish();
         self.applier.alarms.publish();
         self.applier.members.publish();
+        self.applier.versions.publish();
     }
 
     fn stage(&mut self) -> Result<(), Fatal> {
         let mut batch = Batch::new();
         let finished_before = self.applier.store.finished_compaction();
-        let revision = self.applier.store.stage(&mut batch).inspect_err(|_| {
-            self.is_halted = true;
-        })?;
+        let store = &mut self.applier.store;
+        let staged = store.stage_scrubbing(&mut batch, self.scrub_pace.allowance());
+        self.scrub_pace.spend(store.take_scrubbed());
+        let revision = staged.inspect_err(|_| self.is_halted = true)?;
         self.is_scrubbing = self.applier.store.is_scrubbing();
         self.applier.leases.stage(&mut batch);
         self.applier.auth.stage(&mut batch);
         self.applier.alarms.stage(&mut batch);
         self.applier.members.stage(&mut batch);
+        self.applier.versions.stage(&mut batch);
         storage::stage(&mut batch, self.applied, &self.applier.usage);
         if let Some(raw) = self.unstaged_membership.take() {
             storage::stage_membership(&mut batch, raw);

@@ -12,15 +12,14 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use api::etcdserverpb::{AlarmMember, AlarmType};
-use api::version::STORAGE_VERSION;
 use apply::{AlarmKind, Pinned, Registers};
 use boltfile::{Plan, Writer};
 use mvcc::EventKind;
 use prost::Message;
-use types::Revision;
+use types::{Revision, Version};
 
 use crate::error::ExportError;
-use crate::schema;
+use crate::schema::{self, storage_version};
 
 type Bucket = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -29,6 +28,7 @@ type Bucket = BTreeMap<Vec<u8>, Vec<u8>>;
 #[derive(Debug)]
 pub struct Image {
     pinned: Pinned,
+    storage_version: Version,
     /// Everything but the history.
     small: BTreeMap<&'static [u8], Bucket>,
     plan: Plan,
@@ -40,10 +40,12 @@ impl Image {
     /// # Errors
     /// When the state cannot be read.
     pub fn measure(pinned: Pinned) -> Result<Self, ExportError> {
-        let small = small(&pinned)?;
+        let registers = pinned.registers()?;
+        let small = small(&pinned, &registers);
         let plan = put_all(Writer::measure(), &pinned, &small)?;
         Ok(Self {
             pinned,
+            storage_version: storage_version(registers.cluster_version),
             small,
             plan,
         })
@@ -59,6 +61,13 @@ impl Image {
     #[must_use]
     pub fn revision(&self) -> i64 {
         self.pinned.store().revision()
+    }
+
+    /// The version that it says it is of; empty before 3.6, when databases did not say.
+    #[must_use]
+    pub fn storage_version(&self) -> String {
+        let version = Some(self.storage_version).filter(|version| schema::is_told(*version));
+        version.map_or_else(String::new, |version| version.to_string())
     }
 
     /// Writes it, without a checksum at its end.
@@ -93,8 +102,7 @@ fn put_all<W: Write>(
     Ok(writer.finish()?)
 }
 
-fn small(pinned: &Pinned) -> Result<BTreeMap<&'static [u8], Bucket>, ExportError> {
-    let registers = pinned.registers()?;
+fn small(pinned: &Pinned, registers: &Registers) -> BTreeMap<&'static [u8], Bucket> {
     let mut small: BTreeMap<&'static [u8], Bucket> = schema::BUCKETS
         .into_iter()
         .filter(|name| *name != schema::KEY)
@@ -104,7 +112,7 @@ fn small(pinned: &Pinned) -> Result<BTreeMap<&'static [u8], Bucket>, ExportError
         small.entry(bucket).or_default().insert(key, value);
     };
     let applied = pinned.applied();
-    for (name, value) in meta(&registers) {
+    for (name, value) in meta(registers) {
         put(schema::META, name.to_vec(), value);
     }
     // etcd counts entries from 1.
@@ -144,15 +152,17 @@ fn small(pinned: &Pinned) -> Result<BTreeMap<&'static [u8], Bucket>, ExportError
         let value = schema::REMOVED.to_vec();
         put(schema::MEMBERS_REMOVED, schema::member_key(*id), value);
     }
-    Ok(small)
+    small
 }
 
 fn meta(registers: &Registers) -> Vec<(&'static [u8], Vec<u8>)> {
     let conf_state = schema::encode_conf_state(&registers.members);
-    let mut meta = vec![
-        (schema::CONF_STATE, conf_state),
-        (schema::STORAGE_VERSION, STORAGE_VERSION.as_bytes().to_vec()),
-    ];
+    let mut meta = vec![(schema::CONF_STATE, conf_state)];
+    let storage_version = storage_version(registers.cluster_version);
+    if schema::is_told(storage_version) {
+        let version = storage_version.to_string().into_bytes();
+        meta.push((schema::STORAGE_VERSION, version));
+    }
     let compactions = [
         (schema::SCHEDULED_COMPACT, registers.scheduled_compaction),
         (schema::FINISHED_COMPACT, registers.finished_compaction),

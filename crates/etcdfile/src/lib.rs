@@ -31,5 +31,6 @@ pub use error::{ExportError, FileError, RecordProblem};
 pub use export::Image;
 pub use file::{EtcdFile, HashCheck};
 pub use import::{Contents, Imported, RevisionBump};
+pub use schema::storage_version;
 pub use status::Status;
 pub use version::StorageVersionError;

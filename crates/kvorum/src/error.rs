@@ -77,6 +77,17 @@ pub enum StartError {
         /// Bytes found.
         len: usize,
     },
+    /// The cluster speaks a newer version than this member. etcd's words.
+    #[error(
+        "invalid downgrade; server version is lower than determined cluster version \
+         (current-server-version: {own}, determined-cluster-version: {cluster})"
+    )]
+    Downgrade {
+        /// This member's.
+        own: types::Version,
+        /// The cluster's.
+        cluster: types::Version,
+    },
     /// The initial cluster is not one that this member can begin.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),

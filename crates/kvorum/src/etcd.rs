@@ -256,6 +256,7 @@ fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) ->
         reflection: config.grpc.is_reflection_enabled,
         stop_serving_on_defrag: config.features.enabled(Gate::StopGRPCServiceOnDefrag),
         disarms_nospace: config.checks.nospace_auto_disarm,
+        downgrade_check_interval: config.checks.downgrade_check_time,
         watch_progress_notify_interval: config.watch_progress_notify_interval,
         client_cert_auth: config.client_cert_auth,
         bcrypt_cost: tokens::bcrypt_cost(config.auth.bcrypt_cost),
@@ -287,7 +288,9 @@ impl Starting {
     /// Serves peers and probes at once, and clients when there is a leader.
     fn run(self, listeners: Listeners) {
         let cluster = self.server.views().cluster.clone();
-        let peers = peer::PeerService::new(self.identity.cluster, cluster, self.server.node());
+        let versions = self.server.views().versions.clone();
+        let peers =
+            peer::PeerService::new(self.identity.cluster, cluster, versions, self.server.node());
         for listener in listeners.peer {
             let serve = peer::serve(listener, peers.clone(), self.peer_tasks.stopping());
             self.peer_tasks.serve(serve);

@@ -352,6 +352,7 @@ impl Source {
             mvcc: mvcc::Config {
                 event_log_bytes_max: EVENT_LOG_BYTES_MAX,
             },
+            scrub: apply::ScrubSteps::UNLIMITED,
             workers: apply::Workers::Threads,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -298,6 +298,16 @@ impl Writer {
     /// Returns the revision up to which everything is in this batch or an earlier one; once the
     /// batch is committed, [`Store::note_persisted`] has to be told.
     pub fn stage(&mut self, batch: &mut Batch) -> Result<i64, StoreError> {
+        self.stage_scrubbing(batch, usize::MAX)
+    }
+
+    /// The same, with only so much of a compaction's work on the disk: about so many revisions, and none
+    /// for 0. See [`Writer::take_scrubbed`].
+    pub fn stage_scrubbing(
+        &mut self,
+        batch: &mut Batch,
+        revisions: usize,
+    ) -> Result<i64, StoreError> {
         if !self.unstaged.is_empty() {
             meta::put(batch, meta::CURRENT_REVISION, self.revision);
         }
@@ -310,7 +320,7 @@ impl Writer {
         self.unstaged_paged_bytes = 0;
         self.stage_size(batch);
         self.segments.stage_open(batch);
-        let index_changed = self.step_compaction(batch)?;
+        let index_changed = self.step_compaction(batch, revisions)?;
         if index_changed && self.unpublished.is_empty() {
             self.shared.publish(self.snapshot());
         }
@@ -339,6 +349,17 @@ impl Writer {
     #[must_use]
     pub fn is_scrubbing(&self) -> bool {
         self.compaction.is_running() && !(self.compaction.is_at_the_disk() && self.hold.is_held())
+    }
+
+    /// Whether all that a compaction still has to do is to be done on the disk.
+    #[must_use]
+    pub fn only_scrubs(&self) -> bool {
+        self.compaction.is_at_the_disk()
+    }
+
+    /// Revisions that compactions have looked at on the disk since the last call.
+    pub fn take_scrubbed(&mut self) -> usize {
+        self.compaction.take_scrubbed()
     }
 
     /// The compaction whose physical work was finished last, if none is going on; else -1.

@@ -9,7 +9,7 @@ use apply::{AuthCommand, Command, OpReply, Rejection, Reply, TxnReply};
 use types::{Buckets, Histogram};
 
 /// The names of commands (`op` of `etcd_server_apply_duration_seconds`).
-const OPS: [&str; 21] = [
+const OPS: [&str; 23] = [
     "Put",
     "DeleteRange",
     "Txn",
@@ -31,6 +31,8 @@ const OPS: [&str; 21] = [
     "AuthRoleDelete",
     "AuthRoleGrantPermission",
     "AuthRoleRevokePermission",
+    "ClusterVersionSet",
+    "DowngradeInfoSet",
 ];
 
 /// What was counted of the commands applied since the start.
@@ -179,6 +181,8 @@ fn name(command: &Command) -> &'static str {
         Command::Alarm { .. } => "Alarm",
         Command::PublishMember(_) => "ClusterMemberAttrSet",
         Command::Auth(command) => auth_name(command),
+        Command::ClusterVersionSet { .. } => "ClusterVersionSet",
+        Command::DowngradeInfoSet { .. } => "DowngradeInfoSet",
     }
 }
 

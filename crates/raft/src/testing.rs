@@ -154,6 +154,7 @@ pub(crate) fn state_config(clock: Arc<dyn Clock>) -> apply::Config {
         mvcc: mvcc::Config {
             event_log_bytes_max: 1 << 20,
         },
+        scrub: apply::ScrubSteps::UNLIMITED,
         workers: Workers::Threads,
     }
 }

@@ -20,6 +20,7 @@ use crate::recent::Recent;
 use crate::space_alarm::SpaceAlarm;
 use crate::traffic::Traffic;
 use crate::v3rpc::Passwords;
+use crate::version_monitor::{self, ShownVersions};
 use crate::{GrpcLimits, Metrics, SlowRequests};
 
 /// After so many election timeouts without a leader, streams that ask for one are ended.
@@ -56,6 +57,8 @@ pub struct Config {
     pub stop_serving_on_defrag: bool,
     /// `--nospace-auto-disarm`: this member clears its NOSPACE once there is space again.
     pub disarms_nospace: bool,
+    /// `--downgrade-check-time`: how often it is looked whether a downgrade has ended; zero is never.
+    pub downgrade_check_interval: Duration,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_notify_interval: Duration,
     /// `--client-cert-auth`: certificates stand for users.
@@ -250,6 +253,12 @@ impl EtcdServer {
         self.views().store.size_in_use()
     }
 
+    /// The versions that this member tells.
+    #[must_use]
+    pub fn shown_versions(&self) -> ShownVersions {
+        ShownVersions::new(self.views().versions.get())
+    }
+
     /// The state's writer, to wait for what is durable.
     #[must_use]
     pub fn persister(&self) -> &Persister {
@@ -392,6 +401,7 @@ impl EtcdServer {
             () = self.watch_peers() => {}
             () = self.watch_token_keys() => {}
             () = self.shared.recent.follow(&self) => {}
+            () = version_monitor::watch(&self, self.config().downgrade_check_interval) => {}
         }
         self.shared.leftovers.close();
         self.shared.leftovers.wait().await;
@@ -486,6 +496,7 @@ mod tests {
             reflection: false,
             stop_serving_on_defrag: false,
             disarms_nospace: false,
+            downgrade_check_interval: Duration::ZERO,
             watch_progress_notify_interval: Duration::from_secs(600),
             client_cert_auth: false,
             bcrypt_cost: 10,

@@ -90,7 +90,7 @@ pub(crate) async fn answer<B>(
         "/status.json" => {
             get_only(request, async || status::json(server, endpoints, request)).await
         }
-        "/version" if for_clients => get_only(request, async || version::version()).await,
+        "/version" if for_clients => get_only(request, async || version::version(server)).await,
         "/health" => get_only(request, async || health::health(server, &query).await).await,
         "/debug/vars" if for_clients => {
             let (status, member) = (server.node().status(), server.config().member);

@@ -21,6 +21,7 @@ mod serving;
 mod space_alarm;
 mod traffic;
 mod v3rpc;
+mod version_monitor;
 
 pub use etcd_server::{Config, EtcdServer, RequestError};
 pub use http::access::HttpOptions;
@@ -28,5 +29,6 @@ pub use in_process::InProcess;
 pub use limits::{GrpcLimits, SlowRequests};
 pub use metrics::{Features, Metrics, MetricsConfig};
 pub use v3rpc::{LoggedError, logged_request};
+pub use version_monitor::ShownVersions;
 
 pub use serve::{ClientService, serve};

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::rpctypes::ErrorCode;
-use api::version::{API_VERSION, ETCD_VERSION, KVORUM_VERSION};
+use api::version::{ETCD_VERSION, KVORUM_VERSION};
 use parking_lot::RwLock;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -77,6 +77,7 @@ pub struct Metrics {
 struct All {
     registry: Registry,
     methods: Vec<Arc<MethodMetrics>>,
+    cluster_version: IntGaugeVec,
     server: ServerMetrics,
     store: StoreMetrics,
     health: HealthMetrics,
@@ -158,6 +159,11 @@ impl Metrics {
             all: Arc::new(All {
                 registry: registry.clone(),
                 methods: register_methods(&registrar, config.is_extensive)?,
+                cluster_version: registrar.gauges(
+                    "etcd_cluster_version",
+                    "The cluster's version.",
+                    &["cluster_version"],
+                )?,
                 server: ServerMetrics::register(&registrar)?,
                 store: StoreMetrics::register(&registrar)?,
                 health: HealthMetrics::register(&registrar)?,
@@ -190,6 +196,7 @@ impl Metrics {
 
     fn read_gauges(&self, server: &EtcdServer) {
         let All {
+            cluster_version,
             server: of_server,
             store: of_store,
             process,
@@ -200,6 +207,11 @@ impl Metrics {
             debugging,
             ..
         } = &*self.all;
+        cluster_version.reset();
+        if let Some(version) = server.views().versions.get().cluster {
+            let label = version.short();
+            cluster_version.with_label_values(&[&label]).set(1);
+        }
         let applications = server.node().applications();
         of_server.read(server);
         of_store.read(server, &applications);
@@ -403,12 +415,6 @@ fn register_versions(registrar: &Registrar<'_>, member: MemberId) -> prometheus:
             "etcd's version.",
             "server_version",
             ETCD_VERSION,
-        ),
-        (
-            "etcd_cluster_version",
-            "The cluster's version.",
-            "cluster_version",
-            API_VERSION,
         ),
         (
             "kvorum_version",

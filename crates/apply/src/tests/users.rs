@@ -124,6 +124,23 @@ fn a_member_may_do_what_only_members_do_and_no_client_may() {
         index: b.next,
     };
     b.apply_request(at, &publish.by_member()).unwrap();
+    let version = types::Version { major: 9, minor: 9 };
+    let set = Command::ClusterVersionSet { version };
+    let client = b.run_by("root", set).map(|_| ());
+    assert_eq!(client, denied(AuthError::PermissionDenied));
+}
+
+#[test]
+fn only_root_may_enable_a_downgrade() {
+    let mut b = bench();
+    b.enable_auth();
+    let target = Some(types::Version { major: 3, minor: 5 });
+    let enable = Command::DowngradeInfoSet { target };
+    let user = b.run_by("u", enable.clone()).map(|_| ());
+    assert_eq!(user, denied(AuthError::PermissionDenied));
+    assert_eq!(b.views.versions.get().downgrade, None);
+    b.run_by("root", enable).unwrap();
+    assert_eq!(b.views.versions.get().downgrade, target);
 }
 
 #[test]

@@ -112,6 +112,20 @@ pub struct CompactionSettings {
     pub sleep_interval: Duration,
 }
 
+impl CompactionSettings {
+    /// As the store wants them; what is 0 or less is the default, as in etcd.
+    pub(crate) fn steps(&self) -> apply::ScrubSteps {
+        let default = Self::default();
+        let limit = Some(self.batch_limit).filter(|limit| *limit > 0);
+        let limit = limit.unwrap_or(default.batch_limit);
+        let rest = Some(self.sleep_interval).filter(|rest| !rest.is_zero());
+        apply::ScrubSteps {
+            batch_limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            rest: rest.unwrap_or(default.sleep_interval),
+        }
+    }
+}
+
 impl Default for CompactionSettings {
     fn default() -> Self {
         Self {

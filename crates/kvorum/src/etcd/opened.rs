@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use apply::Views;
+use api::version::ETCD_VERSION;
+use apply::{ClusterVersions, Views};
 use backend::{Backend, DataDir};
 use tokio::task::spawn_blocking;
 use transport::SharedDial;
-use types::Clock;
+use types::{Clock, Version};
 
 use super::bootstrap;
 use super::identity::{self, Identity};
@@ -75,6 +76,7 @@ impl Opened {
             mvcc: mvcc::Config {
                 event_log_bytes_max: EVENT_LOG_BYTES_MAX,
             },
+            scrub: config.compaction.steps(),
             workers: apply::Workers::Threads,
         };
         let is_restart = stored.is_some();
@@ -89,6 +91,7 @@ impl Opened {
                     let source = Box::new(source);
                     StartError::State { path, source }
                 })?;
+            check_version(views.versions.get())?;
             Ok(Self {
                 data_dir,
                 identity,
@@ -138,6 +141,15 @@ impl Opened {
             views,
             persister,
         })
+    }
+}
+
+/// Whether this member speaks what its cluster has agreed on: else it is older than the others.
+fn check_version(versions: ClusterVersions) -> Result<(), StartError> {
+    let own = Version::parse(ETCD_VERSION).expect("our versions are versions");
+    match versions.cluster {
+        Some(cluster) if own < cluster => Err(StartError::Downgrade { own, cluster }),
+        _ => Ok(()),
     }
 }
 

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use transport::SharedDial;
 use types::{ClusterId, MemberId, Url};
 
-use super::peer::{CLUSTER_ID, KVORUM_VERSION};
+use super::peer::{CLUSTER_ID, DOWNGRADE_ENABLED, KVORUM_VERSION};
 
 /// Bytes of the largest answer that is read; a list of members is far smaller.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -142,6 +142,16 @@ impl PeerClient {
         let (_headers, body) = self.get(url, "/version", timeout).await?;
         let version: RemoteVersion = serde_json::from_slice(&body)?;
         Ok(version.etcdcluster)
+    }
+
+    /// Whether the cluster is to go down to an older version.
+    pub(super) async fn downgrade_enabled(
+        &self,
+        url: &Url,
+        timeout: Duration,
+    ) -> Result<bool, AskError> {
+        let (_headers, body) = self.get(url, DOWNGRADE_ENABLED, timeout).await?;
+        Ok(serde_json::from_slice(&body)?)
     }
 
     async fn get(

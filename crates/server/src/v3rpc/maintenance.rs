@@ -4,11 +4,12 @@ use api::encoded::etcdserverpb::maintenance_server::Maintenance;
 use api::etcdserverpb::alarm_request::AlarmAction as WireAction;
 use api::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
-    DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
-    MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse,
+    StatusRequest, StatusResponse,
 };
 use api::rpctypes::ErrorCode;
-use api::version::{ETCD_VERSION, STORAGE_VERSION};
+use api::version::ETCD_VERSION;
 use apply::{Access, Alarm, AlarmAction, AlarmKind, AlarmReply, Command, Quota, Reply};
 use futures_util::StreamExt;
 use mvcc::HashKv;
@@ -93,6 +94,15 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(MoveLeaderResponse { header: None }))
     }
 
+    async fn downgrade(
+        &self,
+        request: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
+        let credentials = Credentials::beside(&request);
+        let answer = self.server.downgrade(&credentials, request.get_ref());
+        Ok(Response::new(answer.await?))
+    }
+
     async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let hash = self.server.hash_kv(None).await?;
         let header = Some(self.server.header_at(hash.current_revision));
@@ -120,6 +130,13 @@ impl Maintenance for MaintenanceService {
 impl EtcdServer {
     fn member_status(&self) -> StatusResponse {
         let status = self.node().status();
+        let downgrade = match self.views().versions.get().downgrade {
+            Some(target) => DowngradeInfo {
+                enabled: true,
+                target_version: target.to_string(),
+            },
+            None => DowngradeInfo::default(),
+        };
         let mut errors = Vec::new();
         if status.leader.is_none() {
             errors.push(ErrorCode::NoLeader.text().to_owned());
@@ -136,12 +153,12 @@ impl EtcdServer {
             errors,
             db_size_in_use: wire_size(self.db_size_in_use()),
             is_learner: self.is_learner(),
-            storage_version: STORAGE_VERSION.to_owned(),
+            storage_version: self.shown_versions().storage().to_string(),
             db_size_quota: match self.config().quota {
                 Quota::Bytes(bytes) => wire_size(bytes),
                 Quota::Unlimited => -1,
             },
-            downgrade_info: Some(DowngradeInfo::default()),
+            downgrade_info: Some(downgrade),
         }
     }
 

@@ -10,13 +10,6 @@ pub(in crate::config) static WARNED: &[&str] = &[
     "experimental-corrupt-check-time",
     "compact-hash-check-time",
     "experimental-compact-hash-check-time",
-    "downgrade-check-time",
-    "experimental-downgrade-check-time",
-    // Compaction.
-    "compaction-batch-limit",
-    "experimental-compaction-batch-limit",
-    "compaction-sleep-interval",
-    "experimental-compaction-sleep-interval",
     // Monitoring.
     "enable-distributed-tracing",
     "experimental-enable-distributed-tracing",
