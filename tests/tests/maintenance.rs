@@ -23,15 +23,9 @@ fn request(action: DowngradeAction, version: &str) -> pb::DowngradeRequest {
 }
 
 /// Asks a member for something about a downgrade; the answer's version without a patch, or the refusal.
-async fn downgrade(
-    client: &Client,
-    action: DowngradeAction,
-    version: &str,
-) -> String {
-    let answer = client
-        .maintenance
-        .clone()
-        .downgrade(request(action, version));
+async fn downgrade(client: &Client, action: DowngradeAction, version: &str) -> String {
+    let mut maintenance = client.maintenance.clone();
+    let answer = maintenance.downgrade(request(action, version));
     match answer.await {
         Ok(answer) => {
             let answer = answer.into_inner();
@@ -129,7 +123,12 @@ async fn a_downgrade_is_refused_in_etcds_words() -> Result<()> {
     }
     ensure!(answers[0] == answers[1], "{answers:#?}");
     let words = answers[1].join(" ");
-    for refusal in ["wrong downgrade", "invalid downgrade", "in progress", "unknown"] {
+    for refusal in [
+        "wrong downgrade",
+        "invalid downgrade",
+        "in progress",
+        "unknown",
+    ] {
         ensure!(words.contains(refusal), "{words}");
     }
     Ok(())
@@ -154,7 +153,7 @@ async fn all_say(cluster: &Cluster, version: &str, target: Option<&str>) -> Resu
 
 async fn says(cluster: &Cluster, at: usize, version: &str, target: Option<&str>) -> Result<()> {
     let status = cluster.status(at).await?;
-    let info = status.downgrade_info.context("3.6 tells it")?;
+    let info = status.downgrade_info.clone().context("3.6 tells it")?;
     let expected = pb::DowngradeInfo {
         enabled: target.is_some(),
         target_version: target.unwrap_or_default().to_owned(),
@@ -192,7 +191,11 @@ async fn a_downgrade_takes_the_cluster_down_and_up_again() -> Result<()> {
     all_say(&cluster, "3.5.0", Some("3.5.0")).await?;
     // By the version that the cluster has now.
     for (at, version, refusal) in [
-        (1, "3.4", "etcdserver: cluster has a downgrade job in progress"),
+        (
+            1,
+            "3.4",
+            "etcdserver: cluster has a downgrade job in progress",
+        ),
         (2, "3.5", "etcdserver: invalid downgrade target version"),
     ] {
         let answer = ask(&cluster, at, Validate, version).await?;
@@ -254,10 +257,7 @@ async fn answers(cluster: &Cluster, lease: i64) -> Result<Vec<String>> {
         revision: 2,
         physical: false,
     };
-    let time_to_live = pb::LeaseTimeToLiveRequest {
-        id: 7,
-        keys: true,
-    };
+    let time_to_live = pb::LeaseTimeToLiveRequest { id: 7, keys: true };
     let mut answers = vec![
         outcome(client.kv.put(put("key")).await),
         outcome(client.kv.range(range(false)).await),
@@ -269,11 +269,26 @@ async fn answers(cluster: &Cluster, lease: i64) -> Result<Vec<String>> {
         outcome(client.kv.txn(pb::TxnRequest::default()).await),
         outcome(client.kv.compact(compact).await),
         outcome(client.lease.lease_grant(grant(lease)).await),
-        outcome(client.lease.lease_revoke(pb::LeaseRevokeRequest { id: 8 }).await),
+        outcome(
+            client
+                .lease
+                .lease_revoke(pb::LeaseRevokeRequest { id: 8 })
+                .await,
+        ),
         outcome(client.lease.lease_time_to_live(time_to_live).await),
         outcome(client.lease.lease_leases(pb::LeaseLeasesRequest {}).await),
-        outcome(client.maintenance.hash_kv(pb::HashKvRequest::default()).await),
-        outcome(client.cluster.member_list(pb::MemberListRequest::default()).await),
+        outcome(
+            client
+                .maintenance
+                .hash_kv(pb::HashKvRequest::default())
+                .await,
+        ),
+        outcome(
+            client
+                .cluster
+                .member_list(pb::MemberListRequest::default())
+                .await,
+        ),
     ];
     let status = cluster.status(0).await?;
     let id = status.header.context("a header")?.member_id;
@@ -281,7 +296,10 @@ async fn answers(cluster: &Cluster, lease: i64) -> Result<Vec<String>> {
     // etcd tells them in any order.
     let errors: BTreeSet<String> = status.errors.iter().map(|text| unnamed(text)).collect();
     answers.push(format!("{errors:?}"));
-    let alarms = client.maintenance.alarm(pb::AlarmRequest::default()).await?;
+    let alarms = client
+        .maintenance
+        .alarm(pb::AlarmRequest::default())
+        .await?;
     let alarms = alarms.into_inner().alarms;
     let kinds: BTreeSet<i32> = alarms.iter().map(|alarm| alarm.alarm).collect();
     answers.push(format!("{kinds:?}"));

@@ -339,11 +339,7 @@ mod tests {
             2,
             "bcrypt: password length exceeds 72 bytes",
         ),
-        (
-            "UnknownMethod",
-            2,
-            "etcdserver: unknown method",
-        ),
+        ("UnknownMethod", 2, "etcdserver: unknown method"),
     ];
 
     #[test]

@@ -9,6 +9,7 @@ mod alarm;
 mod applier;
 mod cluster;
 mod command;
+mod compaction_counts;
 mod error;
 mod image;
 mod persister;
@@ -29,6 +30,7 @@ pub use command::{
     AlarmAction, Asker, AuthCommand, Command, Compare, CompareOperator, CompareTarget, DecodeError,
     DeleteRange, Op, Put, PutLease, PutValue, RangeOp, Request, SortOrder, SortTarget, Txn,
 };
+pub use compaction_counts::{CompactionCounts, Compactions};
 pub use error::{Fatal, OpenError, Rejection};
 pub use image::{Import, ImportError, Registers, stamp};
 pub use lease::{NotPrimary, RenewError};

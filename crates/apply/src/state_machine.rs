@@ -29,14 +29,15 @@ use types::Clock;
 use crate::alarm::AlarmStore;
 use crate::applier::Applier;
 use crate::cluster::MemberStore;
+use crate::compaction_counts::{CompactionCounter, Work};
 use crate::persister::{self, Beside, Staged, Stager};
 use crate::quota::version_bytes;
 use crate::scrub_pace::{ScrubPace, ScrubSteps};
 use crate::storage::{self, Meta};
 use crate::versions::VersionStore;
 use crate::{
-    Alarms, Cluster, Command, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply,
-    Request, Room, Versions, Workers,
+    Alarms, Cluster, Command, Compactions, Fatal, Member, OpenError, Persister, Quota, Rejection,
+    Reply, Request, Room, Versions, Workers,
 };
 
 /// Stage when so many bytes of versions have come together: a full segment.
@@ -104,6 +105,8 @@ pub struct Views {
     pub cluster: Cluster,
     /// The cluster's version.
     pub versions: Versions,
+    /// What compactions have come to on this member.
+    pub compactions: Compactions,
     /// What this member's quota leaves.
     pub room: Room,
 }
@@ -122,6 +125,7 @@ pub struct StateMachine {
     /// A compaction's physical work was going on when the last batch was staged.
     is_scrubbing: bool,
     scrub_pace: ScrubPace,
+    compactions: CompactionCounter,
     /// A command could not be carried out: nothing may be shown or staged any more.
     is_halted: bool,
     stager: Stager,
@@ -153,7 +157,9 @@ pub fn open(
         room: Room::new(config.quota, store.clone()),
         usage: loaded.meta.usage,
     };
+    let compactions = CompactionCounter::new(Arc::clone(&config.clock));
     let views = Views {
+        compactions: compactions.view(),
         store: store.clone(),
         leases,
         renewer,
@@ -168,6 +174,7 @@ pub fn open(
     let machine = StateMachine {
         is_scrubbing: applier.store.is_scrubbing(),
         scrub_pace: ScrubPace::new(config.scrub, Arc::clone(&config.clock)),
+        compactions,
         applier,
         applied: loaded.meta.applied,
         membership: loaded.meta.membership,
@@ -466,10 +473,7 @@ impl StateMachine {
     fn stage(&mut self) -> Result<(), Fatal> {
         let mut batch = Batch::new();
         let finished_before = self.applier.store.finished_compaction();
-        let store = &mut self.applier.store;
-        let staged = store.stage_scrubbing(&mut batch, self.scrub_pace.allowance());
-        self.scrub_pace.spend(store.take_scrubbed());
-        let revision = staged.inspect_err(|_| self.is_halted = true)?;
+        let revision = self.stage_store(&mut batch)?;
         self.is_scrubbing = self.applier.store.is_scrubbing();
         self.applier.leases.stage(&mut batch);
         self.applier.auth.stage(&mut batch);
@@ -483,6 +487,9 @@ impl StateMachine {
         self.unstaged = 0;
         let finished = self.applier.store.finished_compaction();
         let finished_compaction = (finished > finished_before).then_some(finished);
+        if finished_compaction.is_some() {
+            self.compactions.finished();
+        }
         let applied = self.applied.map_or(0, |at| at.index + 1);
         self.stager.stage(Staged {
             batch,
@@ -490,6 +497,23 @@ impl StateMachine {
             revision,
             finished_compaction,
         })
+    }
+
+    /// Stages the store, with as much of a compaction's work as it is time for.
+    fn stage_store(&mut self, batch: &mut Batch) -> Result<i64, Fatal> {
+        let store = &mut self.applier.store;
+        let forgets = store.is_scrubbing() && !store.only_scrubs();
+        let begun = self.compactions.now();
+        let staged = store.stage_scrubbing(batch, self.scrub_pace.allowance());
+        let scrubbed = store.take_scrubbed();
+        self.scrub_pace.spend(scrubbed.revisions);
+        let work = match scrubbed.revisions {
+            0 if forgets => Work::Forgot,
+            0 => Work::Nothing,
+            _ => Work::Scrubbed(scrubbed.removed),
+        };
+        self.compactions.step(begun, work);
+        Ok(staged.inspect_err(|_| self.is_halted = true)?)
     }
 
     #[cfg(test)]

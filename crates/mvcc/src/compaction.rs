@@ -69,8 +69,17 @@ pub(crate) struct Compaction {
     phase: Phase,
     /// No batch has the scheduled mark yet.
     mark_unstaged: bool,
-    /// Revisions that were looked at on the disk, and not told yet.
-    scrubbed: usize,
+    /// What was done on the disk and is not told yet.
+    scrubbed: Scrubbed,
+}
+
+/// What compactions have done on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Revisions that were looked at.
+    pub revisions: usize,
+    /// Revisions that were removed.
+    pub removed: usize,
 }
 
 impl Compaction {
@@ -86,7 +95,7 @@ impl Compaction {
                 revision: -1,
                 phase: Phase::Idle,
                 mark_unstaged: false,
-                scrubbed: 0,
+                scrubbed: Scrubbed::default(),
             };
         };
         let all = index.compact_step(&[], usize::MAX, revision, |dropped| {
@@ -106,7 +115,7 @@ impl Compaction {
             revision,
             phase,
             mark_unstaged: false,
-            scrubbed: 0,
+            scrubbed: Scrubbed::default(),
         }
     }
 
@@ -129,8 +138,8 @@ impl Compaction {
         if self.is_running() { -1 } else { self.revision }
     }
 
-    pub(crate) const fn take_scrubbed(&mut self) -> usize {
-        std::mem::replace(&mut self.scrubbed, 0)
+    pub(crate) fn take_scrubbed(&mut self) -> Scrubbed {
+        std::mem::take(&mut self.scrubbed)
     }
 
     /// Compacts at `revision`. One that is still going on is overtaken.
@@ -199,7 +208,7 @@ impl Writer {
     ) -> Result<(), StoreError> {
         let persisted = self.past.log.read().persisted();
         let mut bytes_left = SCRUB_BYTES_PER_STEP;
-        let mut revisions = 0;
+        let (mut revisions, mut removed) = (0, 0);
         for _ in 0..SCRUB_SEGMENTS_PER_STEP {
             let Some((first, info)) = queue
                 .front()
@@ -213,6 +222,7 @@ impl Writer {
             queue.pop_front();
             // At least one, so that an empty one counts as well.
             revisions += info.versions.max(1) as usize;
+            removed += info.versions.saturating_sub(info.live) as usize;
             if info.live == 0 {
                 batch.delete(Bucket::Key, key::encode(first).to_vec());
                 self.segments.remove(first);
@@ -221,7 +231,8 @@ impl Writer {
                 self.rewrite(first, batch)?;
             }
         }
-        self.compaction.scrubbed += revisions;
+        self.compaction.scrubbed.revisions += revisions;
+        self.compaction.scrubbed.removed += removed;
         if queue.is_empty() {
             let revision = self.compaction.revision;
             meta::put(batch, meta::FINISHED_COMPACT, revision);

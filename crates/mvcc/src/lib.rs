@@ -29,6 +29,7 @@ mod watchable_store;
 mod watcher;
 mod write_txn;
 
+pub use compaction::Scrubbed;
 pub use config::Config;
 pub use error::{CompactError, HashError, OpenError, RangeError, SegmentProblem, StoreError};
 pub use event::{Event, EventKind, PrevKv, RevisionEvents};

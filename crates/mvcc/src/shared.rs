@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use backend::schema::key;
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     /// The published compacted revision, for those whose own view is older.
     compact_revision: AtomicI64,
     sizes: Sizes,
+    /// Bytes of keys and values that were put since the start.
+    pub(crate) put_bytes: AtomicU64,
     /// Compactions up to this revision have nothing left to remove from the disk.
     pub(crate) scrubbed: watch::Sender<i64>,
 }
@@ -58,6 +60,7 @@ impl Shared {
             config: config.clone(),
             compact_revision: AtomicI64::new(compact_revision),
             sizes: Sizes::default(),
+            put_bytes: AtomicU64::new(0),
             scrubbed: watch::Sender::new(compact_revision),
         }
     }

@@ -1,10 +1,11 @@
 //! The store: a handle to read and watch, and the one writer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use backend::{Batch, Reader};
 
-use crate::compaction::Compaction;
+use crate::compaction::{Compaction, Scrubbed};
 use crate::history::{self, History};
 use crate::install::{Hold, Loaded};
 use crate::read_view::Source;
@@ -57,6 +58,12 @@ impl Store {
     #[must_use]
     pub fn watch_stream(&self) -> WatchStream {
         WatchStream::new(self.clone())
+    }
+
+    /// Bytes of the keys and values that were put since the start, for metrics.
+    #[must_use]
+    pub fn put_bytes(&self) -> u64 {
+        self.shared.put_bytes.load(Ordering::Relaxed)
     }
 
     /// How many watch streams and watchers there are, for metrics.
@@ -357,8 +364,8 @@ impl Writer {
         self.compaction.is_at_the_disk()
     }
 
-    /// Revisions that compactions have looked at on the disk since the last call.
-    pub fn take_scrubbed(&mut self) -> usize {
+    /// What compactions have done on the disk since the last call.
+    pub fn take_scrubbed(&mut self) -> Scrubbed {
         self.compaction.take_scrubbed()
     }
 

@@ -53,6 +53,9 @@ pub struct Applications {
     pub leases_granted: u64,
     /// Leases revoked (`etcd_debugging_lease_revoked_total`).
     pub leases_revoked: u64,
+    /// Leases that this member has revoked as the leader because they had expired
+    /// (`etcd_debugging_server_lease_expired_total`).
+    pub leases_expired: u64,
     /// Their TTLs (`etcd_debugging_lease_ttl_total`).
     pub lease_ttls: Buckets,
 }
@@ -68,6 +71,7 @@ pub(crate) struct ApplyCounts {
     txns: AtomicU64,
     leases_granted: AtomicU64,
     leases_revoked: AtomicU64,
+    leases_expired: AtomicU64,
     lease_ttls: Histogram,
 }
 
@@ -83,6 +87,7 @@ impl Default for ApplyCounts {
             txns: AtomicU64::default(),
             leases_granted: AtomicU64::default(),
             leases_revoked: AtomicU64::default(),
+            leases_expired: AtomicU64::default(),
             lease_ttls: Histogram::doubling(1.0, 24),
         }
     }
@@ -113,6 +118,12 @@ impl ApplyCounts {
             (Command::LeaseRevoke { .. }, _) => add(&self.leases_revoked),
             _ => {}
         }
+    }
+
+    /// Counts leases that have expired and are revoked.
+    pub(crate) fn expired(&self, leases: usize) {
+        let leases = u64::try_from(leases).unwrap_or(u64::MAX);
+        self.leases_expired.fetch_add(leases, Ordering::Relaxed);
     }
 
     /// As etcd: one of a single operation counts as that operation only.
@@ -159,6 +170,7 @@ impl ApplyCounts {
             txns: read(&self.txns),
             leases_granted: read(&self.leases_granted),
             leases_revoked: read(&self.leases_revoked),
+            leases_expired: read(&self.leases_expired),
             lease_ttls: self.lease_ttls.read(),
         }
     }

@@ -440,6 +440,11 @@ impl MachineHandle {
         self.counts.read()
     }
 
+    /// Counts leases that have expired and are revoked.
+    pub(crate) fn leases_expired(&self, leases: usize) {
+        self.counts.expired(leases);
+    }
+
     /// Does what the state wants done from time to time, also without traffic.
     pub(crate) async fn run_clockwork(self: Arc<Self>, stop: CancellationToken) {
         let mut look = tokio::time::interval(CLOCKWORK_INTERVAL);

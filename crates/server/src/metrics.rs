@@ -12,6 +12,7 @@ mod process;
 mod snapshots;
 mod store;
 mod timings;
+mod upkeep;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use process::ProcessMetrics;
 use snapshots::SnapshotMetrics;
 use store::StoreMetrics;
 use timings::{TimingMetrics, Timings};
+use upkeep::UpkeepMetrics;
 
 pub use debugging::{Features, MetricsConfig};
 
@@ -86,6 +88,7 @@ struct All {
     snapshots: SnapshotMetrics,
     certificates: CertificateMetrics,
     timings: TimingMetrics,
+    upkeep: UpkeepMetrics,
     debugging: DebuggingMetrics,
     clients: ClientMetrics,
     client_received_bytes: IntCounter,
@@ -172,6 +175,7 @@ impl Metrics {
                 snapshots: SnapshotMetrics::register(registry)?,
                 certificates: CertificateMetrics::register(registry)?,
                 timings: TimingMetrics::register(registry)?,
+                upkeep: UpkeepMetrics::register(registry)?,
                 debugging: DebuggingMetrics::register(registry, &config.features)?,
                 clients: ClientMetrics::register(&registrar)?,
                 client_received_bytes: registrar.counter(
@@ -214,7 +218,8 @@ impl Metrics {
         }
         let applications = server.node().applications();
         of_server.read(server);
-        of_store.read(server, &applications);
+        let compactions = server.views().compactions.read();
+        of_store.read(server, &applications, &compactions);
         process.read();
         network.read(&server.node().peers());
         snapshots.read(server.node().snapshot_metrics());
@@ -226,6 +231,7 @@ impl Metrics {
             wal_fsync,
             backend_commit: server.persister().commit_durations(),
             applications,
+            compactions,
         });
     }
 
@@ -237,6 +243,11 @@ impl Metrics {
     /// Counts how long a hash took.
     pub(crate) fn hash_took(&self, is_of_revision: bool, took: Duration) {
         self.all.debugging.hash(is_of_revision, took);
+    }
+
+    /// What an operator asks for that takes long.
+    pub(crate) fn upkeep(&self) -> &UpkeepMetrics {
+        &self.all.upkeep
     }
 
     /// Counts a lease that was renewed.

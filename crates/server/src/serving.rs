@@ -14,6 +14,7 @@ pub(crate) struct Defragmenting {
 
 impl Defragmenting {
     pub(crate) fn begin(server: &EtcdServer) -> Self {
+        server.metrics().upkeep().defragmentation_began();
         if server.config().stop_serving_on_defrag {
             tracing::warn!(
                 service = "",
@@ -31,6 +32,7 @@ impl Defragmenting {
 
 impl Drop for Defragmenting {
     fn drop(&mut self) {
+        self.server.metrics().upkeep().defragmentation_ended();
         tracing::info!(
             service = "",
             status = "SERVING",

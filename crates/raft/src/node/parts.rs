@@ -237,6 +237,7 @@ impl Parts {
             raft: self.raft.clone(),
             views: self.views.clone(),
             entries: self.lease_entries(),
+            machine: Arc::clone(&self.machine),
             election_timeout: self.config.election_timeout,
             promoted,
         };

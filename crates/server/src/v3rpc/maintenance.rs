@@ -68,10 +68,14 @@ impl Maintenance for MaintenanceService {
         let _until_it_is_done = Defragmenting::begin(&self.server);
         // Differs from etcd: reads and writes go on meanwhile.
         tracing::info!("starting defragment");
+        let clock = &self.server.config().clock;
+        let begun = clock.now();
         if let Err(error) = self.server.persister().defragment().await {
             tracing::warn!(%error, "failed to defragment");
             return Err(Status::unknown(format!("etcdserver: {error}")));
         }
+        let took = clock.now().saturating_duration_since(begun);
+        self.server.metrics().upkeep().defragmented(took);
         tracing::info!("finished defragment");
         Ok(Response::new(DefragmentResponse { header: None }))
     }

@@ -42,17 +42,22 @@ impl EtcdServer {
         let pinned = pinned.ok_or_else(|| Status::from(ErrorCode::Stopped))?;
         let (queue, pieces) = mpsc::channel(BLOBS_QUEUED_MAX);
         let clock = Arc::clone(&self.config().clock);
+        let metrics = self.metrics().clone();
         let runtime = tokio::runtime::Handle::current();
         // It ends by itself when the client or the member goes: nobody takes from the queue then.
         tokio::task::spawn_blocking(move || {
             let started = clock.now();
             match send(&pinned, &queue, runtime) {
-                Ok((bytes, version)) => tracing::info!(
-                    "total-bytes" = bytes,
-                    took_ms = clock.now().saturating_duration_since(started).as_millis(),
-                    "storage-version" = version,
-                    "successfully sent database snapshot to client"
-                ),
+                Ok((bytes, version)) => {
+                    let took = clock.now().saturating_duration_since(started);
+                    metrics.upkeep().snapshot_sent(took);
+                    tracing::info!(
+                        "total-bytes" = bytes,
+                        took_ms = took.as_millis(),
+                        "storage-version" = version,
+                        "successfully sent database snapshot to client"
+                    );
+                }
                 Err(error) => give_up(&error, &queue),
             }
         });
