@@ -18,6 +18,8 @@ use crate::EtcdServer;
 /// often for theirs.
 // Differs from etcd: it looks every five seconds, and opens connections for it.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// The same, as long as it has none.
+const UNDECIDED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is to become of the cluster's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +94,13 @@ async fn watch_version(server: &EtcdServer) {
     let mut status = server.node().watch_status();
     let mut told = None;
     loop {
-        if server.is_leader() {
+        // The first entries of a new cluster say who its members are.
+        let knows_itself = server
+            .views()
+            .cluster
+            .member(server.config().member)
+            .is_some();
+        if server.is_leader() && knows_itself {
             let step = decide(server.views().versions.get(), &announced(server));
             match step {
                 Step::Stay => {}
@@ -108,8 +116,13 @@ async fn watch_version(server: &EtcdServer) {
             told = Some(step);
         }
         let undecided = server.views().versions.get().cluster.is_none();
+        let interval = if undecided {
+            UNDECIDED_INTERVAL
+        } else {
+            INTERVAL
+        };
         tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
+            () = tokio::time::sleep(interval) => {}
             // A new leader decides at once.
             changed = status.changed(), if undecided => if changed.is_err() {
                 return;
