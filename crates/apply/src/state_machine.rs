@@ -37,8 +37,8 @@ use crate::scrub_pace::{ScrubPace, ScrubSteps};
 use crate::storage::{self, Meta};
 use crate::versions::VersionStore;
 use crate::{
-    Alarms, Cluster, Command, Compactions, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply,
-    Request, Room, Versions, Workers,
+    Alarms, Cluster, Command, Compactions, Fatal, Member, OpenError, Persister, Quota, Rejection,
+    Reply, Request, Room, Versions, Workers,
 };
 
 /// Stage when so many bytes of versions have come together: a full segment.
