@@ -91,23 +91,34 @@ pub(crate) async fn serve(supervisor: Supervisor, mut listener: Listener) -> Res
     loop {
         while connections.try_join_next().is_some() {}
         let (stream, _peer) = listener.accept().await?;
-        let (supervisor, places) = (Arc::clone(&supervisor), Arc::clone(&places));
-        connections.spawn(async move {
-            let service = service_fn(move |request| {
-                let (supervisor, places) = (Arc::clone(&supervisor), Arc::clone(&places));
-                async move {
-                    // It is never closed.
-                    let _place = places.acquire().await;
-                    Ok::<_, Infallible>(supervisor.answer(request).await)
-                }
-            });
-            let server = auto::Builder::new(TokioExecutor::new());
-            let served = server.serve_connection(TokioIo::new(stream), service).await;
-            if let Err(error) = served {
-                tracing::debug!("a connection to the supervisor broke: {error}");
-            }
-        });
+        connections.spawn(converse(
+            Arc::clone(&supervisor),
+            Arc::clone(&places),
+            stream,
+        ));
     }
+}
+
+/// Answers the requests of one connection.
+async fn converse(supervisor: Arc<Supervisor>, places: Arc<Semaphore>, stream: transport::Stream) {
+    let service = service_fn(move |request| {
+        let (supervisor, places) = (Arc::clone(&supervisor), Arc::clone(&places));
+        answer(supervisor, places, request)
+    });
+    let server = auto::Builder::new(TokioExecutor::new());
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!("a connection to the supervisor broke: {error}");
+    }
+}
+
+async fn answer(
+    supervisor: Arc<Supervisor>,
+    places: Arc<Semaphore>,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    // It is never closed.
+    let _place = places.acquire().await;
+    Ok(supervisor.answer(request).await)
 }
 
 type Answer = Response<Full<Bytes>>;

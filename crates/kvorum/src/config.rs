@@ -50,6 +50,15 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 
 /// What was asked for, unchecked. `None` and the values of [`Options::default`] are etcd's defaults;
 /// the table in [`flags`] says what each is.
+///
+/// ```
+/// use kvorum::Options;
+///
+/// let name = "m1".to_owned();
+/// let config = Options { name, data_dir: "/var/lib/mine".to_owned(), ..Options::default() }.validate()?;
+/// assert_eq!(config.snapshot_count, 10_000);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     missing_docs,
@@ -181,6 +190,15 @@ impl Default for Options {
 }
 
 /// A member's configuration, checked. Made by [`Options::validate`].
+///
+/// ```
+/// use kvorum::Config;
+///
+/// let config = Config::builder().data_dir("/var/lib/mine").flag("max-txn-ops", "256").build()?;
+/// assert_eq!(config.txn_ops_max, 256);
+/// assert_eq!(config.listen_client_urls[0].to_string(), "http://localhost:2379");
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     /// What people call this member.
@@ -275,6 +293,16 @@ pub struct Config {
 
 /// Which history is removed without being asked (`--auto-compaction-mode`,
 /// `--auto-compaction-retention`).
+///
+/// ```
+/// use std::time::Duration;
+/// use kvorum::Config;
+/// use kvorum::config::AutoCompaction;
+///
+/// let config = Config::builder().data_dir("/x").flag("auto-compaction-retention", "2").build()?;
+/// assert_eq!(config.auto_compaction, AutoCompaction::Periodic(Duration::from_secs(7200)));
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
     /// None.

@@ -41,6 +41,21 @@ pub enum AuthTokenError {
 }
 
 /// A member could not be started. Nothing of it is left running.
+///
+/// ```
+/// use kvorum::{Config, Kvorum, StartError};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let config = Config::builder().data_dir(dir.path().join("data")).any_ports();
+/// let member = Kvorum::start(config.clone().build()?).await?;
+/// // A data directory has one member.
+/// let second = Kvorum::start(config.build()?).await;
+/// assert!(matches!(second, Err(StartError::DataDir(_))));
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -255,6 +270,18 @@ pub enum DiscoveryError {
 }
 
 /// A member had to stop: its data could not be read or written any more, or a listener broke.
+///
+/// ```
+/// use kvorum::Kvorum;
+///
+/// /// Runs until the member has to stop; says whether its data may be thrown away.
+/// async fn run(member: Kvorum) -> bool {
+///     let fatal = member.failed().await;
+///     eprintln!("{}", kvorum::error::chain(&*fatal));
+///     member.stop().await;
+///     fatal.is_removed()
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fatal {

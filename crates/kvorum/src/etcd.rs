@@ -47,6 +47,25 @@ const PUBLISH_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A running member. Dropping it stops it without waiting; [`Kvorum::stop`] leaves nothing to be
 /// replayed at the next start.
+///
+/// ```
+/// # use kvorum::{Config, Kvorum};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
+/// # let member = Kvorum::start(config).await?;
+/// # member.wait_ready().await?;
+/// tokio::select! {
+///     // The disk is full or broken, or the cluster has removed this member.
+///     fatal = member.failed() => eprintln!("{fatal}, removed: {}", fatal.is_removed()),
+///     // What the host program is for.
+///     read = async { member.client().get("greeting").await } => assert!(read?.is_none()),
+/// }
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 pub struct Kvorum {
     identity: Identity,
     config: Arc<Config>,

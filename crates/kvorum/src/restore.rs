@@ -31,6 +31,32 @@ const CACHE_BYTES: u64 = 64 << 20;
 const TERM: u64 = 1;
 
 /// What to restore, and as what.
+///
+/// ```
+/// use kvorum::restore::{HashCheck, Restore, restore};
+/// # use kvorum::{Config, Kvorum};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
+/// # let member = Kvorum::start(config).await?;
+/// # member.wait_ready().await?;
+/// member.client().put("greeting", "hello").await?;
+/// let snapshot = dir.path().join("snapshot.db");
+/// member.client().save_snapshot(&snapshot).await?;
+///
+/// let data_dir = dir.path().join("restored");
+/// let config = Config::builder().data_dir(&data_dir).any_ports();
+/// let request = Restore { snapshot, hash: HashCheck::Required, bump: None, config: config.clone().build()? };
+/// tokio::task::spawn_blocking(move || restore(&request, |_versions| ())).await??;
+/// let restored = Kvorum::start(config.build()?).await?;
+/// restored.wait_ready().await?;
+/// assert!(restored.client().get("greeting").await?.is_some());
+/// restored.stop().await;
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct Restore {
     /// The snapshot.

@@ -14,7 +14,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use testkit::certs::Pair;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -42,17 +42,8 @@ impl OldServer {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             while let Ok((stream, _from)) = listener.accept().await {
-                let Ok(stream) = acceptor.accept(stream).await else {
-                    continue;
-                };
-                let answer = answer.clone();
-                let service = service_fn(move |_request| {
-                    let answer = hyper::Response::new(Full::new(answer.clone()));
-                    async { Ok::<_, Infallible>(answer) }
-                });
-                let server = auto::Builder::new(TokioExecutor::new());
                 // Its client says what became of it.
-                drop(server.serve_connection(TokioIo::new(stream), service).await);
+                serve(&acceptor, stream, &answer).await.ok();
             }
         });
         Ok(OldServer {
@@ -60,4 +51,16 @@ impl OldServer {
             _tasks: tasks,
         })
     }
+}
+
+/// Answers everything with the same.
+async fn serve(acceptor: &TlsAcceptor, stream: TcpStream, answer: &Bytes) -> Result<()> {
+    let stream = acceptor.accept(stream).await?;
+    let service = service_fn(|_request| {
+        let answer = hyper::Response::new(Full::new(answer.clone()));
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let server = auto::Builder::new(TokioExecutor::new());
+    let served = server.serve_connection(TokioIo::new(stream), service).await;
+    served.map_err(anyhow::Error::from_boxed)
 }

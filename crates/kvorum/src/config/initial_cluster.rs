@@ -18,6 +18,19 @@ pub enum ClusterState {
 }
 
 /// A cluster as it begins.
+///
+/// ```
+/// let config = kvorum::Config::builder()
+///     .name("a")
+///     .data_dir("/x")
+///     .initial_cluster("a=http://10.0.0.1:2380,b=http://10.0.0.2:2380")
+///     .initial_advertise_peer_urls("http://10.0.0.1:2380")
+///     .build()?;
+/// let cluster = &config.initial_cluster;
+/// let member = cluster.member("b").expect("it is one of them");
+/// assert_eq!(cluster.member_id(member).to_string().len(), 16);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitialCluster {
     /// Whether it is there already.
