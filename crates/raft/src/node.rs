@@ -202,11 +202,7 @@ impl Node {
             member: config.member,
             cluster: config.cluster,
         };
-        let times = Times {
-            heartbeat_interval: config.heartbeat_interval,
-            election_timeout: config.election_timeout,
-            read_timeout: config.read_timeout,
-        };
+        let times = Times::of(&config);
         let peers = Arc::new(Peers::new(me, dial, times, fatal.clone()));
         let machine = Arc::new(machine);
         let states = Arc::new(Sender {

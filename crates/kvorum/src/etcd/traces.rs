@@ -77,7 +77,6 @@ impl Exporter {
 
 /// Requests whose client traces them are traced if the client samples them; of the others, a part is.
 fn sampler(rate_per_million: i64) -> Sampler {
-    #[expect(clippy::cast_precision_loss, reason = "it is at most a million")]
     let root = match rate_per_million {
         0 => Sampler::AlwaysOff,
         rate => Sampler::TraceIdRatioBased(rate as f64 / RATE_MAX),

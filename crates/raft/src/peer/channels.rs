@@ -34,6 +34,7 @@ use super::handshake::{Identity, Introduction, says_removed};
 use super::pinger::Observed;
 use crate::error::{Fatal, FatalCell};
 use crate::network::append::Confirmed;
+use crate::node::Config;
 
 /// The largest message that a peer is believed, as in etcd (`rafthttp/message.go`).
 pub(crate) const MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -57,6 +58,16 @@ pub(crate) struct Times {
     /// After this long without a sign of life a connection that carries data is given up, as in etcd
     /// (`ConnReadTimeout`): data ahead of the sign may take long on a slow link.
     pub(crate) read_timeout: Duration,
+}
+
+impl Times {
+    pub(crate) const fn of(config: &Config) -> Self {
+        Self {
+            heartbeat_interval: config.heartbeat_interval,
+            election_timeout: config.election_timeout,
+            read_timeout: config.read_timeout,
+        }
+    }
 }
 
 /// What a connection is for.
@@ -406,7 +417,7 @@ mod tests {
                 cluster: ClusterId(1),
             };
             let peers = Peers::new(me, Arc::new(Silent::default()), times, FatalCell::default());
-            let url = Url::parse("http://127.0.0.1:1").unwrap();
+            let url = "http://127.0.0.1:1".to_owned();
             let mut peer = peers.at(MemberId(2), &[url]).leader();
             let begun = tokio::time::Instant::now();
             peer.read_index(ReadIndexRequest {}).await.unwrap_err();
