@@ -39,10 +39,11 @@ pub(super) struct Arguments {
     /// Say what would be taken over, and make nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    #[command(flatten, next_help_heading = "Only with --from-sqlite")]
-    pub(super) member: NewMember,
     #[command(flatten)]
     pub(super) output: Output,
+    // Last: its heading is that of all that follows.
+    #[command(flatten, next_help_heading = "Only with --from-sqlite")]
+    pub(super) member: NewMember,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {

@@ -19,9 +19,10 @@ pub(super) struct Arguments {
     #[arg(value_name = "filename")]
     pub(super) words: Vec<String>,
     #[command(flatten)]
-    pub(super) connection: Connection,
-    #[command(flatten)]
     pub(super) output: Output,
+    // Last: its heading is that of all that follows.
+    #[command(flatten)]
+    pub(super) connection: Connection,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
