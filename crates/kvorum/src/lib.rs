@@ -36,6 +36,11 @@ pub mod restore;
 mod snapshot_file;
 pub mod tools;
 
+/// The program of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
+
 pub use api;
 pub use client::Client;
 pub use config::{Config, ConfigBuilder, ConfigError, Options};

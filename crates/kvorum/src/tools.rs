@@ -1,5 +1,6 @@
 //! The commands beside the member itself, one tree: `kvorum snapshot …`, with the arguments and outputs of
-//! `etcdutl` and `etcdctl`, `kvorum migrate` and `kvorum certs`.
+//! `etcdutl` and `etcdctl`, `kvorum migrate` and `kvorum certs`; `kvorum check` and `kvorum top` to look with; completions and
+//! manual pages.
 //!
 //! [`Tool`] is the tree, and [`command`] what help, completions and manual pages are made of. A command is
 //! a variant of [`Command`], and a file beside this one with its arguments (`clap::Args`) and a function
@@ -8,12 +9,17 @@
 //! What this is not: the work; [`crate::restore`], [`crate::migrate`], [`crate::certs`] and `etcdfile` do
 //! it. And not the flags of a member, which are etcd's ([`crate::config::flags`]).
 
+mod asked;
+mod check;
 mod command_line;
 mod connection;
+mod manual;
 mod migrate;
 mod print;
 mod save;
+mod scrape;
 mod snapshot;
+mod top;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -58,6 +64,12 @@ enum Command {
     Snapshot(Snapshot),
     Migrate(migrate::Arguments),
     Certs(CertsCommand),
+    /// Says what would go wrong, before a member starts or while members run
+    #[command(subcommand)]
+    Check(check::Check),
+    Top(top::Arguments),
+    Completion(manual::CompletionArguments),
+    Man(manual::ManArguments),
 }
 
 /// A command about snapshots.
@@ -76,6 +88,13 @@ impl Tool {
             Command::Snapshot(Snapshot::Restore(arguments)) => snapshot::restore(arguments),
             Command::Migrate(arguments) => migrate::run(arguments),
             Command::Certs(certs) => self::certs(certs),
+            Command::Check(check) => check::run(check),
+            Command::Top(arguments) => top::run(arguments),
+            Command::Completion(arguments) => {
+                manual::completion(arguments);
+                Ok(())
+            }
+            Command::Man(arguments) => manual::man(arguments),
         }
     }
 }

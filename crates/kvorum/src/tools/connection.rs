@@ -103,8 +103,8 @@ impl Connection {
         self.endpoints.split(',').map(str::trim).collect()
     }
 
-    /// A connection to one member, which is made when it is used first.
-    pub(super) fn channel(&self, endpoint: &str) -> Result<Channel, Failure> {
+    /// What dials a member, and its url.
+    pub(super) fn dialer(&self, endpoint: &str) -> Result<(Url, Arc<Dialer>), Failure> {
         let is_tls = endpoint.starts_with("https://") || endpoint.starts_with("unixs://");
         let tls = self.tls(is_tls)?;
         let url = match endpoint.contains("://") {
@@ -113,7 +113,12 @@ impl Connection {
             false => format!("http://{endpoint}"),
         };
         let url = Url::parse(&url).map_err(|error| Failure::of(&error))?;
-        let dialer = Arc::new(Dialer::new(tls, None));
+        Ok((url, Arc::new(Dialer::new(tls, None))))
+    }
+
+    /// A connection to one member, which is made when it is used first.
+    pub(super) fn channel(&self, endpoint: &str) -> Result<Channel, Failure> {
+        let (url, dialer) = self.dialer(endpoint)?;
         // The scheme is the dialer's business.
         let named = Endpoint::from_shared(format!("http://{}", url.authority()));
         let named = named.map_err(|error| Failure::of(&error))?;

@@ -119,7 +119,7 @@ pub(super) fn problems(standing: &Standing) -> Vec<Value> {
             "info",
             "One voter: if it is lost, the cluster is.".to_owned(),
         ),
-        _ if voters % 2 == 0 => {
+        _ if voters.is_multiple_of(2) => {
             let text = format!(
                 "{voters} voters, an even number: no more of them may be lost than of {}.",
                 voters - 1
