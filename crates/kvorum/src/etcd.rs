@@ -6,6 +6,7 @@
 //!
 //! What this is not: behaviour. Every part has its own crate.
 
+mod backups;
 mod bootstrap;
 mod certificates;
 mod identity;
@@ -30,11 +31,13 @@ use types::{Clock, SystemClock, Url};
 use crate::client::Client;
 use crate::config::{AutoCompaction, Config, Gate, LogLevel, MetricsLevel};
 use crate::error::{Fatal, StartError};
+use backups::Backups;
 pub(crate) use bootstrap::check_restored;
 use certificates::Certificates;
 pub(crate) use identity::{Identity, store as store_identity};
 use listeners::Listeners;
 use opened::{Opened, Started, blocking};
+use peer_client::PeerClient;
 pub use status::{MemberStatus, MetricsError};
 use tasks::Tasks;
 
@@ -86,6 +89,7 @@ impl Kvorum {
             let (config, clock) = (Arc::clone(&config), Arc::clone(&clock));
             blocking(move || Certificates::load(&config, &clock)).await?
         };
+        let backups = backups::open(&config).await?;
         let listeners = Listeners::bind(&config, &certificates)?;
         let dial = certificates.dial(&config);
         let opened = Opened::open(&config, &clock, &dial).await?;
@@ -96,7 +100,7 @@ impl Kvorum {
             node,
             views,
             persister,
-        } = opened.start(&config, dial).await?;
+        } = opened.start(&config, Arc::clone(&dial)).await?;
         let tasks = Tasks::default();
         let peer_tasks = tasks.beside();
         let metrics = metrics(&config, &identity, certificates);
@@ -111,8 +115,11 @@ impl Kvorum {
         let (is_ready, ready) = watch::channel(false);
         let (client_urls, peer_urls, metrics_urls) = listeners.urls();
         let client = Client::new(InProcess::new(server.clone()));
+        let peers = PeerClient::new(dial);
+        let backups = backups::begin(backups, &config, &server, peers, tasks.clone());
         let starting = Starting {
             config: Arc::clone(&config),
+            backups,
             identity,
             server: server.clone(),
             tasks: tasks.clone(),
@@ -276,6 +283,7 @@ fn http_options(config: &Config) -> HttpOptions {
 /// What starts serving, and when.
 struct Starting {
     config: Arc<Config>,
+    backups: Option<Backups>,
     identity: Identity,
     server: EtcdServer,
     tasks: Tasks,
@@ -287,7 +295,12 @@ impl Starting {
     /// Serves peers and probes at once, and clients when there is a leader.
     fn run(self, listeners: Listeners) {
         let cluster = self.server.views().cluster.clone();
-        let peers = peer::PeerService::new(self.identity.cluster, cluster, self.server.node());
+        let peers = peer::PeerService::new(
+            self.identity.cluster,
+            cluster,
+            self.server.node(),
+            self.backups.clone(),
+        );
         for listener in listeners.peer {
             let serve = peer::serve(listener, peers.clone(), self.peer_tasks.stopping());
             self.peer_tasks.serve(serve);
@@ -299,6 +312,9 @@ impl Starting {
         }
         self.tasks.spawn(self.server.clone().monitor());
         self.start_compactor();
+        if let Some(backups) = self.backups.clone() {
+            backups.run();
+        }
         let (tasks, stopping) = (self.tasks.clone(), self.tasks.stopping());
         tasks.spawn(async move {
             tokio::select! {

@@ -7,7 +7,9 @@
 //! The directory is made beside its place and moved there when it is whole and durable, so that what was
 //! broken off leaves nothing that a member could be started on.
 
+mod fetch;
 mod place;
+mod replay;
 
 use std::path::{Path, PathBuf};
 
@@ -19,8 +21,10 @@ use types::{ClusterId, MemberId, Url};
 use crate::config::Config;
 use crate::error::{BootstrapError, StartError};
 use crate::etcd::{Identity, check_restored, store_identity};
+pub use fetch::{FetchError, Fetched, Way, fetch};
 pub(crate) use place::Place;
 pub use place::PlaceError;
+use replay::Replay;
 
 /// The engine's cache while a store is filled.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -33,6 +37,8 @@ const TERM: u64 = 1;
 pub struct Restore {
     /// The snapshot.
     pub snapshot: PathBuf,
+    /// What comes on top of it, to go to a revision or a time.
+    pub way: Option<Way>,
     /// Whether the checksum at its end has to be there.
     pub hash: HashCheck,
     /// How far the revision goes ahead, so that watchers see that history was turned back.
@@ -74,6 +80,17 @@ pub enum RestoreError {
         #[source]
         source: FileError,
     },
+    /// It does not go on where the files before it end.
+    #[error(
+        "{} does not go on with the history that was read before: revision {revision} is another one",
+        path.display()
+    )]
+    OtherHistory {
+        /// The segment of the archive.
+        path: PathBuf,
+        /// Where it begins.
+        revision: i64,
+    },
     /// The revision would be too large.
     #[error("the revision {revision} cannot be raised by {bump}")]
     Bump {
@@ -94,7 +111,7 @@ pub enum RestoreError {
 ///
 /// # Errors
 /// When the snapshot is not whole, the flags do not fit, or the directory is not empty.
-pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, RestoreError> {
+pub fn restore(request: &Restore, mut seen: impl FnMut(u64)) -> Result<Restored, RestoreError> {
     let identity = check_restored(&request.config)?;
     let place = Place::begin(&request.config.data_dir)?;
     let in_file = |source| RestoreError::File {
@@ -103,6 +120,7 @@ pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, Res
     };
     let file = EtcdFile::open(&request.snapshot, request.hash).map_err(in_file)?;
     let contents = file.contents().map_err(in_file)?;
+    let replay = request.way.as_ref().map(Replay::open).transpose()?;
     let members = members(&request.config);
     let entries = members.len().max(1) as u64;
     let at = LogPosition {
@@ -114,13 +132,23 @@ pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, Res
     let directory = place.lock()?;
     let state = open("state", &directory.state_path())?;
     let mut import = Import::begin(state).map_err(|error| in_file(error.into()))?;
-    let imported = file.import(&mut import, seen).map_err(in_file)?;
+    let (registers, last, versions) = match &replay {
+        None => {
+            let imported = file.import(&mut import, &mut seen).map_err(in_file)?;
+            (contents.registers, imported.revision, imported.versions)
+        }
+        Some(replay) => {
+            let base = (&file, request.snapshot.as_path());
+            let (registers, versions) = replay.import(base, contents, &mut import, &mut seen)?;
+            (registers, replay.revision(), versions)
+        }
+    };
     let mut registers = Registers {
         members,
         removed: Vec::new(),
-        ..contents.registers
+        ..registers
     };
-    let snapshot_revision = current(&registers, imported.revision);
+    let snapshot_revision = current(&registers, last);
     let revision = begin_at(&mut registers, snapshot_revision, request.bump)?;
     let state = import.finish(&registers, at, membership);
     drop(state.map_err(|error| in_file(error.into()))?);
@@ -130,7 +158,7 @@ pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, Res
     Ok(Restored {
         member: identity.member,
         cluster: identity.cluster,
-        versions: imported.versions,
+        versions,
         snapshot_revision,
         revision,
     })

@@ -240,7 +240,7 @@ impl Check {
             tracing: options.tracing,
             sockets: options.sockets,
             discovery: options.discovery,
-            backup: options.backup,
+            backup: self.backups(&options.backup),
             features: options.feature_gates,
             snapshot_count: options.snapshot_count,
             snapshot_catchup_entries: options.snapshot_catchup_entries,

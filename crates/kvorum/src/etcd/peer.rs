@@ -24,6 +24,8 @@ use tonic::body::Body;
 use transport::{Greeted, Greeting, Listener, Stream};
 use types::ClusterId;
 
+use super::backups::{self, Backups};
+
 /// The header that every answer carries.
 pub(super) const CLUSTER_ID: &str = "x-etcd-cluster-id";
 /// The header that tells a kvorum from an etcd.
@@ -40,6 +42,7 @@ pub(super) struct PeerService {
     cluster_id: ClusterId,
     cluster: Cluster,
     raft: raft::PeerService,
+    backups: Option<Backups>,
 }
 
 /// How long a peer's connection is silent before it is asked whether it is still there.
@@ -116,11 +119,17 @@ pub(super) async fn serve(
 }
 
 impl PeerService {
-    pub(super) fn new(cluster_id: ClusterId, cluster: Cluster, node: &raft::Node) -> Self {
+    pub(super) fn new(
+        cluster_id: ClusterId,
+        cluster: Cluster,
+        node: &raft::Node,
+        backups: Option<Backups>,
+    ) -> Self {
         Self {
             cluster_id,
             cluster,
             raft: node.peer_service(),
+            backups,
         }
     }
 
@@ -152,6 +161,9 @@ impl PeerService {
         let path = request.uri().path();
         if raft::PeerService::answers(path) {
             return self.raft.call(request).await;
+        }
+        if let Some(backups) = self.backups.as_ref().filter(|_| path == backups::PATH) {
+            return Ok(backups.answer(request).await.map(Body::new));
         }
         Ok(self.answer(request.method(), path).map(Body::new))
     }
@@ -210,7 +222,7 @@ fn version() -> String {
     )
 }
 
-fn json(body: String) -> Response<Full<Bytes>> {
+pub(super) fn json(body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     response
         .headers_mut()
@@ -218,7 +230,7 @@ fn json(body: String) -> Response<Full<Bytes>> {
     response
 }
 
-fn plain(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+pub(super) fn plain(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     let text = HeaderValue::from_static("text/plain; charset=utf-8");

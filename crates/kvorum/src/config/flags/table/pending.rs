@@ -1,7 +1,7 @@
 //! Flags that are read and kept, and that nothing acts on yet. Whoever makes one work takes it out.
 //!
-//! Most are warned of when they are given. Refused are those that would do harm by doing nothing: who
-//! asks for backups has none, and who asks for discovery would begin a cluster alone.
+//! Most are warned of when they are given. Refused are those that would do harm by doing nothing: who asks
+//! for discovery would begin a cluster alone.
 
 /// These are warned of.
 pub(in crate::config) static WARNED: &[&str] = &[
@@ -50,13 +50,5 @@ pub(in crate::config) static WARNED: &[&str] = &[
 ];
 
 /// These are refused.
-pub(in crate::config) static REFUSED: &[&str] = &[
-    "discovery",
-    "discovery-srv",
-    "discovery-endpoints",
-    "backup-schedule",
-    "backup-destination",
-    "backup-retention",
-    "backup-compression",
-    "backup-age-max",
-];
+pub(in crate::config) static REFUSED: &[&str] =
+    &["discovery", "discovery-srv", "discovery-endpoints"];
