@@ -19,6 +19,7 @@ use prost::Message;
 use types::{Revision, Version};
 
 use crate::error::ExportError;
+use crate::marks::TimeMark;
 use crate::schema::{self, storage_version};
 
 type Bucket = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -31,6 +32,8 @@ pub struct Image {
     storage_version: Version,
     /// Everything but the history.
     small: BTreeMap<&'static [u8], Bucket>,
+    /// History begins after this revision; 0: it is all there.
+    after: i64,
     plan: Plan,
 }
 
@@ -42,11 +45,39 @@ impl Image {
     pub fn measure(pinned: Pinned) -> Result<Self, ExportError> {
         let registers = pinned.registers()?;
         let small = small(&pinned, &registers);
-        let plan = put_all(Writer::measure(), &pinned, &small)?;
+        Self::of(pinned, &registers, small, 0)
+    }
+
+    /// Measures an increment: of history only what came after revision `after`, and all the rest.
+    /// `marks` are the times at which revisions were seen, see [`TimeMark`]. No etcd reads this; with the
+    /// snapshot before it, [`EtcdFile`](crate::EtcdFile) does.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn measure_after(
+        pinned: Pinned,
+        after: i64,
+        marks: &[TimeMark],
+    ) -> Result<Self, ExportError> {
+        let registers = pinned.registers()?;
+        let mut small = small(&pinned, &registers);
+        let meta = small.entry(schema::META).or_default();
+        meta.insert(schema::TIME_MARKS.to_vec(), TimeMark::encode(marks));
+        Self::of(pinned, &registers, small, after)
+    }
+
+    fn of(
+        pinned: Pinned,
+        registers: &Registers,
+        small: BTreeMap<&'static [u8], Bucket>,
+        after: i64,
+    ) -> Result<Self, ExportError> {
+        let plan = put_all(Writer::measure(), &pinned, &small, after)?;
         Ok(Self {
             pinned,
             storage_version: storage_version(registers.cluster_version),
             small,
+            after,
             plan,
         })
     }
@@ -76,7 +107,7 @@ impl Image {
     /// When the state cannot be read, or `out` does not take it.
     pub fn write(&self, out: impl Write) -> Result<(), ExportError> {
         let writer = Writer::new(out, self.plan)?;
-        put_all(writer, &self.pinned, &self.small)?;
+        put_all(writer, &self.pinned, &self.small, self.after)?;
         Ok(())
     }
 }
@@ -85,6 +116,7 @@ fn put_all<W: Write>(
     mut writer: Writer<W>,
     pinned: &Pinned,
     small: &BTreeMap<&'static [u8], Bucket>,
+    after: i64,
 ) -> Result<Plan, ExportError> {
     for (name, records) in small {
         writer.bucket(name)?;
@@ -93,7 +125,7 @@ fn put_all<W: Write>(
         }
     }
     writer.bucket(schema::KEY)?;
-    for version in pinned.store().versions() {
+    for version in pinned.store().versions_after(after)? {
         let version = version?;
         let is_tombstone = version.kind == EventKind::Delete;
         let key = schema::encode_revision(version.revision, is_tombstone);

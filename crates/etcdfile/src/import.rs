@@ -13,6 +13,7 @@ use types::{MemberId, Revision};
 
 use crate::error::{FileError, RecordProblem};
 use crate::file::EtcdFile;
+use crate::marks::TimeMark;
 use crate::schema::{self, ConfState, Downgrade};
 use crate::version;
 
@@ -31,6 +32,8 @@ pub struct Contents {
     pub cluster_version: Option<String>,
     /// Whether its cluster was going back to an earlier version.
     pub downgrade: Option<Downgrade>,
+    /// When revisions were seen; only increments know.
+    pub time_marks: Vec<TimeMark>,
     /// What a state of ours holds beside its history.
     pub registers: Registers,
 }
@@ -42,6 +45,23 @@ pub struct Imported {
     pub versions: u64,
     /// The revision of the last record, also of one that `--bump-revision` has left.
     pub revision: i64,
+}
+
+/// The revisions of history that are taken: after the first, up to the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// These and everything before are left out.
+    pub after: i64,
+    /// The last one.
+    pub until: i64,
+}
+
+impl Within {
+    /// All of them.
+    pub const ALL: Self = Self {
+        after: -1,
+        until: i64::MAX,
+    };
 }
 
 /// How watchers are told that history was turned back (`--bump-revision`, `--mark-compacted`): the
@@ -135,6 +155,22 @@ impl EtcdFile {
         import: &mut Import,
         mut seen: impl FnMut(u64),
     ) -> Result<Imported, FileError> {
+        self.versions(Within::ALL, |version, so_far| {
+            import.version(version)?;
+            seen(so_far);
+            Ok(())
+        })
+    }
+
+    /// Visits versions, in the order of history, each with how many there were so far.
+    ///
+    /// # Errors
+    /// When a record of history is none, or was not taken.
+    pub fn versions(
+        &self,
+        within: Within,
+        mut take: impl FnMut(&VersionRecord, u64) -> Result<(), FileError>,
+    ) -> Result<Imported, FileError> {
         let mut imported = Imported::default();
         let Some(bucket) = self.bucket(schema::KEY)? else {
             return Ok(imported);
@@ -147,14 +183,19 @@ impl EtcdFile {
             };
             let (revision, is_tombstone) =
                 schema::decode_revision(&record.key).ok_or_else(|| problem(RecordProblem::Key))?;
+            if revision.main > within.until {
+                break;
+            }
+            if revision.main <= within.after {
+                continue;
+            }
             imported.revision = revision.main;
             // Where a bump of the revision has left a mark there is no key.
             if value.is_empty() {
                 continue;
             }
-            import.version(&version(revision, is_tombstone, value))?;
             imported.versions += 1;
-            seen(imported.versions);
+            take(&version(revision, is_tombstone, value), imported.versions)?;
         }
         Ok(imported)
     }
@@ -186,6 +227,10 @@ fn meta(contents: &mut Contents, key: &[u8], value: &[u8]) -> Result<(), RecordP
         schema::SCHEDULED_COMPACT => registers.scheduled_compaction = Some(revision()?),
         schema::FINISHED_COMPACT => registers.finished_compaction = Some(revision()?),
         schema::STORAGE_VERSION => contents.storage_version = Some(text(value)?),
+        schema::TIME_MARKS => {
+            let marks = TimeMark::decode(value).ok_or(RecordProblem::Value)?;
+            contents.time_marks = marks;
+        }
         // What later versions know more is nothing that a state of ours has.
         _ => {}
     }

@@ -60,6 +60,8 @@ pub(crate) const CONF_STATE: &[u8] = b"confState";
 pub(crate) const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
 pub(crate) const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
 pub(crate) const STORAGE_VERSION: &[u8] = b"storageVersion";
+/// Ours, and only in increments: when revisions were seen.
+pub(crate) const TIME_MARKS: &[u8] = b"kvorumTimeMarks";
 /// Single values of bucket `cluster`.
 pub(crate) const CLUSTER_VERSION: &[u8] = b"clusterVersion";
 pub(crate) const DOWNGRADE: &[u8] = b"downgrade";

@@ -4,6 +4,7 @@
 //! What this is not: nothing in here opens a file or a socket, and no other crate reads the
 //! environment.
 
+mod backups;
 mod builder;
 pub(crate) mod duration;
 pub mod env;
@@ -24,13 +25,14 @@ use std::time::Duration;
 
 use types::Url;
 
+pub use backups::{BackupOptions, BackupSettings, S3Options, S3Settings};
 pub use builder::ConfigBuilder;
 pub use features::{FeatureGates, Gate};
 pub use initial_cluster::{ClusterState, InitialCluster, InitialMember};
 pub(crate) use initial_cluster::{RawInitialCluster, parse as parse_initial_cluster};
 pub use settings::{
-    AuthSettings, BackupSettings, CheckSettings, CompactionSettings, DiscoverySettings,
-    GrpcSettings, HttpSettings, MetricsLevel, SlowSettings, SocketSettings, TracingSettings,
+    AuthSettings, CheckSettings, CompactionSettings, DiscoverySettings, GrpcSettings, HttpSettings,
+    MetricsLevel, SlowSettings, SocketSettings, TracingSettings,
 };
 pub use tls::{AutoCertificates, ClientTls, PeerFiles, PeerTls, TlsOptions};
 pub use validate::{ConfigError, Problem};
@@ -117,7 +119,7 @@ pub struct Options {
     pub tracing: TracingSettings,
     pub sockets: SocketSettings,
     pub discovery: DiscoverySettings,
-    pub backup: BackupSettings,
+    pub backup: BackupOptions,
     /// The configuration file that stands in place of all these options.
     pub config_file: String,
     /// Whether these options come from such a file.
@@ -181,7 +183,7 @@ impl Default for Options {
             tracing: TracingSettings::default(),
             sockets: SocketSettings::default(),
             discovery: DiscoverySettings::default(),
-            backup: BackupSettings::default(),
+            backup: BackupOptions::default(),
             config_file: String::new(),
             is_from_file: false,
             given: BTreeSet::new(),
@@ -274,7 +276,7 @@ pub struct Config {
     /// How the members that begin a cluster find each other.
     pub discovery: DiscoverySettings,
     /// Backups that the member takes by itself.
-    pub backup: BackupSettings,
+    pub backup: Option<BackupSettings>,
     /// Where the log is, if not below the data directory.
     pub wal_dir: Option<PathBuf>,
     /// Whether its memory is never swapped out. Only the binary acts on it.

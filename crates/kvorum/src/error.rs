@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use crate::bucket::BucketError;
+
 /// What to do about a store that is of no use any more.
 const WAY_OUT: &str = "restore this member from a snapshot, or remove it from the cluster, delete \
                        its data directory, and let it rejoin";
@@ -115,6 +117,9 @@ pub enum StartError {
     /// There can be no tokens for users.
     #[error(transparent)]
     AuthToken(#[from] AuthTokenError),
+    /// There can be no backups as they were asked for.
+    #[error("backups cannot be taken")]
+    Backup(#[from] BucketError),
     /// Raft could not be started.
     #[error("cannot start raft")]
     Raft(#[source] Box<raft::StartError>),

@@ -6,6 +6,7 @@
 //!
 //! What this is not: behaviour. Every part has its own crate.
 
+mod backups;
 mod bootstrap;
 mod certificates;
 mod discovery;
@@ -32,12 +33,14 @@ use types::{Clock, SystemClock, Url};
 use crate::client::Client;
 use crate::config::{AutoCompaction, Config, Gate, LogLevel, MetricsLevel};
 use crate::error::{Fatal, StartError};
+use backups::Backups;
 pub(crate) use bootstrap::check_restored;
 use certificates::Certificates;
 use discovery::NameServers;
 pub(crate) use identity::{Identity, store as store_identity};
 use listeners::Listeners;
 use opened::{Opened, Started, blocking};
+use peer_client::PeerClient;
 pub use status::{MemberStatus, MetricsError};
 use tasks::Tasks;
 use traces::Exporter;
@@ -115,6 +118,7 @@ impl Kvorum {
             blocking(move || Certificates::load(&config, &clock)).await?
         };
         let exporter = Exporter::start(&config.tracing)?;
+        let backups = backups::open(&config).await?;
         let listeners = Listeners::bind(&config, &certificates)?;
         let dial = certificates.dial(&config);
         let opened = Opened::open(&config, &clock, &dial, &name_servers).await?;
@@ -125,7 +129,7 @@ impl Kvorum {
             node,
             views,
             persister,
-        } = opened.start(&config, dial).await?;
+        } = opened.start(&config, Arc::clone(&dial)).await?;
         let tasks = Tasks::default();
         let peer_tasks = tasks.beside();
         let metrics = metrics(&config, &identity, certificates);
@@ -145,8 +149,11 @@ impl Kvorum {
         let (is_ready, ready) = watch::channel(false);
         let (client_urls, peer_urls, metrics_urls) = listeners.urls();
         let client = Client::new(InProcess::new(server.clone()));
+        let peers = PeerClient::new(dial);
+        let backups = backups::begin(backups, &config, &server, peers, tasks.clone());
         let starting = Starting {
             config: Arc::clone(&config),
+            backups,
             identity,
             server: server.clone(),
             tasks: tasks.clone(),
@@ -329,6 +336,7 @@ fn http_options(config: &Config) -> HttpOptions {
 /// What starts serving, and when.
 struct Starting {
     config: Arc<Config>,
+    backups: Option<Backups>,
     identity: Identity,
     server: EtcdServer,
     tasks: Tasks,
@@ -339,10 +347,12 @@ struct Starting {
 impl Starting {
     /// Serves peers and probes at once, and clients when there is a leader.
     fn run(self, listeners: Listeners) {
-        let cluster = self.server.views().cluster.clone();
-        let versions = self.server.views().versions.clone();
-        let peers =
-            peer::PeerService::new(self.identity.cluster, cluster, versions, self.server.node());
+        let peers = peer::PeerService::new(
+            self.identity.cluster,
+            self.server.views(),
+            self.server.node(),
+            self.backups.clone(),
+        );
         for listener in listeners.peer {
             let serve = peer::serve(listener, peers.clone(), self.peer_tasks.stopping());
             self.peer_tasks.serve(serve);
@@ -356,6 +366,9 @@ impl Starting {
         let comparing = server::corrupt::run(self.server.clone(), self.tasks.stopping());
         self.tasks.spawn(comparing);
         self.start_compactor();
+        if let Some(backups) = self.backups.clone() {
+            backups.run();
+        }
         let (tasks, stopping) = (self.tasks.clone(), self.tasks.stopping());
         tasks.spawn(async move {
             tokio::select! {

@@ -24,6 +24,7 @@
 //! Several members can run in one process. The library installs no logger, no metrics and no signal
 //! handlers, and knows no globals; the `kvorum` binary does that on top of it.
 
+pub mod bucket;
 pub mod certs;
 pub mod client;
 pub mod config;

@@ -7,7 +7,9 @@
 //! The directory is made beside its place and moved there when it is whole and durable, so that what was
 //! broken off leaves nothing that a member could be started on.
 
+mod fetch;
 mod place;
+mod replay;
 
 use std::path::{Path, PathBuf};
 
@@ -21,8 +23,10 @@ use types::{ClusterId, MemberId, Url};
 use crate::config::Config;
 use crate::error::{BootstrapError, StartError};
 use crate::etcd::{Identity, check_restored, store_identity};
+pub use fetch::{FetchError, Fetched, Way, fetch};
 pub(crate) use place::Place;
 pub use place::PlaceError;
+use replay::Replay;
 
 /// The engine's cache while a store is filled.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -61,6 +65,8 @@ const TERM: u64 = 1;
 pub struct Restore {
     /// The snapshot.
     pub snapshot: PathBuf,
+    /// What comes on top of it, to go to a revision or a time.
+    pub way: Option<Way>,
     /// Whether the checksum at its end has to be there.
     pub hash: HashCheck,
     /// How far the revision goes ahead, so that watchers see that history was turned back.
@@ -102,6 +108,17 @@ pub enum RestoreError {
         #[source]
         source: FileError,
     },
+    /// It does not go on where the files before it end.
+    #[error(
+        "{} does not go on with the history that was read before: revision {revision} is another one",
+        path.display()
+    )]
+    OtherHistory {
+        /// The segment of the archive.
+        path: PathBuf,
+        /// Where it begins.
+        revision: i64,
+    },
     /// The revision would be too large.
     #[error("the revision {revision} cannot be raised by {bump}")]
     Bump {
@@ -125,7 +142,7 @@ pub enum RestoreError {
 ///
 /// # Errors
 /// When the snapshot is not whole, the flags do not fit, or the directory is not empty.
-pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, RestoreError> {
+pub fn restore(request: &Restore, mut seen: impl FnMut(u64)) -> Result<Restored, RestoreError> {
     let in_file = |source| RestoreError::File {
         path: request.snapshot.clone(),
         source,
@@ -135,10 +152,21 @@ pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, Res
     let identity = found(&request.config, |import| {
         let file = EtcdFile::open(&request.snapshot, request.hash).map_err(in_file)?;
         let contents = file.contents().map_err(in_file)?;
-        let imported = file.import(import, seen).map_err(in_file)?;
-        let mut registers = contents.registers;
-        versions = imported.versions;
-        snapshot_revision = current(&registers, imported.revision);
+        let replay = request.way.as_ref().map(Replay::open).transpose()?;
+        let (mut registers, last) = match &replay {
+            None => {
+                let imported = file.import(import, &mut seen).map_err(in_file)?;
+                versions = imported.versions;
+                (contents.registers, imported.revision)
+            }
+            Some(replay) => {
+                let base = (&file, request.snapshot.as_path());
+                let (registers, read) = replay.import(base, contents, import, &mut seen)?;
+                versions = read;
+                (registers, replay.revision())
+            }
+        };
+        snapshot_revision = current(&registers, last);
         revision = begin_at(&mut registers, snapshot_revision, request.bump)?;
         Ok::<_, RestoreError>(registers)
     })?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use api::rpctypes::ErrorCode;
 use apply::{Persister, Quota, Rejection, Reply, Request, Views};
+use parking_lot::Mutex;
 use raft::{MemberChangeError, MoveLeaderError, Node, ProposeError, ReadIndexError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
@@ -143,6 +144,8 @@ struct Shared {
     recent: Recent,
     /// Whether health checks are told that the member serves.
     serving: watch::Sender<bool>,
+    /// What `/health` says of a member that serves all the same.
+    notice: Mutex<String>,
     /// Counts how often the member was found without a leader for too long.
     leader_losses: watch::Sender<u64>,
     /// What goes on after the request that it belongs to.
@@ -179,6 +182,7 @@ impl EtcdServer {
                 traffic,
                 recent: Recent::default(),
                 serving: watch::Sender::new(true),
+                notice: Mutex::default(),
                 leader_losses,
                 leftovers: TaskTracker::new(),
                 stopping,
@@ -231,6 +235,17 @@ impl EtcdServer {
     /// Hashes passwords.
     pub(crate) fn passwords(&self) -> &Passwords {
         &self.shared.passwords
+    }
+
+    /// What `/health` says of a member that serves all the same; nothing in most cases.
+    #[must_use]
+    pub fn notice(&self) -> String {
+        self.shared.notice.lock().clone()
+    }
+
+    /// See [`EtcdServer::notice`].
+    pub fn set_notice(&self, text: impl Into<String>) {
+        *self.shared.notice.lock() = text.into();
     }
 
     /// Whether this member leads.

@@ -261,6 +261,12 @@ impl Metrics {
         self.all.debugging.leases_renewed.inc();
     }
 
+    /// Where the member's parts register what they count themselves.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.all.registry
+    }
+
     /// Shows these certificates' expiry from now on.
     pub fn follow_certificates(&self, tls: TlsServer) {
         self.all.certificates.follow(tls);

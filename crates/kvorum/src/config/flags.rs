@@ -11,7 +11,6 @@ use std::fmt;
 
 use super::Options;
 
-pub(super) use table::pending;
 pub use value::ValueError;
 pub(crate) use value::{truth, unsigned};
 

@@ -277,30 +277,3 @@ impl DiscoverySettings {
         !self.url.is_empty() || !self.srv.is_empty() || !self.endpoints.is_empty()
     }
 }
-
-/// Backups that the member takes by itself; kvorum's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackupSettings {
-    /// `--backup-schedule`: an interval or five cron fields; nothing is never.
-    pub schedule: String,
-    /// `--backup-destination`: a directory, or `s3://bucket/prefix`.
-    pub destination: String,
-    /// `--backup-retention`: how many are kept; 0 is all.
-    pub retention: u64,
-    /// `--backup-compression`: `none`, `gzip` or `zstd`.
-    pub compression: String,
-    /// `--backup-age-max`: with an older last good one the member says so; zero is never.
-    pub age_max: Duration,
-}
-
-impl Default for BackupSettings {
-    fn default() -> Self {
-        Self {
-            schedule: String::new(),
-            destination: String::new(),
-            retention: 5,
-            compression: "none".to_owned(),
-            age_max: Duration::ZERO,
-        }
-    }
-}

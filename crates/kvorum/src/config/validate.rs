@@ -243,7 +243,7 @@ impl Check {
             tracing: options.tracing,
             sockets: options.sockets,
             discovery: options.discovery,
-            backup: options.backup,
+            backup: self.backups(&options.backup),
             features: options.feature_gates,
             snapshot_count: options.snapshot_count,
             snapshot_catchup_entries: options.snapshot_catchup_entries,
@@ -309,14 +309,7 @@ impl Check {
                 self.warn(Warning::Deprecated { text });
             }
             let is_gate = GATES_OF_FLAGS.iter().any(|(name, _)| *name == flag.name);
-            if flags::pending::REFUSED.contains(&flag.name) {
-                self.problem(format!(
-                    "--{} is not available in this version of kvorum",
-                    flag.name
-                ));
-            }
-            let is_pending = flags::pending::WARNED.contains(&flag.name);
-            if is_pending || flag.section == Section::NoEffect && !is_gate {
+            if flag.section == Section::NoEffect && !is_gate {
                 self.warn(Warning::NoEffect { flag: flag.name });
             }
         }

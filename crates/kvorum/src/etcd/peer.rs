@@ -24,6 +24,8 @@ use tonic::body::Body;
 use transport::{Greeted, Greeting, Listener, Stream};
 use types::ClusterId;
 
+use super::backups::{self, Backups};
+
 /// The header that every answer carries.
 pub(super) const CLUSTER_ID: &str = "x-etcd-cluster-id";
 /// The header that tells a kvorum from an etcd.
@@ -44,6 +46,7 @@ pub(super) struct PeerService {
     versions: Versions,
     node: raft::Node,
     raft: raft::PeerService,
+    backups: Option<Backups>,
 }
 
 /// How long a peer's connection is silent before it is asked whether it is still there.
@@ -122,16 +125,17 @@ pub(super) async fn serve(
 impl PeerService {
     pub(super) fn new(
         cluster_id: ClusterId,
-        cluster: Cluster,
-        versions: Versions,
+        views: &apply::Views,
         node: &raft::Node,
+        backups: Option<Backups>,
     ) -> Self {
         Self {
             cluster_id,
-            cluster,
-            versions,
+            cluster: views.cluster.clone(),
+            versions: views.versions.clone(),
             node: node.clone(),
             raft: node.peer_service(),
+            backups,
         }
     }
 
@@ -163,6 +167,9 @@ impl PeerService {
         let path = request.uri().path();
         if raft::PeerService::answers(path) {
             return self.raft.call(request).await;
+        }
+        if let Some(backups) = self.backups.as_ref().filter(|_| path == backups::PATH) {
+            return Ok(backups.answer(request).await.map(Body::new));
         }
         let mut response = match (request.method(), path) {
             (&Method::GET, DOWNGRADE_ENABLED) => self.downgrade_enabled().await,
@@ -235,7 +242,7 @@ async fn unless_silent<E: From<io::Error>>(
     }
 }
 
-fn json(body: String) -> Response<Full<Bytes>> {
+pub(super) fn json(body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     response
         .headers_mut()
@@ -243,7 +250,7 @@ fn json(body: String) -> Response<Full<Bytes>> {
     response
 }
 
-fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(super) fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let text = HeaderValue::from_static("text/plain; charset=utf-8");

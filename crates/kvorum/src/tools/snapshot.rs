@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use backup::Target;
 use clap::ValueHint;
 use etcdfile::{EtcdFile, HashCheck, RevisionBump};
 use types::Url;
 
 use super::{Failure, Output, command_line, complain, print, say};
 use crate::Options;
-use crate::restore::{Restore, RestoreError, restore as make};
+use crate::bucket::bucket_config;
+use crate::config::S3Settings;
+use crate::restore::{Restore, RestoreError, fetch, restore as make};
 
 /// How far the revision goes ahead: more than any cluster writes between a snapshot and its restoration.
 const BUMP: i64 = 1_000_000_000;
@@ -54,6 +57,9 @@ pub(super) struct NewMember {
 /// Makes the data directory of a member of a new cluster out of a snapshot, ours or an etcd's. The revision
 /// goes ahead, and what was before counts as compacted, so that watchers and caches notice that history was
 /// turned back; --no-bump is etcd's default.
+///
+/// The source is a file, compressed with gzip or zstd or not, or s3://bucket/folder/file; or a directory or
+/// s3://bucket/folder of backups, of which the newest that leads there is taken.
 #[derive(Clone, Debug, clap::Args)]
 #[command(override_usage = "kvorum snapshot restore <filename> --data-dir {output dir} [options]")]
 pub(super) struct RestoreArguments {
@@ -87,6 +93,31 @@ pub(super) struct RestoreArguments {
     /// Accepted as etcdutl does; the output has one form
     #[arg(short = 'w', long, value_name = "FORM", hide = true)]
     pub(super) write_out: Option<String>,
+    #[command(flatten)]
+    pub(super) source: SourceArguments,
+}
+
+/// What of the source is to be restored, and how it is had.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SourceArguments {
+    /// As of a revision, with the archive beside the backups (--backup-archive-interval)
+    #[arg(long, value_name = "N")]
+    pub(super) to_revision: Option<String>,
+    /// As of a time: 2026-11-21T10:00:00Z, or seconds since 1970
+    #[arg(long, value_name = "TIME")]
+    pub(super) to_time: Option<String>,
+    /// Where the bucket is: https://host:port, or http://; Amazon without it
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub(super) s3_endpoint: Option<String>,
+    /// Region of the bucket
+    #[arg(long, value_name = "NAME")]
+    pub(super) s3_region: Option<String>,
+    /// Authorities, in PEM, that the endpoint is trusted by beside the system's
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) s3_endpoint_ca: Option<PathBuf>,
+    /// Credentials as in ~/.aws/credentials; AWS_ACCESS_KEY_ID and the like without it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) s3_credentials_file: Option<PathBuf>,
 }
 
 pub(super) fn status(arguments: &StatusArguments) -> Result<(), Failure> {
@@ -116,13 +147,24 @@ pub(super) fn restore(arguments: &RestoreArguments) -> Result<(), Failure> {
         true => HashCheck::Skipped,
         false => HashCheck::Required,
     };
+    let bump = bump(arguments)?;
+    let member = &arguments.member;
+    let config = member.config(&arguments.data_dir, &arguments.wal_dir)?;
+    let target = target(&arguments.source)?;
+    let bucket = bucket_config(&s3(&arguments.source)).map_err(|error| Failure::of(&error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::of(&error))?;
+    let fetched = fetch(path, target, &bucket, &config.data_dir, runtime.handle())
+        .map_err(|error| Failure::of(&error))?;
     let request = Restore {
-        snapshot: PathBuf::from(path),
+        snapshot: fetched.snapshot.clone(),
+        way: fetched.way.clone(),
         hash,
-        bump: bump(arguments)?,
-        config: arguments
-            .member
-            .config(&arguments.data_dir, &arguments.wal_dir)?,
+        bump,
+        config,
     };
     let restored = make(&request, report).map_err(|error| Failure::of(&error))?;
     complain(&format!(
@@ -141,6 +183,39 @@ pub(super) fn restore(arguments: &RestoreArguments) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// As of when.
+fn target(arguments: &SourceArguments) -> Result<Target, Failure> {
+    let invalid = |name, text: &str| {
+        Failure::bad_arguments(format!("invalid argument {text:?} for \"--{name}\" flag"))
+    };
+    match (&arguments.to_revision, &arguments.to_time) {
+        (None, None) => Ok(Target::Latest),
+        (Some(text), None) => {
+            let revision = text.parse().ok().filter(|revision| *revision > 0);
+            let revision = revision.ok_or_else(|| invalid("to-revision", text))?;
+            Ok(Target::Revision(revision))
+        }
+        (None, Some(text)) => {
+            let time = backup::read_time(text).ok_or_else(|| invalid("to-time", text))?;
+            Ok(Target::Time(time))
+        }
+        (Some(_), Some(_)) => {
+            let text = "--to-revision and --to-time exclude each other";
+            Err(Failure::bad_arguments(text))
+        }
+    }
+}
+
+/// How a bucket is spoken to.
+fn s3(arguments: &SourceArguments) -> S3Settings {
+    S3Settings {
+        endpoint: arguments.s3_endpoint.clone(),
+        region: arguments.s3_region.clone(),
+        authorities_file: arguments.s3_endpoint_ca.clone(),
+        credentials_file: arguments.s3_credentials_file.clone(),
+    }
 }
 
 /// Says how far it is.

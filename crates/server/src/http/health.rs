@@ -136,7 +136,7 @@ pub(super) async fn health(server: &EtcdServer, query: &Query<'_>) -> Response<B
     };
     let problem = problem(server, &query.all("exclude"), consistency).await;
     server.metrics().health_answered(problem.is_none());
-    health_response(problem.as_deref())
+    health_response(problem.as_deref(), &server.notice())
 }
 
 /// What is wrong, by alarms, leader and a read, in this order.
@@ -165,9 +165,13 @@ fn alarms_here(server: &EtcdServer) -> impl Iterator<Item = AlarmKind> + use<> {
     of_all.into_iter().map(|alarm| alarm.kind).chain(own)
 }
 
-fn health_response(problem: Option<&str>) -> Response<Body> {
+/// Differs from etcd: a member that serves may have something to say too, if it was asked to watch it (an old
+/// backup).
+fn health_response(problem: Option<&str>, notice: &str) -> Response<Body> {
     let Some(reason) = problem else {
-        return respond(StatusCode::OK, TEXT, r#"{"health":"true","reason":""}"#);
+        let reason = serde_json::Value::from(notice);
+        let body = format!(r#"{{"health":"true","reason":{reason}}}"#);
+        return respond(StatusCode::OK, TEXT, body);
     };
     let body = serde_json::json!({ "health": "false", "reason": reason }).to_string();
     tracing::warn!(output = body, "/health error");
@@ -212,12 +216,18 @@ mod tests {
     #[test]
     fn health_bodies_are_etcds() {
         let healthy = (200, r#"{"health":"true","reason":""}"#.to_owned());
-        assert_eq!(shown(health_response(None)), healthy);
+        assert_eq!(shown(health_response(None, "")), healthy);
+        let told = r#"{"health":"true","reason":"BACKUP \"a\" is old"}"#.to_owned();
+        let shown_told = shown(health_response(None, r#"BACKUP "a" is old"#));
+        assert_eq!(shown_told, (200, told));
         let full = (
             503,
             "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n".to_owned(),
         );
-        assert_eq!(shown(health_response(Some("ALARM NOSPACE"))), full);
+        assert_eq!(
+            shown(health_response(Some("ALARM NOSPACE"), "backup")),
+            full
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use types::{Url, UrlError};
 
 use crate::config::features::FeatureGateError;
 use crate::config::{ClusterState, MetricsLevel, duration};
+use backup::Compression;
 
 /// A value was refused, in the words of Go's `flag` package and of etcd.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,6 +163,16 @@ pub(super) fn metrics_level(option: &mut MetricsLevel, value: &str) -> Result<()
 
 pub(super) fn time(option: &mut Duration, value: &str) -> Result<(), ValueError> {
     *option = duration::parse(value).or(Err(ValueError::Parse))?;
+    Ok(())
+}
+
+pub(super) fn compression(option: &mut Compression, value: &str) -> Result<(), ValueError> {
+    *option = match value {
+        "none" => Compression::None,
+        "gzip" => Compression::Gzip,
+        "zstd" => Compression::Zstd,
+        _ => return Err(ValueError::Choice),
+    };
     Ok(())
 }
 
