@@ -12,6 +12,8 @@
 //! A lone member's log counts as a whole, as it would for that etcd. Of a member of a larger cluster the
 //! entries that it knows to be committed count; migrate every member, and the one that has most leads.
 
+pub mod sqlite;
+
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

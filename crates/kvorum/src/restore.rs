@@ -11,9 +11,10 @@ mod place;
 
 use std::path::{Path, PathBuf};
 
-use apply::{Import, LogPosition, Member, Registers};
+use apply::{Import, ImportError, LogPosition, Member, Registers};
 use backend::{Backend, DataDir};
 use etcdfile::{EtcdFile, FileError, HashCheck, RevisionBump};
+use raft::installed::ImpossibleMembership;
 use types::{ClusterId, MemberId, Url};
 
 use crate::config::Config;
@@ -84,7 +85,10 @@ pub enum RestoreError {
     },
     /// The members cannot be those of a cluster.
     #[error(transparent)]
-    Members(#[from] raft::installed::ImpossibleMembership),
+    Members(#[from] ImpossibleMembership),
+    /// Its state cannot be made.
+    #[error(transparent)]
+    State(#[from] ImportError),
     /// It could not be written.
     #[error(transparent)]
     Write(#[from] StartError),
@@ -95,15 +99,47 @@ pub enum RestoreError {
 /// # Errors
 /// When the snapshot is not whole, the flags do not fit, or the directory is not empty.
 pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, RestoreError> {
-    let identity = check_restored(&request.config)?;
-    let place = Place::begin(&request.config.data_dir)?;
     let in_file = |source| RestoreError::File {
         path: request.snapshot.clone(),
         source,
     };
-    let file = EtcdFile::open(&request.snapshot, request.hash).map_err(in_file)?;
-    let contents = file.contents().map_err(in_file)?;
-    let members = members(&request.config);
+    let mut versions = 0;
+    let (mut snapshot_revision, mut revision) = (0, 0);
+    let identity = found(&request.config, |import| {
+        let file = EtcdFile::open(&request.snapshot, request.hash).map_err(in_file)?;
+        let contents = file.contents().map_err(in_file)?;
+        let imported = file.import(import, seen).map_err(in_file)?;
+        let mut registers = contents.registers;
+        versions = imported.versions;
+        snapshot_revision = current(&registers, imported.revision);
+        revision = begin_at(&mut registers, snapshot_revision, request.bump)?;
+        Ok::<_, RestoreError>(registers)
+    })?;
+    Ok(Restored {
+        member: identity.member,
+        cluster: identity.cluster,
+        versions,
+        snapshot_revision,
+        revision,
+    })
+}
+
+/// Makes a member of a new cluster with the state that `fill` hands on. Nothing is left of it when
+/// something fails.
+pub(crate) fn found<E>(
+    config: &Config,
+    fill: impl FnOnce(&mut Import) -> Result<Registers, E>,
+) -> Result<Identity, E>
+where
+    E: From<PlaceError>
+        + From<BootstrapError>
+        + From<ImpossibleMembership>
+        + From<ImportError>
+        + From<StartError>,
+{
+    let identity = check_restored(config)?;
+    let place = Place::begin(&config.data_dir)?;
+    let members = members(config);
     let entries = members.len().max(1) as u64;
     let at = LogPosition {
         term: TERM,
@@ -112,28 +148,17 @@ pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, Res
     };
     let membership = raft::installed::membership(at, &members)?;
     let directory = place.lock()?;
-    let state = open("state", &directory.state_path())?;
-    let mut import = Import::begin(state).map_err(|error| in_file(error.into()))?;
-    let imported = file.import(&mut import, seen).map_err(in_file)?;
-    let mut registers = Registers {
+    let mut import = Import::begin(open("state", &directory.state_path())?)?;
+    let registers = Registers {
         members,
         removed: Vec::new(),
-        ..contents.registers
+        ..fill(&mut import)?
     };
-    let snapshot_revision = current(&registers, imported.revision);
-    let revision = begin_at(&mut registers, snapshot_revision, request.bump)?;
-    let state = import.finish(&registers, at, membership);
-    drop(state.map_err(|error| in_file(error.into()))?);
+    drop(import.finish(&registers, at, membership)?);
     begin_log(&directory, identity, TERM)?;
     drop(directory);
     place.finish()?;
-    Ok(Restored {
-        member: identity.member,
-        cluster: identity.cluster,
-        versions: imported.versions,
-        snapshot_revision,
-        revision,
-    })
+    Ok(identity)
 }
 
 /// The revision of a state of which compaction may have removed the last versions.

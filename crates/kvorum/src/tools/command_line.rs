@@ -2,6 +2,9 @@
 //! is on or off takes its value only behind `=`, the last of two counts, any other flag takes whatever comes
 //! next as its value. And its words for what cannot be read.
 
+use std::convert::Infallible;
+use std::path::PathBuf;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
 
@@ -160,6 +163,11 @@ fn failure(text: String) -> Failure {
 fn truth(value: &str) -> Result<bool, String> {
     flags::truth(value)
         .map_err(|_reason| format!("strconv.ParseBool: parsing {value:?}: invalid syntax"))
+}
+
+/// A path, which may be empty.
+pub(super) fn path(value: &str) -> Result<PathBuf, Infallible> {
+    Ok(PathBuf::from(value))
 }
 
 /// A number as Go reads it.

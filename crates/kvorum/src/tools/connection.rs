@@ -33,7 +33,8 @@ pub(super) struct Connection {
         long,
         value_name = "FILE",
         env = "ETCDCTL_CACERT",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = command_line::path
     )]
     pub(super) cacert: Option<PathBuf>,
     /// Identify secure client using this TLS certificate file
@@ -41,11 +42,12 @@ pub(super) struct Connection {
         long,
         value_name = "FILE",
         env = "ETCDCTL_CERT",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = command_line::path
     )]
     pub(super) cert: Option<PathBuf>,
     /// Identify secure client using this TLS key file
-    #[arg(long, value_name = "FILE", env = "ETCDCTL_KEY", hide_env_values = true)]
+    #[arg(long, value_name = "FILE", env = "ETCDCTL_KEY", hide_env_values = true, value_parser = command_line::path)]
     pub(super) key: Option<PathBuf>,
     /// Skip server certificate verification (CAUTION: this option should be enabled only for testing purposes)
     #[arg(long, env = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY", hide_env_values = true)]
@@ -127,35 +129,38 @@ impl Connection {
     fn tls(&self, is_tls: bool) -> Result<Option<TlsClient>, Failure> {
         let clock = Arc::new(SystemClock);
         let parameters = TlsParameters::default();
-        let loaded = match (&self.cert, &self.key) {
+        // A variable that is empty is none.
+        let given = |path: &Option<PathBuf>| path.clone().filter(|it| !it.as_os_str().is_empty());
+        let authorities = given(&self.cacert);
+        let loaded = match (given(&self.cert), given(&self.key)) {
             (Some(cert), Some(key)) => {
                 let config = TlsClientConfig {
-                    cert_file: cert.clone(),
-                    key_file: key.clone(),
-                    trusted_ca_file: self.cacert.clone(),
+                    cert_file: cert,
+                    key_file: key,
+                    trusted_ca_file: authorities,
                     insecure_skip_verify: self.insecure_skip_tls_verify,
                     parameters,
                 };
                 TlsClient::load(&config, clock)
             }
             (None, None) => {
-                let is_wanted = is_tls || self.cacert.is_some() || !self.insecure_transport;
+                let is_wanted = is_tls || authorities.is_some() || !self.insecure_transport;
                 if !is_wanted && !self.insecure_skip_tls_verify {
                     return Ok(None);
                 }
                 let config = AnonymousTls {
-                    trusted_ca_file: self.cacert.clone(),
+                    trusted_ca_file: authorities,
                     insecure_skip_verify: self.insecure_skip_tls_verify,
                     parameters,
                 };
                 TlsClient::anonymous(&config, clock)
             }
             (cert, key) => {
-                let path = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+                let (key, cert) = (key.unwrap_or_default(), cert.unwrap_or_default());
                 return Err(Failure::bad_arguments(format!(
                     "KeyFile and CertFile must both be present[key: {}, cert: {}]",
-                    path(key).display(),
-                    path(cert).display(),
+                    key.display(),
+                    cert.display(),
                 )));
             }
         };

@@ -21,9 +21,10 @@ pub(super) struct Arguments {
     #[arg(value_name = "filename")]
     pub(super) words: Vec<String>,
     #[command(flatten)]
-    pub(super) connection: Connection,
-    #[command(flatten)]
     pub(super) output: Output,
+    // Last: its heading is that of all that follows.
+    #[command(flatten)]
+    pub(super) connection: Connection,
 }
 
 /// Only its owner reads a snapshot, as in etcd.

@@ -28,6 +28,27 @@ pub(super) struct StatusArguments {
     pub(super) output: Output,
 }
 
+/// The member that is made, and its cluster
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct NewMember {
+    /// Human-readable name for this member
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(super) name: String,
+    /// Initial cluster configuration for restore bootstrap
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "default=http://localhost:2380"
+    )]
+    pub(super) initial_cluster: String,
+    /// Initial cluster token for the etcd cluster during restore bootstrap
+    #[arg(long, value_name = "TOKEN", default_value = "etcd-cluster")]
+    pub(super) initial_cluster_token: String,
+    /// List of this member's peer URLs to advertise to the rest of the cluster
+    #[arg(long, value_name = "LIST", default_value = "http://localhost:2380")]
+    pub(super) initial_advertise_peer_urls: String,
+}
+
 /// Restores an etcd member snapshot to an etcd directory
 ///
 /// Makes the data directory of a member of a new cluster out of a snapshot, ours or an etcd's. The revision
@@ -45,22 +66,8 @@ pub(super) struct RestoreArguments {
     /// Accepted: the log is in the data directory
     #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_hint = ValueHint::DirPath)]
     pub(super) wal_dir: String,
-    /// Human-readable name for this member
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub(super) name: String,
-    /// Initial cluster configuration for restore bootstrap
-    #[arg(
-        long,
-        value_name = "LIST",
-        default_value = "default=http://localhost:2380"
-    )]
-    pub(super) initial_cluster: String,
-    /// Initial cluster token for the etcd cluster during restore bootstrap
-    #[arg(long, value_name = "TOKEN", default_value = "etcd-cluster")]
-    pub(super) initial_cluster_token: String,
-    /// List of this member's peer URLs to advertise to the rest of the cluster
-    #[arg(long, value_name = "LIST", default_value = "http://localhost:2380")]
-    pub(super) initial_advertise_peer_urls: String,
+    #[command(flatten)]
+    pub(super) member: NewMember,
     /// Ignore snapshot integrity hash value (required if copied from data directory)
     #[arg(long)]
     pub(super) skip_hash_check: bool,
@@ -120,7 +127,7 @@ pub(super) fn restore(arguments: &RestoreArguments) -> Result<(), Failure> {
         snapshot: PathBuf::from(path),
         hash,
         bump: bump(arguments)?,
-        config: config(arguments)?,
+        config: arguments.member.config(&arguments.data_dir)?,
     };
     let restored = make(&request, report).map_err(|error| Failure::of(&error))?;
     complain(&format!(
@@ -168,19 +175,21 @@ fn bump(arguments: &RestoreArguments) -> Result<Option<RevisionBump>, Failure> {
     Ok(Some(RevisionBump(amount)))
 }
 
-/// The member, as its flags would make it.
-fn config(arguments: &RestoreArguments) -> Result<crate::Config, Failure> {
-    let urls = Url::parse_list(&arguments.initial_advertise_peer_urls);
-    let urls = urls.map_err(|error| Failure::of(&error))?;
-    let options = Options {
-        name: arguments.name.clone(),
-        data_dir: arguments.data_dir.clone(),
-        initial_cluster: Some(arguments.initial_cluster.clone()),
-        initial_cluster_token: arguments.initial_cluster_token.clone(),
-        initial_advertise_peer_urls: Some(urls),
-        ..Options::default()
-    };
-    options.validate().map_err(|error| Failure::of(&error))
+impl NewMember {
+    /// The member, as its flags would make it.
+    pub(super) fn config(&self, data_dir: &str) -> Result<crate::Config, Failure> {
+        let urls = Url::parse_list(&self.initial_advertise_peer_urls);
+        let urls = urls.map_err(|error| Failure::of(&error))?;
+        let options = Options {
+            name: self.name.clone(),
+            data_dir: data_dir.to_owned(),
+            initial_cluster: Some(self.initial_cluster.clone()),
+            initial_cluster_token: self.initial_cluster_token.clone(),
+            initial_advertise_peer_urls: Some(urls),
+            ..Options::default()
+        };
+        options.validate().map_err(|error| Failure::of(&error))
+    }
 }
 
 #[cfg(test)]

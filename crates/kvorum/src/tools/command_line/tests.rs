@@ -32,7 +32,10 @@ fn the_tree_is_sound() {
 fn both_forms_of_a_flag_are_read_and_the_last_counts() {
     let read = restore("file --name=a=b --name -c --skip-hash-check --data-dir= other").unwrap();
     assert_eq!(read.words, ["file", "other"]);
-    assert_eq!((read.name.as_str(), read.data_dir.as_str()), ("-c", ""));
+    assert_eq!(
+        (read.member.name.as_str(), read.data_dir.as_str()),
+        ("-c", "")
+    );
     assert!(read.skip_hash_check);
     for off in ["false", "0", "f", "F", "FALSE", "False"] {
         let line = format!("--skip-hash-check --skip-hash-check={off}");
