@@ -9,10 +9,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use kvorum_tests::takeover::take_place;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::process::Process;
-use testkit::{Program, Server, Spec, certs, eventually, note};
+use testkit::{Server, Spec, certs, eventually, note};
 
 const OBJECTS: usize = 2_000;
 /// Those that an etcd holds when kvorum takes its place.
@@ -447,29 +448,11 @@ impl Interruption {
             Self::Crash => member.kill()?,
             Self::Migration => {
                 member.terminate().await?;
-                migrate(member)?;
-                member.become_program(Program::Kvorum);
+                return take_place(member).await;
             }
         }
         member.restart().await
     }
-}
-
-/// Puts what `kvorum migrate` makes in the place of an etcd's data directory.
-fn migrate(member: &Server) -> Result<()> {
-    let from = member.data_dir();
-    let to = from.with_extension("migrated");
-    let output = Command::new(testkit::binaries::kvorum()?)
-        .args(["migrate", "--from"])
-        .arg(&from)
-        .arg("--data-dir")
-        .arg(&to)
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "kvorum migrate: {said}");
-    std::fs::rename(&from, from.with_extension("etcd"))?;
-    std::fs::rename(&to, &from)?;
-    Ok(())
 }
 
 async fn watch_goes_on(
