@@ -13,7 +13,7 @@ use std::fmt::Debug;
 
 use anyhow::{Context as _, Result, ensure};
 use api::etcdserverpb as pb;
-use api::mvccpb::KeyValue;
+use api::mvccpb::{Event, KeyValue};
 use api::v3electionpb::LeaderKey;
 use pb::request_op::Request as Op;
 use pb::response_op::Response as OpAnswer;
@@ -340,15 +340,7 @@ impl Connection {
             let mut events = Vec::new();
             let mut reached = 0;
             while reached < last {
-                let response = timed(side.watch.next()).await?;
-                ensure!(!response.canceled, "canceled: {response:?}");
-                for mut event in response.events {
-                    for kv in event.kv.iter_mut().chain(&mut event.prev_kv) {
-                        reached = reached.max(kv.mod_revision);
-                        side.kv(kv)?;
-                    }
-                    events.push(event);
-                }
+                reached = side.take_events(&mut events).await?.max(reached);
             }
             seen.push(events);
         }
@@ -369,6 +361,21 @@ fn ordinal(changes: usize) -> i64 {
 }
 
 impl Side {
+    /// Adds the next events, and says up to which revision they are.
+    async fn take_events(&mut self, events: &mut Vec<Event>) -> Result<i64> {
+        let response = timed(self.watch.next()).await?;
+        ensure!(!response.canceled, "canceled: {response:?}");
+        let mut reached = 0;
+        for mut event in response.events {
+            for kv in event.kv.iter_mut().chain(&mut event.prev_kv) {
+                reached = reached.max(kv.mod_revision);
+                self.kv(kv)?;
+            }
+            events.push(event);
+        }
+        Ok(reached)
+    }
+
     fn as_it_is<Q: Clone>(&self, request: &Q) -> Q {
         request.clone()
     }
@@ -402,11 +409,10 @@ impl Side {
         use pb::compare::TargetUnion;
         let mut request = request.clone();
         for compare in &mut request.compare {
-            match &mut compare.target_union {
-                Some(TargetUnion::CreateRevision(at) | TargetUnion::ModRevision(at)) => {
-                    *at = self.at(*at);
-                }
-                _ => {}
+            if let Some(TargetUnion::CreateRevision(at) | TargetUnion::ModRevision(at)) =
+                &mut compare.target_union
+            {
+                *at = self.at(*at);
             }
         }
         for op in request.success.iter_mut().chain(&mut request.failure) {
