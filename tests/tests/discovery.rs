@@ -42,7 +42,7 @@ async fn registered(client: &Client, token: &str) -> Result<Vec<(String, String)
     *end.last_mut().context("a prefix")? += 1;
     let request = pb::RangeRequest {
         key: prefix.clone().into(),
-        range_end: end.into(),
+        range_end: end,
         ..Default::default()
     };
     let found = client.kv.clone().range(request).await?.into_inner().kvs;

@@ -104,7 +104,7 @@ impl Kvorum {
     ///
     /// When an address, the data or a certificate cannot be had. Nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(config, NameServers::System).await
+        Box::pin(Self::start_with(config, NameServers::System)).await
     }
 
     async fn start_with(config: Config, name_servers: NameServers) -> Result<Self, StartError> {

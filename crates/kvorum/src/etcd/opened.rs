@@ -90,7 +90,7 @@ impl Opened {
             }
             None => {
                 let peers = PeerClient::new(Arc::clone(dial));
-                first_start(config, clock, &peers, name_servers).await?
+                Box::pin(first_start(config, clock, &peers, name_servers)).await?
             }
         };
         let apply_config = apply::Config {

@@ -125,8 +125,8 @@ impl Registry {
     ) -> Result<RangeResponse, Status> {
         let session = self.session().await?;
         let request = session.request(RangeRequest {
-            key: key.as_bytes().to_vec().into(),
-            range_end: range_end.into(),
+            key: key.as_bytes().to_vec(),
+            range_end,
             ..RangeRequest::default()
         });
         let mut client = KvClient::new(session.channel);
@@ -137,8 +137,8 @@ impl Registry {
     pub(super) async fn put(&mut self, key: &str, value: &str) -> Result<(), Status> {
         let session = self.session().await?;
         let request = session.request(PutRequest {
-            key: key.as_bytes().to_vec().into(),
-            value: value.as_bytes().to_vec().into(),
+            key: key.as_bytes().to_vec(),
+            value: value.as_bytes().to_vec(),
             ..PutRequest::default()
         });
         let mut client = KvClient::new(session.channel);
@@ -156,8 +156,8 @@ impl Registry {
         let create = WatchRequest {
             request_union: Some(watch_request::RequestUnion::CreateRequest(
                 WatchCreateRequest {
-                    key: key.as_bytes().to_vec().into(),
-                    range_end: range_end.into(),
+                    key: key.as_bytes().to_vec(),
+                    range_end,
                     start_revision: revision,
                     ..WatchCreateRequest::default()
                 },
@@ -258,7 +258,8 @@ fn tls(
         let url = Url::parse(endpoint);
         url.is_ok_and(|url| url.scheme().is_tls())
     };
-    let is_asked_for = !(cert.is_empty() && key.is_empty() && settings.cacert_file.is_empty())
+    let files = [cert, key, &settings.cacert_file];
+    let is_asked_for = files.into_iter().any(|file| !file.is_empty())
         || !settings.is_insecure_transport
         || settings.is_insecure_skip_tls_verify
         || settings.endpoints.iter().any(is_secure);
