@@ -11,6 +11,9 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 use testkit::{Client, ClusterSpec, Program, Server, Spec, binaries, eventually, note};
 
+/// A key, its value, its modification and creation revisions, its lease.
+type Kept<'a> = (&'a [u8], &'a [u8], i64, i64, i64);
+
 /// The root user and its password.
 const ROOT: &str = "root:root-password";
 const ALICE: &str = "alice:alice-password";
@@ -82,7 +85,7 @@ fn users(url: &str, who: &[&str]) -> Result<String> {
 async fn data_directories_and_snapshots_of_older_etcds_are_taken_over() -> Result<()> {
     for version in ["3.4", "3.5"] {
         let Some(binary) = binaries::older_etcd(version)? else {
-            note(&format!(
+            note(format!(
                 "NOT RUN: etcd {version} cannot be had on this machine today"
             ));
             continue;
@@ -387,7 +390,7 @@ async fn check_kine(client: &mut Client) -> Result<()> {
             )
         })
         .collect();
-    let expected: [(&[u8], &[u8], i64, i64, i64); 2] = [
+    let expected: [Kept<'_>; 2] = [
         (b"/registry/events/default/x", b"later", 8, 8, 3660),
         (b"/registry/namespaces/default", b"two", 4, 2, 0),
     ];

@@ -8,7 +8,7 @@
 //!                                         file with only that part of history
 //! ```
 //!
-//! * [`Schedule`]: when.
+//! * [`Schedule`] says when.
 //! * [`Store`]: where; a directory, or a bucket of whatever speaks S3.
 //! * [`take`]: a pinned state becomes a backup; [`retain`] removes old ones.
 //! * [`archive`]: what has changed since becomes a segment.

@@ -133,13 +133,9 @@ impl Kvorum {
         let tasks = Tasks::default();
         let peer_tasks = tasks.beside();
         let metrics = metrics(&config, &identity, certificates);
+        let traces = exporter.as_ref().map(Exporter::traces);
         let server = EtcdServer::new(
-            server_config(
-                &config,
-                &identity,
-                clock,
-                exporter.as_ref().map(Exporter::traces),
-            ),
+            server_config(&config, &identity, clock, traces),
             node.clone(),
             views.clone(),
             persister,

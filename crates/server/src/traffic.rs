@@ -203,7 +203,7 @@ impl Windows {
             }
         }
         let mut all: Vec<(Prefix, Asked)> = sums.into_iter().collect();
-        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all.sort_by_key(|(prefix, _)| *prefix);
         all.sort_by_key(|(_, asked)| std::cmp::Reverse(asked.reads + asked.writes));
         // Those of the most time come first, then those that are asked for often all the same.
         let often: Vec<Prefix> = all.iter().take(top).map(|(prefix, _)| *prefix).collect();

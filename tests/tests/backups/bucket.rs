@@ -16,12 +16,12 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 /// The key that requests have to be signed with.
-pub const ACCESS_KEY: &str = "backup-key";
+pub(crate) const ACCESS_KEY: &str = "backup-key";
 const NAME: &str = "backups";
 
 /// A bucket. Ends with the test's runtime.
 #[derive(Clone, Debug)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     pub endpoint: String,
     held: Arc<Mutex<Held>>,
 }
@@ -36,7 +36,7 @@ struct Held {
 }
 
 impl Bucket {
-    pub async fn start() -> Result<Bucket> {
+    pub(crate) async fn start() -> Result<Bucket> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let bucket = Bucket {
             endpoint: format!("http://{}", listener.local_addr()?),
@@ -60,7 +60,7 @@ impl Bucket {
     }
 
     /// The names in a folder.
-    pub fn names(&self, folder: &str) -> Vec<String> {
+    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
         let held = self.held.lock();
         let inside = held
             .objects
@@ -71,13 +71,13 @@ impl Bucket {
             .collect()
     }
 
-    pub fn put(&self, name: &str, bytes: &'static [u8]) {
+    pub(crate) fn put(&self, name: &str, bytes: &'static [u8]) {
         let bytes = Bytes::from_static(bytes);
         self.held.lock().objects.insert(name.to_owned(), bytes);
     }
 
     /// Uploads in parts that were finished.
-    pub fn joined(&self) -> usize {
+    pub(crate) fn joined(&self) -> usize {
         self.held.lock().joined
     }
 

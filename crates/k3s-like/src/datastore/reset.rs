@@ -95,6 +95,7 @@ async fn restore_from(plan: &Plan, snapshot: &Path) -> Result<()> {
         .initial_cluster(&format!("{node}={peer_url}"))
         .build()?;
     let request = Restore {
+        way: None,
         snapshot: snapshot.to_owned(),
         hash: HashCheck::Required,
         bump: Some(REVISION_BUMP),

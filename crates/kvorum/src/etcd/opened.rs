@@ -57,21 +57,7 @@ impl Opened {
     ) -> Result<Self, StartError> {
         let (data_dir, mut log, stored) = {
             let config = Arc::clone(config);
-            blocking(move || {
-                let data_dir = DataDir::lock_with(&config.data_dir, config.wal_dir.as_deref())?;
-                let log = open_store("log", data_dir.log_path(), LOG_CACHE_BYTES)?;
-                let stored = identity::load(&log)?;
-                let has_begun = stored.is_some() && identity::has_begun(&log)?;
-                // The identity comes first: a state without one has lost its log.
-                if stored.is_none() && data_dir.state_path().exists() {
-                    let path = data_dir.log_path();
-                    return Err(StartError::NoIdentity { path });
-                }
-                // Whom a member has found counts only once it is in the log.
-                let counts = has_begun || !config.discovery.is_set();
-                Ok((data_dir, log, stored.filter(|_| counts)))
-            })
-            .await?
+            blocking(move || open_log(&config)).await?
         };
         let tokens = {
             let (settings, clock) = (config.auth.clone(), Arc::clone(clock));
@@ -175,6 +161,22 @@ fn check_version(versions: ClusterVersions) -> Result<(), StartError> {
         Some(cluster) if own < cluster => Err(StartError::Downgrade { own, cluster }),
         _ => Ok(()),
     }
+}
+
+/// The log's store, and who the member is if it has begun.
+fn open_log(config: &Config) -> Result<(DataDir, Backend, Option<Identity>), StartError> {
+    let data_dir = DataDir::lock_with(&config.data_dir, config.wal_dir.as_deref())?;
+    let log = open_store("log", data_dir.log_path(), LOG_CACHE_BYTES)?;
+    let stored = identity::load(&log)?;
+    let has_begun = stored.is_some() && identity::has_begun(&log)?;
+    // The identity comes first: a state without one has lost its log.
+    if stored.is_none() && data_dir.state_path().exists() {
+        let path = data_dir.log_path();
+        return Err(StartError::NoIdentity { path });
+    }
+    // Whom a member has found counts only once it is in the log.
+    let counts = has_begun || !config.discovery.is_set();
+    Ok((data_dir, log, stored.filter(|_| counts)))
 }
 
 /// Who a member is that starts for the first time, and with whom it begins.

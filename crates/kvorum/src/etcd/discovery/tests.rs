@@ -51,7 +51,7 @@ async fn members_find_each_other_in_dns() {
     }
     server.stop().await;
     let again = member(&dir, "m0", ports[0]).build().unwrap();
-    let again = Kvorum::start_with(again, server.name_servers()).await;
+    let again = Box::pin(Kvorum::start_with(again, server.name_servers())).await;
     again.unwrap().stop().await;
 }
 

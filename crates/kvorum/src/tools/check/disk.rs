@@ -95,7 +95,7 @@ pub(super) fn check(
     }
     match statvfs(&present) {
         Ok(it) => {
-            let free = u64::from(it.blocks_available()) * u64::from(it.fragment_size());
+            let free = it.blocks_available() * it.fragment_size();
             report.add("space", room(free, due.quota_bytes));
         }
         Err(error) => report.warning(

@@ -35,100 +35,91 @@ impl Standing {
 
 /// The worst first.
 pub(super) fn problems(standing: &Standing) -> Vec<Value> {
-    let mut problems = Vec::new();
-    let mut say =
-        |level: &str, text: String| problems.push(json!({ "level": level, "text": text }));
+    let said = |level: &'static str| move |text: String| json!({ "level": level, "text": text });
+    errors(standing)
+        .into_iter()
+        .map(said("error"))
+        .chain(warnings(standing).into_iter().map(said("warning")))
+        .chain(notes(standing.voters).into_iter().map(said("info")))
+        .collect()
+}
+
+fn errors(standing: &Standing) -> Vec<String> {
     let Standing {
         voters,
         reachable_voters: reachable,
         ..
     } = *standing;
-    let (margin, quorum) = (standing.margin(), standing.quorum());
-    if margin < 0 {
-        let text = format!(
+    let mut errors = Vec::new();
+    if standing.margin() < 0 {
+        let quorum = standing.quorum();
+        errors.push(format!(
             "No quorum: {reachable} of {voters} voters can be reached, {quorum} are needed. Nothing can be written."
-        );
-        say("error", text);
+        ));
     } else if !standing.has_leader {
-        say(
-            "error",
-            "No leader: requests wait until there is one.".to_owned(),
-        );
+        errors.push("No leader: requests wait until there is one.".to_owned());
     }
-    for alarm in &standing.alarms {
-        let text = match alarm.kind {
-            AlarmKind::NoSpace => format!(
-                "NOSPACE at member {}: its quota is used up, and writes are refused.",
-                alarm.member
-            ),
-            AlarmKind::Corrupt => format!(
-                "CORRUPT at member {}: members disagree about the data.",
-                alarm.member
-            ),
-        };
-        say("error", text);
+    errors.extend(standing.alarms.iter().map(|alarm| match alarm.kind {
+        AlarmKind::NoSpace => format!(
+            "NOSPACE at member {}: its quota is used up, and writes are refused.",
+            alarm.member
+        ),
+        AlarmKind::Corrupt => format!(
+            "CORRUPT at member {}: members disagree about the data.",
+            alarm.member
+        ),
+    }));
+    errors
+}
+
+fn warnings(standing: &Standing) -> Vec<String> {
+    let Standing {
+        voters,
+        reachable_voters: reachable,
+        unreachable_learners: learners,
+        ..
+    } = *standing;
+    let mut warnings = Vec::new();
+    let is_lost = reachable < voters;
+    match standing.margin() {
+        0 if is_lost => warnings.push(format!(
+            "{reachable} of {voters} voters can be reached: losing one more stops all writes."
+        )),
+        1.. if is_lost => warnings.push(format!("{reachable} of {voters} voters can be reached.")),
+        _ => {}
     }
-    let lost = voters.saturating_sub(reachable);
-    if lost > 0 && margin == 0 {
-        say(
-            "warning",
-            format!(
-                "{reachable} of {voters} voters can be reached: losing one more stops all writes."
-            ),
-        );
-    } else if lost > 0 && margin > 0 {
-        say(
-            "warning",
-            format!("{reachable} of {voters} voters can be reached."),
-        );
-    }
-    if standing.unreachable_learners > 0 {
-        say(
-            "warning",
-            format!(
-                "{} learners cannot be reached.",
-                standing.unreachable_learners
-            ),
-        );
+    if learners > 0 {
+        warnings.push(format!("{learners} learners cannot be reached."));
     }
     if let Some(share) = quota_share(standing)
         && share >= QUOTA_WARNING
     {
-        say(
-            "warning",
-            format!(
-                "The database is at {:.0} % of its quota: compact and defragment, or raise the quota.",
-                share * 100.0
-            ),
-        );
+        warnings.push(format!(
+            "The database is at {:.0} % of its quota: compact and defragment, or raise the quota.",
+            share * 100.0
+        ));
     }
     if let Some(fsync_s) = standing.fsync_p99_s
         && fsync_s > standing.heartbeat_s
     {
-        say(
-            "warning",
-            format!(
-                "The disk is slow: one in a hundred writes of the log takes longer than {:.0} ms, and a heartbeat is due every {:.0} ms.",
-                fsync_s * 1000.0,
-                standing.heartbeat_s * 1000.0
-            ),
-        );
+        warnings.push(format!(
+            "The disk is slow: one in a hundred writes of the log takes longer than {:.0} ms, and a heartbeat is due every {:.0} ms.",
+            fsync_s * 1000.0,
+            standing.heartbeat_s * 1000.0
+        ));
     }
+    warnings
+}
+
+fn notes(voters: usize) -> Option<String> {
     match voters {
-        1 => say(
-            "info",
-            "One voter: if it is lost, the cluster is.".to_owned(),
-        ),
-        _ if voters.is_multiple_of(2) => {
-            let text = format!(
-                "{voters} voters, an even number: no more of them may be lost than of {}.",
-                voters - 1
-            );
-            say("info", text);
-        }
-        _ => {}
+        1 => Some("One voter: if it is lost, the cluster is.".to_owned()),
+        _ if voters.is_multiple_of(2) => Some(format!(
+            "{voters} voters, an even number: no more of them may be lost than of {}.",
+            voters.saturating_sub(1)
+        )),
+        _ => None,
     }
-    problems
 }
 
 fn quota_share(standing: &Standing) -> Option<f64> {
