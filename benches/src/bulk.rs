@@ -160,7 +160,7 @@ fn size_of_dir(dir: &Path) -> anyhow::Result<u64> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn mib(bytes: u64) -> f64 {
+pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 

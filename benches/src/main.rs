@@ -9,6 +9,7 @@
 //! cargo run --release -p kvorum-benches -- failover          leaders that are killed, 30 of each
 //! cargo run --release -p kvorum-benches -- quorum --html FILE     every fault there is, and its timeline
 //! cargo run --release -p kvorum-benches -- leases            100,000 leases that expire at once
+//! cargo run --release -p kvorum-benches -- snapshots         2 GiB saved under load, restored, started
 //! ```
 //!
 //! The etcd is the one that `tests/fetch-clients` fetches; `KVORUM_TEST_ETCD` names another.
@@ -22,6 +23,7 @@ mod load;
 mod measure;
 mod quorum;
 mod report;
+mod snapshots;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -73,6 +75,8 @@ enum Command {
     Quorum(quorum::Options),
     /// How long it takes until leases that expire at once are gone.
     Leases(leases::Options),
+    /// A snapshot of a large store under full write load, its restoration, and a start on it.
+    Snapshots(snapshots::Options),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -114,6 +118,9 @@ async fn main() -> anyhow::Result<()> {
         }
         Some(Command::Quorum(options)) => return measure_quorum(&servers, options, &args).await,
         Some(Command::Leases(options)) => return measure_leases(&servers, options, &args).await,
+        Some(Command::Snapshots(options)) => {
+            return measure_snapshots(&servers, options, &args).await;
+        }
         None => {}
     }
     if let Some(keys) = args.bulk {
@@ -200,6 +207,20 @@ async fn measure_leases(
             .with_context(|| format!("writing {}", path.display()))?;
     }
     print(&leases::table(&expiries));
+    Ok(())
+}
+
+async fn measure_snapshots(
+    servers: &[Server],
+    options: &snapshots::Options,
+    args: &Args,
+) -> anyhow::Result<()> {
+    let measured = snapshots::run(servers, options).await?;
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&measured)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    print(&snapshots::table(&measured));
     Ok(())
 }
 

@@ -3,8 +3,11 @@
 //!
 //! `generate` makes requests, valid and not; `exchange` sends
 //! one to both and compares the answers; `watches` keeps watch streams open on both and
-//! compares what their watchers see.
+//! compares what their watchers see. `connections` does it on several connections at once, with users and
+//! without, as gRPC and through the JSON gateway (`caller`).
 
+mod caller;
+pub mod connections;
 mod exchange;
 mod generate;
 mod normalise;
@@ -16,6 +19,8 @@ use testkit::{Server, note};
 use exchange::Both;
 use generate::Generator;
 use watches::Watches;
+
+pub use caller::Wire;
 
 /// How often everything that watchers have seen is compared, in requests.
 const COMPARE_INTERVAL: u64 = 50;

@@ -9,4 +9,5 @@ pub mod history;
 pub mod hostile;
 pub mod raw_http;
 pub mod surface;
+pub mod takeover;
 pub mod torture;

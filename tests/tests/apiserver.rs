@@ -2,19 +2,22 @@
 //! on a kvorum member: Kubernetes' own storage layer, watch cache and compactor decide whether
 //! kvorum is an etcd.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use kvorum_tests::takeover::take_place;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::process::Process;
 use testkit::{Server, Spec, certs, eventually, note};
 
 const OBJECTS: usize = 2_000;
+/// Those that an etcd holds when kvorum takes its place.
+const MIGRATED_OBJECTS: usize = 300;
 const PAGE: usize = 300;
 /// Requests under way at once while objects are made.
 const CONCURRENCY: usize = 32;
@@ -43,9 +46,48 @@ async fn kubernetes_stores_lists_watches_and_expires_through_restarts() -> Resul
     deleted_objects_are_gone(&api).await?;
     old_pages_expire(&api, &first_page).await?;
     api = survives_its_own_restart(api, &binary, &member).await?;
-    watch_goes_on_after_a_crash_of_the_member(&api, &mut member).await?;
+    watch_goes_on(&api, &mut member, Interruption::Crash).await?;
     drop(api);
     member.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubernetes_goes_on_when_kvorum_takes_the_place_of_its_etcd() -> Result<()> {
+    let Some(binary) = api_server_binary()? else {
+        note("NOT RUN: the Kubernetes API server could not be built on this machine today");
+        return Ok(());
+    };
+    let mut member = Spec::etcd().start().await?;
+    let mut api = ApiServer::start(&binary, &member).await?;
+    define_widgets(&api).await?;
+    create(&api, MIGRATED_OBJECTS).await?;
+    api.ok(Method::DELETE, &format!("{WIDGETS}/w00001"), None)
+        .await?;
+    let before = objects(&api).await?;
+    watch_goes_on(&api, &mut member, Interruption::Migration).await?;
+    conflicting_updates_are_refused(&api).await?;
+    api = survives_its_own_restart(api, &binary, &member).await?;
+    let mut after = objects(&api).await?;
+    after.retain(|name, _object| before.contains_key(name));
+    // Only that one was written to.
+    let changed: Vec<&String> = before
+        .keys()
+        .filter(|name| before.get(*name) != after.get(*name))
+        .collect();
+    ensure!(changed == ["w00000"], "{changed:?} are not what they were");
+    watch_sees_every_change_in_order(&api).await?;
+    drop(api);
+    member.stop().await
+}
+
+/// All objects by their names, with their resource versions and all.
+async fn objects(api: &ApiServer) -> Result<BTreeMap<String, Value>> {
+    let list = api.get(WIDGETS).await?;
+    let items = list["items"].as_array().context("no items")?;
+    items
+        .iter()
+        .map(|item| Ok((text(item, "/metadata/name")?, item.clone())))
+        .collect()
 }
 
 /// `tests/run` builds it, or says `none`; without `tests/run` it is built here.
@@ -233,9 +275,8 @@ fn widget(name: &str, n: usize) -> Value {
     })
 }
 
-/// Returns the token with which the second page can be asked for.
-async fn create_and_page_through(api: &ApiServer) -> Result<String> {
-    stream::iter(0..OBJECTS)
+async fn create(api: &ApiServer, objects: usize) -> Result<()> {
+    stream::iter(0..objects)
         .map(|n| async move {
             let object = widget(&format!("w{n:05}"), n);
             api.ok(Method::POST, WIDGETS, Some(&object))
@@ -243,8 +284,13 @@ async fn create_and_page_through(api: &ApiServer) -> Result<String> {
                 .map(|_created| ())
         })
         .buffer_unordered(CONCURRENCY)
-        .try_collect::<()>()
-        .await?;
+        .try_collect()
+        .await
+}
+
+/// Returns the token with which the second page can be asked for.
+async fn create_and_page_through(api: &ApiServer) -> Result<String> {
+    create(api, OBJECTS).await?;
     let mut names = BTreeSet::new();
     let mut token = String::new();
     let mut first = None;
@@ -387,21 +433,43 @@ async fn survives_its_own_restart(
     Ok(api)
 }
 
-async fn watch_goes_on_after_a_crash_of_the_member(
+/// What happens to the member while a watch is open.
+#[derive(Clone, Copy)]
+enum Interruption {
+    /// kill -9, and a new start.
+    Crash,
+    /// It is an etcd, and kvorum takes its place.
+    Migration,
+}
+
+impl Interruption {
+    async fn happen(self, member: &mut Server) -> Result<()> {
+        match self {
+            Self::Crash => member.kill()?,
+            Self::Migration => {
+                member.terminate().await?;
+                return take_place(member).await;
+            }
+        }
+        member.restart().await
+    }
+}
+
+async fn watch_goes_on(
     api: &ApiServer,
     member: &mut Server,
+    interruption: Interruption,
 ) -> Result<()> {
     let list = api.get(&format!("{WIDGETS}?limit=1")).await?;
     let mut from = text(&list, "/metadata/resourceVersion")?;
     let mut watch = api.watch(&from).await?;
     let mut seen = Vec::new();
-    api.ok(Method::POST, WIDGETS, Some(&widget("before-crash", 0)))
+    api.ok(Method::POST, WIDGETS, Some(&widget("before", 0)))
         .await?;
-    member.kill()?;
-    member.restart().await?;
+    interruption.happen(member).await?;
     for n in 0..20 {
-        let object = widget(&format!("after-crash-{n:02}"), n);
-        eventually("a write after the crash", || async {
+        let object = widget(&format!("after-{n:02}"), n);
+        eventually("a write after the interruption", || async {
             let (status, answer) = api.request(Method::POST, WIDGETS, Some(&object)).await?;
             // An earlier try may have got through although its answer was lost.
             ensure!(
@@ -422,8 +490,8 @@ async fn watch_goes_on_after_a_crash_of_the_member(
             None => watch = api.watch(&from).await?,
         }
     }
-    let mut expected = vec!["before-crash".to_owned()];
-    expected.extend((0..20).map(|n| format!("after-crash-{n:02}")));
+    let mut expected = vec!["before".to_owned()];
+    expected.extend((0..20).map(|n| format!("after-{n:02}")));
     ensure!(seen == expected, "the watch saw {seen:?}");
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 #[path = "auth/etcdctl.rs"]
 mod etcdctl;
+#[path = "auth/tokens.rs"]
+mod tokens;
 
 use std::collections::BTreeMap;
 

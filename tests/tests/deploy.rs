@@ -2,6 +2,8 @@
 //! and a directory, and every command line, environment and manifest is taken from its file with
 //! nothing replaced but those two.
 
+#[path = "deploy/readme.rs"]
+mod readme;
 #[path = "deploy/site.rs"]
 mod site;
 

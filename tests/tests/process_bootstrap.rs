@@ -371,3 +371,33 @@ async fn a_removed_member_stops_and_does_not_start_again() -> Result<()> {
     }
     cluster.stop().await
 }
+
+/// What a line of a process's status says.
+fn status_line(pid: &str, name: &str) -> Result<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    Ok(line.context("there is such a line")?.trim().to_owned())
+}
+
+#[tokio::test]
+async fn memory_stays_when_it_is_asked_for() -> Result<()> {
+    let capabilities = u64::from_str_radix(&status_line("self", "CapEff:")?, 16)?;
+    let (_, limit) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK)?;
+    let may = limit == nix::sys::resource::RLIM_INFINITY || capabilities & (1 << 14) != 0;
+    if !may {
+        let told = stderr(&refused(&["--memory-mlock"])?);
+        ensure!(told.contains("the process may lock"), "{told}");
+        return Ok(());
+    }
+    for (flags, is_locked) in [(&["--memory-mlock"][..], true), (&[], false)] {
+        let mut spec = Spec::kvorum();
+        for flag in flags {
+            spec = spec.arg(*flag);
+        }
+        let server = spec.start().await?;
+        let locked = status_line(&server.pid()?.to_string(), "VmLck:")?;
+        ensure!((locked != "0 kB") == is_locked, "{locked} with {flags:?}");
+        server.stop().await?;
+    }
+    Ok(())
+}

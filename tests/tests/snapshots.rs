@@ -4,82 +4,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
 use api::etcdserverpb as pb;
-use kvorum_tests::contents::{self, Contents, Filling, becomes_equal, fill};
+use kvorum_tests::contents::{self, Contents, Filling, fill};
+use kvorum_tests::takeover::{check_all, checksum, restore, run, save, succeed, text};
 use serde_json::Value;
-use testkit::{Client, Cluster, ClusterSpec, Program, Server, Spec, binaries, certs, process};
+use testkit::{Client, ClusterSpec, Program, Spec, binaries, certs};
 
 /// Files that are damaged by the processes; `etcdfile` has more.
 const DAMAGED: usize = 24;
-
-fn run(program: &Path, arguments: &[&str]) -> Result<Output> {
-    let output = process::command(program)
-        .args(arguments)
-        .env_remove("ETCDCTL_ENDPOINTS")
-        .output()?;
-    Ok(output)
-}
-
-fn succeed(program: &Path, arguments: &[&str]) -> Result<String> {
-    let output = run(program, arguments)?;
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    ensure!(
-        output.status.success(),
-        "{} {arguments:?}: {}: {stdout} {stderr}",
-        program.display(),
-        output.status
-    );
-    Ok(stdout)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// `etcdctl snapshot save`.
-fn save(server: &Server, to: &Path) -> Result<()> {
-    let url = server.client_url();
-    let to = to.display().to_string();
-    let arguments = ["--endpoints", &url, "snapshot", "save", &to];
-    succeed(&binaries::etcdctl()?, &arguments).map(drop)
-}
-
-/// Restores every member of a cluster that has not started, and starts it.
-async fn restore(
-    snapshot: &Path,
-    program: Program,
-    members: usize,
-    extra: &[&str],
-) -> Result<Cluster> {
-    let mut cluster = ClusterSpec::of(program, members).prepare().await?;
-    let tool = match program {
-        Program::Kvorum => binaries::kvorum()?,
-        Program::Etcd => binaries::etcdutl()?,
-    };
-    let initial: Vec<String> = cluster
-        .members()
-        .iter()
-        .map(|member| format!("{}={}", member.name(), member.peer_url()))
-        .collect();
-    let initial = initial.join(",");
-    for member in cluster.members() {
-        let (peer_url, directory) = (member.peer_url(), member.data_dir());
-        let (snapshot, directory) = (
-            snapshot.display().to_string(),
-            directory.display().to_string(),
-        );
-        let mut arguments = vec!["snapshot", "restore", &snapshot, "--data-dir", &directory];
-        arguments.extend(["--name", member.name(), "--initial-cluster", &initial]);
-        arguments.extend(["--initial-advertise-peer-urls", &peer_url]);
-        arguments.extend(extra);
-        succeed(&tool, &arguments)?;
-    }
-    cluster.start_all().await?;
-    Ok(cluster)
-}
 
 struct Filled {
     contents: Contents,
@@ -102,19 +36,9 @@ async fn snapshot_of(program: Program, filling: Filling) -> Result<Filled> {
         contents: contents::read(&mut client).await?,
         directory: tempfile::tempdir()?,
     };
-    save(&server, &filled.snapshot())?;
+    save(&server.client_url(), &[], &filled.snapshot())?;
     server.stop().await?;
     Ok(filled)
-}
-
-async fn check_all(cluster: Cluster, expected: &Contents) -> Result<()> {
-    for at in 0..cluster.members().len() {
-        let client = cluster.client(at)?;
-        becomes_equal(expected, &client)
-            .await
-            .with_context(|| format!("member {at}"))?;
-    }
-    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -245,25 +169,6 @@ async fn migrate(filling: Filling) -> Result<()> {
     ensure!(found.raft_term > ids.raft_term, "the term goes on");
     check_all(cluster, &expected).await?;
     server.stop().await
-}
-
-/// Names, lengths and contents of all files.
-fn checksum(directory: &Path) -> Result<Vec<(PathBuf, u32)>> {
-    let mut files = Vec::new();
-    let mut waiting = vec![directory.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        for entry in fs::read_dir(directory)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                waiting.push(path);
-            } else {
-                let checksum = crc32c::crc32c(&fs::read(&path)?);
-                files.push((path, checksum));
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -108,6 +108,7 @@ error_codes! {
     NoPasswordUser, Unknown, "auth: authentication failed, password was given for no password user";
     VerifyOnly, Unknown, "auth: token signing attempted with verify-only key";
     PasswordTooLong, Unknown, "bcrypt: password length exceeds 72 bytes";
+    UnknownMethod, Unknown, "etcdserver: unknown method";
 }
 
 impl ErrorCode {
@@ -338,6 +339,7 @@ mod tests {
             2,
             "bcrypt: password length exceeds 72 bytes",
         ),
+        ("UnknownMethod", 2, "etcdserver: unknown method"),
     ];
 
     #[test]

@@ -149,11 +149,14 @@ impl Guard {
     ///
     /// When users or roles have changed meanwhile.
     pub fn check_again(&self) -> Result<(), AuthError> {
-        // 0: nobody asked, and nobody had to say a name. If authentication was switched on meanwhile, what
-        // was read is from before.
         match &self.asker {
+            // Nobody asked, because nobody had to say a name. If authentication was switched on meanwhile, what
+            // was read may be from after that. Differs from etcd, which hands it out.
+            Asker::Client(client) if !client.is_somebody() && self.auth.is_enabled() => {
+                Err(AuthError::UserEmpty)
+            }
             Asker::Client(client)
-                if client.revision != 0 && client.revision != self.auth.revision() =>
+                if client.is_somebody() && client.revision != self.auth.revision() =>
             {
                 Err(AuthError::AuthOldRevision)
             }
@@ -219,13 +222,14 @@ impl Visitor<'_> {
                 ..
             } => self.somebody(),
             Command::Alarm {
-                action: AlarmAction::Activate | AlarmAction::Deactivate,
+                action: AlarmAction::Activate | AlarmAction::Deactivate | AlarmAction::Quarantine,
                 ..
             } => self.admin(),
             // Only a member says this, of itself or of what it knows as the leader.
-            Command::PublishMember(_) | Command::LeaseCheckpoint { .. } => {
-                Err(AuthError::PermissionDenied)
-            }
+            Command::PublishMember(_)
+            | Command::LeaseCheckpoint { .. }
+            | Command::ClusterVersionSet { .. } => Err(AuthError::PermissionDenied),
+            Command::DowngradeInfoSet { .. } => self.admin(),
             Command::Auth(command) => self.auth(command),
         }
     }

@@ -1,4 +1,9 @@
 //! Alarms: what stops a cluster from taking writes (`server/etcdserver/api/v3alarm`).
+//!
+//! A CORRUPT alarm may be a *quarantine*: a majority of the members agrees, this one does not, and it is going
+//! to take the others' state. Clients of the others need not suffer for it, so nothing is refused over such an
+//! alarm; the member itself answers nobody until it is over (`server/corrupt`).
+// Differs from etcd: there every CORRUPT alarm stops the whole cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,6 +19,9 @@ use crate::{AlarmAction, AlarmReply, OpenError};
 /// The kinds as they are stored.
 const NOSPACE: u8 = AlarmType::Nospace as u8;
 const CORRUPT: u8 = AlarmType::Corrupt as u8;
+
+/// The value of an alarm that is a quarantine; others have none.
+const QUARANTINE: &[u8] = b"q";
 
 /// An alarm's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,39 +55,60 @@ pub struct Alarm {
 /// Reads the alarms that stand. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Alarms {
-    published: Arc<ArcSwap<BTreeSet<Alarm>>>,
+    published: Arc<ArcSwap<Standing>>,
 }
+
+/// The alarms that stand, and whether each is a quarantine.
+type Standing = BTreeMap<Alarm, bool>;
 
 impl Alarms {
     /// All of them, sorted.
     #[must_use]
     pub fn list(&self) -> Vec<Alarm> {
-        self.published.load().iter().copied().collect()
+        self.published.load().keys().copied().collect()
+    }
+
+    /// Those that are not the affair of one member alone.
+    #[must_use]
+    pub fn of_the_cluster(&self) -> Vec<Alarm> {
+        let standing = self.published.load();
+        let all = standing
+            .iter()
+            .filter(|(_, is_quarantine)| !**is_quarantine);
+        all.map(|(alarm, _)| *alarm).collect()
+    }
+
+    /// Whether this member is known to be corrupt, and is going to take the others' state.
+    #[must_use]
+    pub fn is_quarantined(&self, member: MemberId) -> bool {
+        let kind = AlarmKind::Corrupt;
+        self.published.load().get(&Alarm { member, kind }) == Some(&true)
     }
 }
 
 /// The alarms, and the right to change them.
 #[derive(Debug)]
 pub(crate) struct AlarmStore {
-    standing: BTreeSet<Alarm>,
-    published: Arc<ArcSwap<BTreeSet<Alarm>>>,
+    standing: Standing,
+    published: Arc<ArcSwap<Standing>>,
     is_published: bool,
-    /// Raised (`true`) or cleared since the last batch.
-    unstaged: BTreeMap<Alarm, bool>,
+    /// Raised or cleared since the last batch.
+    unstaged: BTreeSet<Alarm>,
 }
 
 impl AlarmStore {
     pub(crate) fn open(reader: &Reader) -> Result<Self, OpenError> {
-        let mut standing = BTreeSet::new();
+        let mut standing = Standing::new();
         for record in reader.scan(Bucket::Alarm, &[], None) {
-            standing.insert(decode(&record?.0)?);
+            let (key, value) = record?;
+            standing.insert(decode(&key)?, value[..] == *QUARANTINE);
         }
         let published = Arc::new(ArcSwap::from_pointee(standing.clone()));
         Ok(Self {
             standing,
             published,
             is_published: true,
-            unstaged: BTreeMap::new(),
+            unstaged: BTreeSet::new(),
         })
     }
 
@@ -89,9 +118,10 @@ impl AlarmStore {
         }
     }
 
-    /// Whether any member has raised this alarm.
+    /// Whether any member has raised this alarm for all.
     pub(crate) fn stands(&self, kind: AlarmKind) -> bool {
-        self.standing.iter().any(|alarm| alarm.kind == kind)
+        let mut standing = self.standing.iter();
+        standing.any(|(alarm, is_quarantine)| alarm.kind == kind && !is_quarantine)
     }
 
     /// What etcd does with an alarm request. `None` is its NONE: every kind to a list, and no kind
@@ -106,29 +136,36 @@ impl AlarmStore {
         let alarms = match (action, alarm) {
             (AlarmAction::Get, _) => self
                 .standing
-                .iter()
+                .keys()
                 .filter(|alarm| kind.is_none_or(|kind| alarm.kind == kind))
                 .copied()
                 .collect(),
             (AlarmAction::Activate, Some(alarm)) => {
-                self.raise(alarm);
+                self.raise(alarm, false);
                 vec![alarm]
             }
-            (AlarmAction::Deactivate, Some(alarm)) if self.standing.contains(&alarm) => {
+            (AlarmAction::Quarantine, Some(alarm)) => {
+                debug_assert_eq!(alarm.kind, AlarmKind::Corrupt, "only that is one");
+                self.raise(alarm, true);
+                vec![alarm]
+            }
+            (AlarmAction::Deactivate, Some(alarm)) if self.standing.contains_key(&alarm) => {
                 self.clear(alarm);
                 vec![alarm]
             }
-            (AlarmAction::Activate | AlarmAction::Deactivate, _) => Vec::new(),
+            (AlarmAction::Activate | AlarmAction::Deactivate | AlarmAction::Quarantine, _) => {
+                Vec::new()
+            }
         };
         AlarmReply { alarms }
     }
 
-    pub(crate) fn raise(&mut self, alarm: Alarm) {
-        let is_first = !self.stands(alarm.kind);
-        if !self.standing.insert(alarm) {
+    fn raise(&mut self, alarm: Alarm, is_quarantine: bool) {
+        let is_first = is_quarantine || !self.stands(alarm.kind);
+        if self.standing.insert(alarm, is_quarantine) == Some(is_quarantine) {
             return;
         }
-        self.note(alarm, true);
+        self.note(alarm);
         if is_first {
             tracing::warn!(alarm = alarm.kind.name(), from = %alarm.member, "alarm raised");
         }
@@ -136,14 +173,14 @@ impl AlarmStore {
 
     fn clear(&mut self, alarm: Alarm) {
         self.standing.remove(&alarm);
-        self.note(alarm, false);
+        self.note(alarm);
         if !self.stands(alarm.kind) {
             tracing::warn!(alarm = alarm.kind.name(), from = %alarm.member, "alarm disarmed");
         }
     }
 
-    fn note(&mut self, alarm: Alarm, stands: bool) {
-        self.unstaged.insert(alarm, stands);
+    fn note(&mut self, alarm: Alarm) {
+        self.unstaged.insert(alarm);
         self.is_published = false;
     }
 
@@ -165,16 +202,17 @@ impl AlarmStore {
 
     /// Everything is to be staged, not only what has changed.
     pub(crate) fn restage(&mut self) {
-        self.unstaged = self.standing.iter().map(|alarm| (*alarm, true)).collect();
+        self.unstaged = self.standing.keys().copied().collect();
     }
 
     /// Adds to `batch` all that has changed since the last call.
     pub(crate) fn stage(&mut self, batch: &mut Batch) {
-        for (alarm, stands) in std::mem::take(&mut self.unstaged) {
+        for alarm in std::mem::take(&mut self.unstaged) {
             let key = encode(alarm);
-            match stands {
-                true => batch.put(Bucket::Alarm, key, Bytes::new()),
-                false => batch.delete(Bucket::Alarm, key),
+            match self.standing.get(&alarm) {
+                Some(true) => batch.put(Bucket::Alarm, key, Bytes::from_static(QUARANTINE)),
+                Some(false) => batch.put(Bucket::Alarm, key, Bytes::new()),
+                None => batch.delete(Bucket::Alarm, key),
             }
         }
     }

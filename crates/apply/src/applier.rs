@@ -15,6 +15,7 @@ use crate::quota::{self, Room, Usage};
 use crate::txn::check::{self, Bounds};
 use crate::txn::compare::Branch;
 use crate::txn::write::Target;
+use crate::versions::VersionStore;
 use crate::{
     AlarmKind, Command, DeleteRange, Fatal, LogPosition, Put, Rejection, Reply, Request, Txn,
 };
@@ -30,6 +31,7 @@ pub(crate) struct Applier {
     pub(crate) auth: ::auth::Writer,
     pub(crate) alarms: AlarmStore,
     pub(crate) members: MemberStore,
+    pub(crate) versions: VersionStore,
     pub(crate) usage: Usage,
     /// This member's own: it is told, and decides nothing.
     pub(crate) room: Room,
@@ -70,6 +72,14 @@ impl Applier {
                 Ok(Ok(self.done()))
             }
             Command::Auth(command) => Ok(self.auth(at, command)),
+            Command::ClusterVersionSet { version } => {
+                self.versions.set_cluster(*version);
+                Ok(Ok(self.done()))
+            }
+            Command::DowngradeInfoSet { target } => {
+                self.versions.set_downgrade(*target);
+                Ok(Ok(self.done()))
+            }
         }
     }
 
@@ -81,6 +91,8 @@ impl Applier {
                 | Command::PublishMember(_)
                 | Command::Auth(_)
                 | Command::LeaseCheckpoint { .. }
+                | Command::ClusterVersionSet { .. }
+                | Command::DowngradeInfoSet { .. }
         );
         if !is_exempt && self.alarms.stands(AlarmKind::Corrupt) {
             return Err(Rejection::Corrupt);

@@ -10,7 +10,7 @@ use std::fmt;
 
 use api::authpb::Permission;
 use bytes::Bytes;
-use types::{KeyRange, LeaseId, MemberId};
+use types::{KeyRange, LeaseId, MemberId, Version};
 
 use crate::{AlarmKind, Member};
 
@@ -61,6 +61,16 @@ pub enum Command {
     PublishMember(Member),
     /// Change users, roles or the switch.
     Auth(AuthCommand),
+    /// The leader has found out which version all members speak.
+    ClusterVersionSet {
+        /// The cluster's version from now on.
+        version: Version,
+    },
+    /// Enable a downgrade, or end it.
+    DowngradeInfoSet {
+        /// Where the cluster is to go down to; `None`: there is no downgrade any more.
+        target: Option<Version>,
+    },
 }
 
 /// A change of users and roles, or of the switch.
@@ -169,6 +179,8 @@ pub enum AlarmAction {
     Activate,
     /// Clear.
     Deactivate,
+    /// Raise CORRUPT as the member's own affair: the others go on, and it takes their state.
+    Quarantine,
 }
 
 /// The value of a [`Put`].
@@ -359,7 +371,9 @@ impl Command {
             | Self::Txn(_)
             | Self::LeaseGrant { .. }
             | Self::PublishMember(_)
-            | Self::Auth(_) => false,
+            | Self::Auth(_)
+            | Self::ClusterVersionSet { .. }
+            | Self::DowngradeInfoSet { .. } => false,
         }
     }
 }

@@ -92,6 +92,12 @@ pub enum OpenError {
         /// Its number.
         kind: u8,
     },
+    /// What is stored as the cluster's version is none.
+    #[error("{value:?} is no version of a cluster")]
+    Version {
+        /// What is stored.
+        value: Bytes,
+    },
     /// The store was being received from another member when it was left.
     #[error("the store is not complete: it was being received from another member")]
     Unfinished,

@@ -9,13 +9,13 @@ use backend::{Backend, Batch, Bucket, schema};
 use bytes::Bytes;
 use mvcc::{PackedSegment, SegmentPacker, VersionRecord};
 use prost::Message;
-use types::{LeaseId, MemberId};
+use types::{LeaseId, MemberId, Version};
 
 use crate::alarm::{self, Alarm};
 use crate::command::codec;
 use crate::quota::{Usage, version_bytes};
 use crate::state_machine::Loaded;
-use crate::{LogPosition, Member, OpenError, Pinned, Record, storage};
+use crate::{LogPosition, Member, OpenError, Pinned, Record, storage, versions};
 
 /// Records that go into a new store in one batch, at most.
 const BATCH_RECORDS_MAX: usize = 256;
@@ -42,6 +42,8 @@ pub struct Registers {
     pub members: Vec<Member>,
     /// The ids of those that were removed.
     pub removed: Vec<MemberId>,
+    /// The cluster's version. It is read, and not written: the members of a cluster agree on theirs.
+    pub cluster_version: Option<Version>,
 }
 
 impl Pinned {
@@ -77,6 +79,9 @@ impl Pinned {
                 Bucket::MembersRemoved => {
                     let id = schema::members::decode(&record.key)?;
                     registers.removed.push(id);
+                }
+                Bucket::Meta if record.key == meta::encode(MetaKey::ClusterVersion) => {
+                    registers.cluster_version = Some(versions::decode(&value)?);
                 }
                 _ => {}
             }

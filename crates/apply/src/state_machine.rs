@@ -29,12 +29,16 @@ use types::Clock;
 use crate::alarm::AlarmStore;
 use crate::applier::Applier;
 use crate::cluster::MemberStore;
+use crate::compaction_counts::{CompactionCounter, Work};
+use crate::hashing::Hashing;
 use crate::persister::{self, Beside, Staged, Stager};
 use crate::quota::version_bytes;
+use crate::scrub_pace::{ScrubPace, ScrubSteps};
 use crate::storage::{self, Meta};
+use crate::versions::VersionStore;
 use crate::{
-    Alarms, Cluster, Fatal, Member, OpenError, Persister, Quota, Rejection, Reply, Request, Room,
-    Workers,
+    Alarms, Cluster, Command, Compactions, Fatal, Member, OpenError, Persister, Quota, Rejection,
+    Reply, Request, Room, Versions, Workers,
 };
 
 /// Stage when so many bytes of versions have come together: a full segment.
@@ -68,6 +72,8 @@ pub struct Config {
     pub tokens: auth::Tokens,
     /// The store's bounds.
     pub mvcc: mvcc::Config,
+    /// How fast compactions remove history from the disk.
+    pub scrub: ScrubSteps,
     /// Where the persister runs.
     pub workers: Workers,
 }
@@ -77,6 +83,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("quota", &self.quota)
             .field("mvcc", &self.mvcc)
+            .field("scrub", &self.scrub)
             .field("workers", &self.workers)
             .finish_non_exhaustive()
     }
@@ -97,6 +104,10 @@ pub struct Views {
     pub alarms: Alarms,
     /// The members.
     pub cluster: Cluster,
+    /// The cluster's version.
+    pub versions: Versions,
+    /// What compactions have come to on this member.
+    pub compactions: Compactions,
     /// What this member's quota leaves.
     pub room: Room,
 }
@@ -114,8 +125,11 @@ pub struct StateMachine {
     unstaged: usize,
     /// A compaction's physical work was going on when the last batch was staged.
     is_scrubbing: bool,
+    scrub_pace: ScrubPace,
+    compactions: CompactionCounter,
     /// A command could not be carried out: nothing may be shown or staged any more.
     is_halted: bool,
+    hashing: Hashing,
     stager: Stager,
 }
 
@@ -141,22 +155,28 @@ pub fn open(
         auth: auth_writer,
         alarms: loaded.alarms,
         members: loaded.members,
+        versions: loaded.versions,
         room: Room::new(config.quota, store.clone()),
         usage: loaded.meta.usage,
     };
+    let compactions = CompactionCounter::new(Arc::clone(&config.clock));
     let views = Views {
+        compactions: compactions.view(),
         store: store.clone(),
         leases,
         renewer,
         auth,
         alarms: applier.alarms.view(),
         cluster: applier.members.view(),
+        versions: applier.versions.view(),
         room: applier.room.clone(),
     };
     let (stager, persister) =
         persister::start(state, store, &config.workers).map_err(OpenError::Thread)?;
     let machine = StateMachine {
         is_scrubbing: applier.store.is_scrubbing(),
+        scrub_pace: ScrubPace::new(config.scrub, Arc::clone(&config.clock)),
+        compactions,
         applier,
         applied: loaded.meta.applied,
         membership: loaded.meta.membership,
@@ -164,6 +184,7 @@ pub fn open(
         unstaged_membership: None,
         unstaged: 0,
         is_halted: false,
+        hashing: Hashing::new(config.workers.clone()),
         stager,
     };
     Ok((machine, views, persister))
@@ -178,6 +199,7 @@ pub(crate) struct Loaded {
     auth: auth::Loaded,
     alarms: AlarmStore,
     members: MemberStore,
+    versions: VersionStore,
     /// Bytes of the live keys.
     live: u64,
 }
@@ -195,6 +217,7 @@ impl Loaded {
             auth: auth::load(reader)?,
             alarms: AlarmStore::open(reader)?,
             members: MemberStore::open(reader)?,
+            versions: VersionStore::open(reader)?,
             live,
         })
     }
@@ -254,6 +277,11 @@ impl StateMachine {
         request: &Request,
     ) -> Result<Result<Reply, Rejection>, Fatal> {
         self.check()?;
+        // Rights are published before keys, so that keys are not read by older rights. Nor may those that
+        // are gone be read by newer ones: what was done before rights change is seen before they do.
+        if matches!(request.command, Command::Auth(_)) {
+            self.publish();
+        }
         self.advance(at);
         // Until it has gone well: a panic must not leave half a command to be staged.
         self.is_halted = true;
@@ -320,9 +348,13 @@ impl StateMachine {
     /// that have waited long for more.
     #[must_use]
     pub fn needs_tick(&self) -> bool {
-        self.applier.store.is_scrubbing()
-            || self.is_scrubbing
+        ((self.applier.store.is_scrubbing() || self.is_scrubbing) && self.may_scrub())
             || (self.unstaged > 0 && self.stager.is_due())
+    }
+
+    /// Whether a compaction may go on now.
+    fn may_scrub(&self) -> bool {
+        !self.applier.store.only_scrubs() || self.scrub_pace.is_due()
     }
 
     /// Goes on with that, one bounded step; never waits. Call it about every 100 ms while
@@ -359,6 +391,7 @@ impl StateMachine {
             auth,
             alarms,
             members,
+            versions,
             usage,
             ..
         } = &mut self.applier;
@@ -370,6 +403,8 @@ impl StateMachine {
         alarms.stage(batch);
         members.restage();
         members.stage(batch);
+        versions.restage();
+        versions.stage(batch);
         storage::stage(batch, self.applied, usage);
         if let Some(raw) = self.membership.clone() {
             storage::stage_membership(batch, raw);
@@ -395,11 +430,18 @@ impl StateMachine {
         let applier = &mut self.applier;
         applier.usage = loaded.meta.usage;
         applier.members.install(loaded.members);
+        applier.versions.install(&loaded.versions);
         applier.alarms.install(loaded.alarms);
-        // Before the keys: whoever reads them must not do so by older rights.
-        applier.auth.install(loaded.auth);
-        applier.leases.install(loaded.leases);
-        applier.store.install(loaded.store);
+        let Applier {
+            auth,
+            leases,
+            store,
+            ..
+        } = applier;
+        auth.install(loaded.auth, || {
+            leases.install(loaded.leases);
+            store.install(loaded.store);
+        });
         self.applied = loaded.meta.applied;
         self.installed = loaded.meta.installed;
         self.membership = loaded.meta.membership;
@@ -428,19 +470,22 @@ impl StateMachine {
         self.applier.store.publish();
         self.applier.alarms.publish();
         self.applier.members.publish();
+        self.applier.versions.publish();
+        for job in self.applier.store.take_hash_jobs() {
+            self.hashing.begin(job);
+        }
     }
 
     fn stage(&mut self) -> Result<(), Fatal> {
         let mut batch = Batch::new();
         let finished_before = self.applier.store.finished_compaction();
-        let revision = self.applier.store.stage(&mut batch).inspect_err(|_| {
-            self.is_halted = true;
-        })?;
+        let revision = self.stage_store(&mut batch)?;
         self.is_scrubbing = self.applier.store.is_scrubbing();
         self.applier.leases.stage(&mut batch);
         self.applier.auth.stage(&mut batch);
         self.applier.alarms.stage(&mut batch);
         self.applier.members.stage(&mut batch);
+        self.applier.versions.stage(&mut batch);
         storage::stage(&mut batch, self.applied, &self.applier.usage);
         if let Some(raw) = self.unstaged_membership.take() {
             storage::stage_membership(&mut batch, raw);
@@ -448,6 +493,9 @@ impl StateMachine {
         self.unstaged = 0;
         let finished = self.applier.store.finished_compaction();
         let finished_compaction = (finished > finished_before).then_some(finished);
+        if finished_compaction.is_some() {
+            self.compactions.finished();
+        }
         let applied = self.applied.map_or(0, |at| at.index + 1);
         self.stager.stage(Staged {
             batch,
@@ -455,6 +503,23 @@ impl StateMachine {
             revision,
             finished_compaction,
         })
+    }
+
+    /// Stages the store, with as much of a compaction's work as it is time for.
+    fn stage_store(&mut self, batch: &mut Batch) -> Result<i64, Fatal> {
+        let store = &mut self.applier.store;
+        let forgets = store.is_scrubbing() && !store.only_scrubs();
+        let begun = self.compactions.now();
+        let staged = store.stage_scrubbing(batch, self.scrub_pace.allowance());
+        let scrubbed = store.take_scrubbed();
+        self.scrub_pace.spend(scrubbed.revisions);
+        let work = match scrubbed.revisions {
+            0 if forgets => Work::Forgot,
+            0 => Work::Nothing,
+            _ => Work::Scrubbed(scrubbed.removed),
+        };
+        self.compactions.step(begun, work);
+        Ok(staged.inspect_err(|_| self.is_halted = true)?)
     }
 
     #[cfg(test)]

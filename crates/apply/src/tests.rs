@@ -3,6 +3,7 @@
 mod access;
 mod alarms;
 mod defragment;
+pub(crate) mod hand_clock;
 mod members;
 mod persistence;
 mod random;
@@ -14,7 +15,7 @@ mod writes;
 
 use std::sync::Arc;
 
-use types::{KeyRange, LeaseId, MemberId, SystemClock};
+use types::{KeyRange, LeaseId, MemberId, SystemClock, Version};
 
 use crate::*;
 
@@ -37,12 +38,17 @@ pub(super) fn config(quota: Quota) -> Config {
         clock: Arc::new(SystemClock),
         tokens: auth::Tokens::simple(Arc::new(SystemClock)),
         mvcc,
+        scrub: ScrubSteps::UNLIMITED,
         workers: Workers::Threads,
     }
 }
 
 pub(super) fn open_on(backend: backend::Backend, quota: Quota) -> Bench {
-    let (machine, views, persister) = open(backend, &config(quota)).unwrap();
+    open_with(backend, &config(quota))
+}
+
+pub(super) fn open_with(backend: backend::Backend, config: &Config) -> Bench {
+    let (machine, views, persister) = open(backend, config).unwrap();
     let next = machine.applied().0.map_or(0, |at| at.index + 1);
     Bench {
         machine,
@@ -128,12 +134,13 @@ impl Bench {
             .map(|id| self.views.leases.get(id))
             .collect();
         format!(
-            "{:?} {kvs:?} {leases:?} {:?} {:?} {:?} {:?}",
+            "{:?} {kvs:?} {leases:?} {:?} {:?} {:?} {:?} {:?}",
             self.views.store.hash_kv(None).unwrap(),
             self.views.alarms.list(),
             self.views.cluster.members(),
             self.machine.usage(),
             self.views.auth.state(),
+            self.views.versions.get(),
         )
     }
 }

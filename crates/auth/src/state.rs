@@ -78,6 +78,8 @@ pub(crate) struct Account {
 #[derive(Clone, Debug)]
 pub struct State {
     pub(crate) enabled: bool,
+    /// These have come with keys that are not in place yet.
+    pub(crate) is_in_between: bool,
     pub(crate) revision: u64,
     pub(crate) users: BTreeMap<String, Arc<Account>>,
     pub(crate) roles: BTreeMap<String, Arc<Role>>,
@@ -87,6 +89,7 @@ impl Default for State {
     fn default() -> Self {
         Self {
             enabled: false,
+            is_in_between: false,
             revision: FIRST_REVISION,
             users: BTreeMap::new(),
             roles: BTreeMap::new(),
@@ -173,7 +176,7 @@ impl State {
         if info.revision == 0 {
             return Err(AuthError::UserEmpty);
         }
-        if info.revision < self.revision {
+        if info.revision < self.revision || self.is_in_between {
             tracing::warn!(
                 "current node auth revision" = self.revision,
                 "request auth revision" = info.revision,
@@ -206,6 +209,9 @@ impl State {
         if info.user.is_empty() {
             return Err(AuthError::UserEmpty);
         }
+        if self.is_in_between {
+            return Err(AuthError::AuthOldRevision);
+        }
         let user = self.user(&info.user).ok_or(AuthError::UserNotFound)?;
         match has_role(user, ROOT_ROLE) {
             true => Ok(()),
@@ -222,6 +228,14 @@ impl State {
         match !self.enabled || info.is_somebody() {
             true => Ok(()),
             false => Err(AuthError::UserEmpty),
+        }
+    }
+
+    /// The same, while nobody is told yet what it means: every question is one of before.
+    pub(crate) fn in_between(&self) -> Self {
+        Self {
+            is_in_between: true,
+            ..self.clone()
         }
     }
 

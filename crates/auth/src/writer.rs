@@ -371,15 +371,24 @@ impl Writer {
     }
 
     /// Other users and roles take the place of these. What happened to them on the way is not known, so if
-    /// anything did, no token is valid any more.
-    pub fn install(&mut self, loaded: Loaded) {
-        if loaded.state.revision != self.state.revision || !loaded.state.enabled {
+    /// anything did, no token is valid any more, and nobody may do anything until `keys` has put the keys that
+    /// go with them in place: neither may these be read by older rights, nor older ones by these.
+    pub fn install<T>(&mut self, loaded: Loaded, keys: impl FnOnce() -> T) -> T {
+        let are_others = loaded.state.revision != self.state.revision;
+        if are_others || !loaded.state.enabled {
             self.tokens.clear();
         }
         self.state = loaded.state;
         self.unstaged = Unstaged::default();
+        if are_others && self.state.enabled {
+            self.published.store(Arc::new(self.state.in_between()));
+        } else {
+            self.published.store(Arc::new(self.state.clone()));
+        }
+        let installed = keys();
         self.is_published = false;
         self.publish();
+        installed
     }
 
     /// Everything is to be staged, not only what has changed.

@@ -1,6 +1,8 @@
 //! A member's data directory: who owns it, and which format it is in. It knows nothing of what the
 //! stores inside hold.
 
+mod log_dir;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -29,10 +31,14 @@ const FILE_MODE: u32 = 0o600;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// The log's store.
+    log: PathBuf,
     /// The state's store.
     state: PathBuf,
     /// Holds the lock; the system gives it up with the descriptor, also when the process is killed.
     _lock: File,
+    /// And that of the log's own directory.
+    _log_lock: Option<File>,
 }
 
 /// A data directory could not be taken.
@@ -79,6 +85,64 @@ pub enum DataDirError {
         /// The newest version this build knows.
         supported: u32,
     },
+    /// Its log is in a directory of its own, and nobody said so.
+    #[error(
+        "data directory {} keeps its log in a directory of its own, last {}: start the member with \
+         --wal-dir; nothing was changed",
+        path.display(), wal_dir.display()
+    )]
+    LogElsewhere {
+        /// The data directory.
+        path: PathBuf,
+        /// Where its log was when it was used last.
+        wal_dir: PathBuf,
+    },
+    /// Its log is in it, and somebody said that it is elsewhere.
+    #[error(
+        "data directory {} has its log within, not in --wal-dir={}: start the member without \
+         --wal-dir; nothing was changed",
+        path.display(), wal_dir.display()
+    )]
+    LogInside {
+        /// The data directory.
+        path: PathBuf,
+        /// Where the log was said to be.
+        wal_dir: PathBuf,
+    },
+    /// The log is not that of the data directory.
+    #[error(
+        "--wal-dir={} does not hold the log of data directory {}, which was last in {}; nothing was \
+         changed",
+        wal_dir.display(), path.display(), last.display()
+    )]
+    WrongLog {
+        /// The data directory.
+        path: PathBuf,
+        /// Where its log was said to be.
+        wal_dir: PathBuf,
+        /// Where it was when it was used last.
+        last: PathBuf,
+    },
+    /// A new member was to put its log where there is one.
+    #[error(
+        "--wal-dir={} holds a log already, {whose}, and data directory {} is new: choose another \
+         --wal-dir; nothing was changed",
+        wal_dir.display(), path.display()
+    )]
+    LogThere {
+        /// The data directory.
+        path: PathBuf,
+        /// The directory of the log.
+        wal_dir: PathBuf,
+        /// What kind of log it is.
+        whose: &'static str,
+    },
+    /// Another process holds the log's directory.
+    #[error("--wal-dir={} is in use by another process", wal_dir.display())]
+    LogInUse {
+        /// The directory of the log.
+        wal_dir: PathBuf,
+    },
     /// A file of it could not be read or written.
     #[error("cannot {operation} {}", path.display())]
     Io {
@@ -96,19 +160,34 @@ impl DataDir {
     /// Makes the directory (0700) if needed, locks it against other processes, and checks that
     /// nobody else's data is in it. A directory it refuses is left as it was.
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
+        Self::lock_with(path, None)
+    }
+
+    /// As [`DataDir::lock`], with the log in `wal_dir` if one is named (`--wal-dir`). A data directory
+    /// and its log stay together: one without the other, or with another's, is refused.
+    pub fn lock_with(path: &Path, wal_dir: Option<&Path>) -> Result<Self, DataDirError> {
         let member = path.join(MEMBER);
         // Before anything is made in there.
         refuse_etcd(path, &member)?;
         make_private(path)?;
         make_private(&member)?;
-        let lock = take_lock(path, &member)?;
-        check_format(path, &member)?;
+        let in_use = || DataDirError::InUse {
+            path: path.to_owned(),
+        };
+        let lock = take_lock(&member, in_use)?;
+        let is_new = check_format(path, &member)?;
+        let (log, log_lock) = log_dir::settle(path, &member, is_new, wal_dir)?;
+        if is_new {
+            write_format(path, &member)?;
+        }
         let state = member.join(STATE);
         let state = site::in_use(&state).map_err(failed("find the store in use at", &state))?;
         Ok(Self {
             path: path.to_owned(),
+            log,
             state,
             _lock: lock,
+            _log_lock: log_lock,
         })
     }
 
@@ -121,7 +200,7 @@ impl DataDir {
     /// Where the Raft log's store goes.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
-        self.path.join(MEMBER).join(LOG)
+        self.log.clone()
     }
 
     /// Where the state's store is, or goes: as of [`DataDir::lock`], see [`crate::Site`].
@@ -132,7 +211,10 @@ impl DataDir {
 }
 
 fn refuse_etcd(path: &Path, member: &Path) -> Result<(), DataDirError> {
-    let is_etcds = member.join("snap").join("db").exists() || member.join("wal").exists();
+    let wal = member.join("wal");
+    // A --wal-dir of ours may be called as etcd calls its own.
+    let has_etcds_log = wal.exists() && !wal.join(FORMAT).exists();
+    let is_etcds = member.join("snap").join("db").exists() || has_etcds_log;
     if is_etcds && !member.join(FORMAT).exists() {
         return Err(DataDirError::Etcd {
             path: path.to_owned(),
@@ -164,8 +246,11 @@ fn make_private(path: &Path) -> Result<(), DataDirError> {
         .map_err(failed("create directory", path))
 }
 
-fn take_lock(path: &Path, member: &Path) -> Result<File, DataDirError> {
-    let lock_path = member.join(LOCK);
+fn take_lock(
+    directory: &Path,
+    in_use: impl FnOnce() -> DataDirError,
+) -> Result<File, DataDirError> {
+    let lock_path = directory.join(LOCK);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -175,15 +260,13 @@ fn take_lock(path: &Path, member: &Path) -> Result<File, DataDirError> {
         .map_err(failed("open", &lock_path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse {
-            path: path.to_owned(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(in_use()),
         Err(TryLockError::Error(source)) => Err(failed("lock", &lock_path)(source)),
     }
 }
 
-/// Checks the format file, or writes it into a directory that is new.
-fn check_format(path: &Path, member: &Path) -> Result<(), DataDirError> {
+/// Checks the format file; whether the directory is new and needs one.
+fn check_format(path: &Path, member: &Path) -> Result<bool, DataDirError> {
     let format_path = member.join(FORMAT);
     let text = match fs::read(&format_path) {
         Ok(text) => text,
@@ -193,7 +276,7 @@ fn check_format(path: &Path, member: &Path) -> Result<(), DataDirError> {
                     path: path.to_owned(),
                 });
             }
-            return write_format(path, member);
+            return Ok(true);
         }
         Err(error) => return Err(failed("read", &format_path)(error)),
     };
@@ -208,7 +291,7 @@ fn check_format(path: &Path, member: &Path) -> Result<(), DataDirError> {
             supported,
         });
     }
-    Ok(())
+    Ok(false)
 }
 
 fn parse_format(text: &[u8]) -> Option<u32> {
@@ -216,10 +299,19 @@ fn parse_format(text: &[u8]) -> Option<u32> {
     text.strip_prefix(MAGIC)?.trim_end().parse().ok()
 }
 
-/// Writes the format file under another name first, so that it is there whole or not at all.
 fn write_format(path: &Path, member: &Path) -> Result<(), DataDirError> {
-    let format_path = member.join(FORMAT);
-    let new_path = member.join("FORMAT.new");
+    write_whole(member, FORMAT, &format!("{MAGIC}{LAYOUT_VERSION}\n"))?;
+    // The names must be durable too, up to the one that the data directory has.
+    let sync = || {
+        File::open(path)?.sync_all()?;
+        sync_parent(path)
+    };
+    sync().map_err(failed("make durable", path))
+}
+
+/// Writes a file under another name first, so that it is there whole or not at all. Durable on return.
+fn write_whole(directory: &Path, name: &str, text: &str) -> Result<(), DataDirError> {
+    let (path, new_path) = (directory.join(name), directory.join(format!("{name}.new")));
     let write = || {
         let mut file = OpenOptions::new()
             .create(true)
@@ -227,18 +319,20 @@ fn write_format(path: &Path, member: &Path) -> Result<(), DataDirError> {
             .write(true)
             .mode(FILE_MODE)
             .open(&new_path)?;
-        writeln!(file, "{MAGIC}{LAYOUT_VERSION}")?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&new_path, &format_path)?;
-        // The names must be durable too, up to the one that the data directory has.
-        File::open(member)?.sync_all()?;
-        File::open(path)?.sync_all()?;
-        match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-            _ => File::open(".")?.sync_all(),
-        }
+        fs::rename(&new_path, &path)?;
+        File::open(directory)?.sync_all()
     };
-    write().map_err(failed("write", &format_path))
+    write().map_err(failed("write", &path))
+}
+
+/// Makes the name of `path` durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
 }
 
 fn failed<'a>(

@@ -29,6 +29,9 @@ pub enum FileError {
         /// The bucket.
         name: String,
     },
+    /// Its layout is of a version that is not known.
+    #[error(transparent)]
+    StorageVersion(#[from] crate::StorageVersionError),
     /// A record is not what its bucket can hold.
     #[error("the record {key:?} of bucket {bucket:?} {problem}")]
     Record {

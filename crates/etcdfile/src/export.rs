@@ -12,15 +12,15 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use api::etcdserverpb::{AlarmMember, AlarmType};
-use api::version::STORAGE_VERSION;
 use apply::{AlarmKind, Pinned, Registers};
 use boltfile::{Plan, Writer};
 use mvcc::EventKind;
 use prost::Message;
-use types::Revision;
+use types::{Revision, Version};
 
 use crate::error::ExportError;
-use crate::schema;
+use crate::marks::TimeMark;
+use crate::schema::{self, storage_version};
 
 type Bucket = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -29,8 +29,11 @@ type Bucket = BTreeMap<Vec<u8>, Vec<u8>>;
 #[derive(Debug)]
 pub struct Image {
     pinned: Pinned,
+    storage_version: Version,
     /// Everything but the history.
     small: BTreeMap<&'static [u8], Bucket>,
+    /// History begins after this revision; 0: it is all there.
+    after: i64,
     plan: Plan,
 }
 
@@ -40,11 +43,41 @@ impl Image {
     /// # Errors
     /// When the state cannot be read.
     pub fn measure(pinned: Pinned) -> Result<Self, ExportError> {
-        let small = small(&pinned)?;
-        let plan = put_all(Writer::measure(), &pinned, &small)?;
+        let registers = pinned.registers()?;
+        let small = small(&pinned, &registers);
+        Self::of(pinned, &registers, small, 0)
+    }
+
+    /// Measures an increment: of history only what came after revision `after`, and all the rest.
+    /// `marks` are the times at which revisions were seen, see [`TimeMark`]. No etcd reads this; with the
+    /// snapshot before it, [`EtcdFile`](crate::EtcdFile) does.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn measure_after(
+        pinned: Pinned,
+        after: i64,
+        marks: &[TimeMark],
+    ) -> Result<Self, ExportError> {
+        let registers = pinned.registers()?;
+        let mut small = small(&pinned, &registers);
+        let meta = small.entry(schema::META).or_default();
+        meta.insert(schema::TIME_MARKS.to_vec(), TimeMark::encode(marks));
+        Self::of(pinned, &registers, small, after)
+    }
+
+    fn of(
+        pinned: Pinned,
+        registers: &Registers,
+        small: BTreeMap<&'static [u8], Bucket>,
+        after: i64,
+    ) -> Result<Self, ExportError> {
+        let plan = put_all(Writer::measure(), &pinned, &small, after)?;
         Ok(Self {
             pinned,
+            storage_version: storage_version(registers.cluster_version),
             small,
+            after,
             plan,
         })
     }
@@ -61,13 +94,20 @@ impl Image {
         self.pinned.store().revision()
     }
 
+    /// The version that it says it is of; empty before 3.6, when databases did not say.
+    #[must_use]
+    pub fn storage_version(&self) -> String {
+        let version = Some(self.storage_version).filter(|version| schema::is_told(*version));
+        version.map_or_else(String::new, |version| version.to_string())
+    }
+
     /// Writes it, without a checksum at its end.
     ///
     /// # Errors
     /// When the state cannot be read, or `out` does not take it.
     pub fn write(&self, out: impl Write) -> Result<(), ExportError> {
         let writer = Writer::new(out, self.plan)?;
-        put_all(writer, &self.pinned, &self.small)?;
+        put_all(writer, &self.pinned, &self.small, self.after)?;
         Ok(())
     }
 }
@@ -76,6 +116,7 @@ fn put_all<W: Write>(
     mut writer: Writer<W>,
     pinned: &Pinned,
     small: &BTreeMap<&'static [u8], Bucket>,
+    after: i64,
 ) -> Result<Plan, ExportError> {
     for (name, records) in small {
         writer.bucket(name)?;
@@ -84,7 +125,7 @@ fn put_all<W: Write>(
         }
     }
     writer.bucket(schema::KEY)?;
-    for version in pinned.store().versions() {
+    for version in pinned.store().versions_after(after)? {
         let version = version?;
         let is_tombstone = version.kind == EventKind::Delete;
         let key = schema::encode_revision(version.revision, is_tombstone);
@@ -93,8 +134,7 @@ fn put_all<W: Write>(
     Ok(writer.finish()?)
 }
 
-fn small(pinned: &Pinned) -> Result<BTreeMap<&'static [u8], Bucket>, ExportError> {
-    let registers = pinned.registers()?;
+fn small(pinned: &Pinned, registers: &Registers) -> BTreeMap<&'static [u8], Bucket> {
     let mut small: BTreeMap<&'static [u8], Bucket> = schema::BUCKETS
         .into_iter()
         .filter(|name| *name != schema::KEY)
@@ -104,7 +144,7 @@ fn small(pinned: &Pinned) -> Result<BTreeMap<&'static [u8], Bucket>, ExportError
         small.entry(bucket).or_default().insert(key, value);
     };
     let applied = pinned.applied();
-    for (name, value) in meta(&registers) {
+    for (name, value) in meta(registers) {
         put(schema::META, name.to_vec(), value);
     }
     // etcd counts entries from 1.
@@ -144,15 +184,17 @@ fn small(pinned: &Pinned) -> Result<BTreeMap<&'static [u8], Bucket>, ExportError
         let value = schema::REMOVED.to_vec();
         put(schema::MEMBERS_REMOVED, schema::member_key(*id), value);
     }
-    Ok(small)
+    small
 }
 
 fn meta(registers: &Registers) -> Vec<(&'static [u8], Vec<u8>)> {
     let conf_state = schema::encode_conf_state(&registers.members);
-    let mut meta = vec![
-        (schema::CONF_STATE, conf_state),
-        (schema::STORAGE_VERSION, STORAGE_VERSION.as_bytes().to_vec()),
-    ];
+    let mut meta = vec![(schema::CONF_STATE, conf_state)];
+    let storage_version = storage_version(registers.cluster_version);
+    if schema::is_told(storage_version) {
+        let version = storage_version.to_string().into_bytes();
+        meta.push((schema::STORAGE_VERSION, version));
+    }
     let compactions = [
         (schema::SCHEDULED_COMPACT, registers.scheduled_compaction),
         (schema::FINISHED_COMPACT, registers.finished_compaction),

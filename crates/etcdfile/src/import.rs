@@ -13,7 +13,9 @@ use types::{MemberId, Revision};
 
 use crate::error::{FileError, RecordProblem};
 use crate::file::EtcdFile;
-use crate::schema::{self, ConfState};
+use crate::marks::TimeMark;
+use crate::schema::{self, ConfState, Downgrade};
+use crate::version;
 
 /// Everything of a database but its history.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +30,10 @@ pub struct Contents {
     pub storage_version: Option<String>,
     /// The version of its cluster.
     pub cluster_version: Option<String>,
+    /// Whether its cluster was going back to an earlier version.
+    pub downgrade: Option<Downgrade>,
+    /// When revisions were seen; only increments know.
+    pub time_marks: Vec<TimeMark>,
     /// What a state of ours holds beside its history.
     pub registers: Registers,
 }
@@ -41,6 +47,23 @@ pub struct Imported {
     pub revision: i64,
 }
 
+/// The revisions of history that are taken: after the first, up to the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// These and everything before are left out.
+    pub after: i64,
+    /// The last one.
+    pub until: i64,
+}
+
+impl Within {
+    /// All of them.
+    pub const ALL: Self = Self {
+        after: -1,
+        until: i64::MAX,
+    };
+}
+
 /// How watchers are told that history was turned back (`--bump-revision`, `--mark-compacted`): the
 /// revision goes far ahead, and everything up to there counts as compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +73,7 @@ impl EtcdFile {
     /// Everything but the history.
     ///
     /// # Errors
-    /// When a record is not what its bucket can hold.
+    /// When a record is not what its bucket can hold, or the layout is newer than what is known.
     pub fn contents(&self) -> Result<Contents, FileError> {
         if self.bucket(schema::KEY)?.is_none() {
             let name = String::from_utf8_lossy(schema::KEY).into_owned();
@@ -58,9 +81,15 @@ impl EtcdFile {
         }
         let mut contents = Contents::default();
         self.each(schema::META, |key, value| meta(&mut contents, key, value))?;
+        if let Some(version) = &contents.storage_version {
+            version::check(version)?;
+        }
         self.each(schema::CLUSTER, |key, value| {
-            if key == schema::CLUSTER_VERSION {
-                contents.cluster_version = Some(text(value)?);
+            match key {
+                schema::CLUSTER_VERSION => contents.cluster_version = Some(text(value)?),
+                schema::DOWNGRADE => contents.downgrade = Some(serde_json::from_slice(value)?),
+                // What later versions know more is nothing that a state of ours has.
+                _ => {}
             }
             Ok(())
         })?;
@@ -126,6 +155,22 @@ impl EtcdFile {
         import: &mut Import,
         mut seen: impl FnMut(u64),
     ) -> Result<Imported, FileError> {
+        self.versions(Within::ALL, |version, so_far| {
+            import.version(version)?;
+            seen(so_far);
+            Ok(())
+        })
+    }
+
+    /// Visits versions, in the order of history, each with how many there were so far.
+    ///
+    /// # Errors
+    /// When a record of history is none, or was not taken.
+    pub fn versions(
+        &self,
+        within: Within,
+        mut take: impl FnMut(&VersionRecord, u64) -> Result<(), FileError>,
+    ) -> Result<Imported, FileError> {
         let mut imported = Imported::default();
         let Some(bucket) = self.bucket(schema::KEY)? else {
             return Ok(imported);
@@ -138,14 +183,19 @@ impl EtcdFile {
             };
             let (revision, is_tombstone) =
                 schema::decode_revision(&record.key).ok_or_else(|| problem(RecordProblem::Key))?;
+            if revision.main > within.until {
+                break;
+            }
+            if revision.main <= within.after {
+                continue;
+            }
             imported.revision = revision.main;
             // Where a bump of the revision has left a mark there is no key.
             if value.is_empty() {
                 continue;
             }
-            import.version(&version(revision, is_tombstone, value))?;
             imported.versions += 1;
-            seen(imported.versions);
+            take(&version(revision, is_tombstone, value), imported.versions)?;
         }
         Ok(imported)
     }
@@ -177,6 +227,10 @@ fn meta(contents: &mut Contents, key: &[u8], value: &[u8]) -> Result<(), RecordP
         schema::SCHEDULED_COMPACT => registers.scheduled_compaction = Some(revision()?),
         schema::FINISHED_COMPACT => registers.finished_compaction = Some(revision()?),
         schema::STORAGE_VERSION => contents.storage_version = Some(text(value)?),
+        schema::TIME_MARKS => {
+            let marks = TimeMark::decode(value).ok_or(RecordProblem::Value)?;
+            contents.time_marks = marks;
+        }
         // What later versions know more is nothing that a state of ours has.
         _ => {}
     }

@@ -2,6 +2,7 @@
 //! directory of an etcd (`member/snap/db`, `member/wal`).
 //!
 //! * [`Image`]: a pinned state as an etcd's database, written from its first byte to its last.
+//!   An increment holds of history only what came after a revision; that is how changes are archived.
 //! * [`EtcdFile`]: a database or a snapshot that is read, checked and taken apart.
 //! * [`Status`]: what `etcdutl snapshot status` says of one.
 //! * [`wal`]: the entries of a log that its database does not have yet.
@@ -19,15 +20,20 @@ mod error;
 mod export;
 mod file;
 mod import;
+mod marks;
 pub mod schema;
 mod status;
 #[cfg(test)]
 mod tests;
+mod version;
 pub mod wal;
 
 pub use digest::Sha256Sink;
 pub use error::{ExportError, FileError, RecordProblem};
 pub use export::Image;
 pub use file::{EtcdFile, HashCheck};
-pub use import::{Contents, Imported, RevisionBump};
+pub use import::{Contents, Imported, RevisionBump, Within};
+pub use marks::{TimeMark, Tip};
+pub use schema::storage_version;
 pub use status::Status;
+pub use version::StorageVersionError;

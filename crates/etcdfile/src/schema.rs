@@ -17,7 +17,7 @@
 use apply::Member;
 use backend::Bucket;
 use serde::{Deserialize, Serialize};
-use types::{MemberId, Revision};
+use types::{MemberId, Revision, Version};
 
 /// The names of the buckets, in their order in a file.
 pub const BUCKETS: [&[u8]; 10] = [
@@ -60,8 +60,32 @@ pub(crate) const CONF_STATE: &[u8] = b"confState";
 pub(crate) const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
 pub(crate) const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
 pub(crate) const STORAGE_VERSION: &[u8] = b"storageVersion";
+/// Ours, and only in increments: when revisions were seen.
+pub(crate) const TIME_MARKS: &[u8] = b"kvorumTimeMarks";
 /// Single values of bucket `cluster`.
 pub(crate) const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+pub(crate) const DOWNGRADE: &[u8] = b"downgrade";
+
+/// The first version whose databases say of which version they are.
+const FIRST_TOLD: Version = Version { major: 3, minor: 6 };
+/// The oldest version that a database can be made of.
+const OLDEST: Version = Version { major: 3, minor: 5 };
+
+/// The version of databases in a cluster of this version. While the cluster has none, or none that
+/// counts, it is the newest that we know.
+#[must_use]
+pub fn storage_version(cluster: Option<Version>) -> Version {
+    let newest = Version::parse(api::version::STORAGE_VERSION).expect("our versions are versions");
+    match cluster {
+        Some(cluster) if cluster >= OLDEST => cluster.min(newest),
+        _ => newest,
+    }
+}
+
+/// Whether databases of this version say so.
+pub(crate) fn is_told(version: Version) -> bool {
+    version >= FIRST_TOLD
+}
 
 /// The buckets whose records are the same in a state of ours.
 pub(crate) const AUTH_BUCKETS: [(&[u8], Bucket); 3] = [
@@ -171,6 +195,16 @@ pub fn decode_member(value: &[u8]) -> Result<Member, serde_json::Error> {
         client_urls: json.client_urls,
         is_learner: json.is_learner,
     })
+}
+
+/// Whether a cluster is going back to an earlier version, in etcd's JSON.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Downgrade {
+    /// To which.
+    pub target_version: String,
+    /// Whether it is.
+    pub enabled: bool,
 }
 
 /// Who has a vote, in etcd's JSON.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::error::{FileError, RecordProblem};
 use crate::file::EtcdFile;
 use crate::schema;
+use crate::version;
 
 /// A file in short, with the names and in the order of etcdutl's JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -71,9 +72,9 @@ impl EtcdFile {
             return Ok(String::new());
         };
         let version = meta.get(schema::STORAGE_VERSION)?;
-        Ok(version.map_or_else(String::new, |version| {
-            String::from_utf8_lossy(&version).into_owned()
-        }))
+        let version = version.and_then(|version| String::from_utf8(version.to_vec()).ok());
+        let version = version.filter(|text| version::parse(text).is_some());
+        Ok(version.unwrap_or_default())
     }
 }
 

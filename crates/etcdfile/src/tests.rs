@@ -1,17 +1,20 @@
 //! What leaves as an etcd's file comes back from it, and what is damaged is refused.
 
+mod versions;
+
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 use api::leasepb::Lease;
 use apply::{
-    Alarm, AlarmKind, Import, LogPosition, Member, Persister, Record, Registers, StateMachine,
+    Alarm, AlarmKind, Command, Import, LogPosition, Member, Persister, Record, Registers,
+    StateMachine,
 };
 use backend::{Backend, Bucket};
 use bytes::Bytes;
 use mvcc::{EventKind, KvParts, StoredKv, VersionRecord};
-use types::{LeaseId, MemberId, Revision, SystemClock};
+use types::{LeaseId, MemberId, Revision, SystemClock, Version};
 
 use crate::schema::ConfState;
 use crate::{EtcdFile, FileError, HashCheck, Image, Sha256Sink, Status};
@@ -92,6 +95,7 @@ fn registers() -> Registers {
         }],
         members: vec![member(1, false), member(2, true)],
         removed: vec![MemberId(9)],
+        cluster_version: None,
     }
 }
 
@@ -111,6 +115,7 @@ fn state() -> (StateMachine, Persister) {
         mvcc: mvcc::Config {
             event_log_bytes_max: 1 << 20,
         },
+        scrub: apply::ScrubSteps::UNLIMITED,
         workers: apply::Workers::Threads,
     };
     let (machine, _views, persister) = apply::open(backend, &config).unwrap();
@@ -121,7 +126,10 @@ fn state() -> (StateMachine, Persister) {
 fn snapshot() -> Vec<u8> {
     let (mut machine, _persister) = state();
     let pinned = machine.pin().unwrap().unwrap();
-    let image = Image::measure(pinned).unwrap();
+    written(&Image::measure(pinned).unwrap())
+}
+
+fn written(image: &Image) -> Vec<u8> {
     let mut out = Sha256Sink::new(Vec::new());
     image.write(&mut out).unwrap();
     let (mut bytes, digest) = out.finish();
@@ -134,6 +142,34 @@ fn open(bytes: &[u8], hash: HashCheck) -> Result<EtcdFile, FileError> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
     EtcdFile::open(file.path(), hash)
+}
+
+#[test]
+fn a_database_is_of_the_clusters_version() {
+    let told = |cluster: Option<Version>| {
+        let (mut machine, _persister) = state();
+        if let Some(version) = cluster {
+            let at = LogPosition {
+                index: AT.index + 1,
+                ..AT
+            };
+            let set = Command::ClusterVersionSet { version }.by_member();
+            machine.apply(at, &set).unwrap().unwrap();
+        }
+        let image = Image::measure(machine.pin().unwrap().unwrap()).unwrap();
+        let told = image.storage_version();
+        let contents = open(&written(&image), HashCheck::Required)
+            .unwrap()
+            .contents();
+        let held = contents.unwrap().storage_version.unwrap_or_default();
+        assert_eq!(told, held, "{cluster:?}");
+        told
+    };
+    let v3 = |minor| Some(Version { major: 3, minor });
+    assert_eq!(told(None), "3.6.0");
+    assert_eq!(told(v3(0)), "3.6.0");
+    assert_eq!(told(v3(7)), "3.6.0");
+    assert_eq!(told(v3(5)), "", "databases of 3.5 do not say");
 }
 
 #[test]

@@ -45,6 +45,16 @@ pub struct CertsCommand {
 }
 
 /// A member and what it is reached by.
+///
+/// ```
+/// use clap::Parser;
+/// use kvorum::certs::CertsCommand;
+///
+/// let command = CertsCommand::try_parse_from(["kvorum certs", "etcd-1=10.0.0.11"])?;
+/// assert_eq!(command.members[0].name, "etcd-1");
+/// assert!(command.members[0].hosts.contains(&"10.0.0.11".to_owned()));
+/// # Ok::<(), clap::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberHosts {
     /// Its name; its files' directory.

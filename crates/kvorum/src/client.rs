@@ -24,16 +24,17 @@
 
 mod lease;
 mod members;
+mod snapshot;
 mod txn;
 mod watch;
 
 use api::etcdserverpb as pb;
 use api::mvccpb::KeyValue;
-use bytes::Bytes;
 use server::InProcess;
 use tonic::Status;
 
 pub use lease::Lease;
+pub use snapshot::SaveError;
 pub use txn::{Compare, Op, Txn, TxnOutcome};
 pub use watch::{Changes, WatchOptions, Watcher};
 
@@ -210,19 +211,15 @@ impl Client {
         self.kv_client().compact(request).await.map(drop)
     }
 
-    /// The whole store as an etcd snapshot file, piece by piece; a checksum is its end.
+    /// How the member does, as etcd's `Status` tells it.
     ///
     /// # Errors
     ///
-    /// As etcd's `Snapshot`.
-    pub async fn snapshot(
-        &self,
-    ) -> Result<impl futures_util::Stream<Item = Result<Bytes, Status>> + use<>, Status> {
-        let request = pb::SnapshotRequest::default();
-        let pieces = self.maintenance_client().snapshot(request).await?;
-        Ok(futures_util::StreamExt::map(pieces.into_inner(), |piece| {
-            piece.map(|piece| Bytes::from(piece.blob))
-        }))
+    /// As etcd's `Status`.
+    pub async fn status(&self) -> Result<pb::StatusResponse, Status> {
+        let request = pb::StatusRequest {};
+        let status = self.maintenance_client().status(request).await?;
+        Ok(status.into_inner())
     }
 }
 

@@ -4,8 +4,9 @@
 //! What this is not: nothing in here opens a file or a socket, and no other crate reads the
 //! environment.
 
+mod backups;
 mod builder;
-mod duration;
+pub(crate) mod duration;
 pub mod env;
 pub mod features;
 pub mod file;
@@ -24,12 +25,14 @@ use std::time::Duration;
 
 use types::Url;
 
+pub use backups::{BackupOptions, BackupSettings, S3Options, S3Settings};
 pub use builder::ConfigBuilder;
 pub use features::{FeatureGates, Gate};
 pub use initial_cluster::{ClusterState, InitialCluster, InitialMember};
+pub(crate) use initial_cluster::{RawInitialCluster, parse as parse_initial_cluster};
 pub use settings::{
-    AuthSettings, BackupSettings, CheckSettings, CompactionSettings, DiscoverySettings,
-    GrpcSettings, HttpSettings, MetricsLevel, SlowSettings, SocketSettings, TracingSettings,
+    AuthSettings, CheckSettings, CompactionSettings, DiscoverySettings, GrpcSettings, HttpSettings,
+    MetricsLevel, SlowSettings, SocketSettings, TracingSettings,
 };
 pub use tls::{AutoCertificates, ClientTls, PeerFiles, PeerTls, TlsOptions};
 pub use validate::{ConfigError, Problem};
@@ -39,6 +42,9 @@ pub use warning::Warning;
 const LOG_ROTATION_DEFAULT: &str =
     r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
 
+/// `--raft-read-timeout` and `--raft-write-timeout`; shorter ones are raised to it, as in etcd.
+const RAFT_IO_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The duration that Go reads in `text`, if it reads one.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     duration::parse(text).ok()
@@ -46,6 +52,15 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 
 /// What was asked for, unchecked. `None` and the values of [`Options::default`] are etcd's defaults;
 /// the table in [`flags`] says what each is.
+///
+/// ```
+/// use kvorum::Options;
+///
+/// let name = "m1".to_owned();
+/// let config = Options { name, data_dir: "/var/lib/mine".to_owned(), ..Options::default() }.validate()?;
+/// assert_eq!(config.snapshot_count, 10_000);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     missing_docs,
@@ -89,6 +104,9 @@ pub struct Options {
     pub watch_progress_notify_interval: Duration,
     pub feature_gates: FeatureGates,
     pub wal_dir: String,
+    pub memory_mlock: bool,
+    pub raft_read_timeout: Duration,
+    pub raft_write_timeout: Duration,
     pub enable_log_rotation: bool,
     pub log_rotation_config_json: String,
     pub grpc: GrpcSettings,
@@ -101,7 +119,7 @@ pub struct Options {
     pub tracing: TracingSettings,
     pub sockets: SocketSettings,
     pub discovery: DiscoverySettings,
-    pub backup: BackupSettings,
+    pub backup: BackupOptions,
     /// The configuration file that stands in place of all these options.
     pub config_file: String,
     /// Whether these options come from such a file.
@@ -150,6 +168,9 @@ impl Default for Options {
             watch_progress_notify_interval: Duration::from_secs(600),
             feature_gates: FeatureGates::default(),
             wal_dir: String::new(),
+            memory_mlock: false,
+            raft_read_timeout: RAFT_IO_TIMEOUT,
+            raft_write_timeout: RAFT_IO_TIMEOUT,
             enable_log_rotation: false,
             log_rotation_config_json: LOG_ROTATION_DEFAULT.to_owned(),
             grpc: GrpcSettings::default(),
@@ -162,7 +183,7 @@ impl Default for Options {
             tracing: TracingSettings::default(),
             sockets: SocketSettings::default(),
             discovery: DiscoverySettings::default(),
-            backup: BackupSettings::default(),
+            backup: BackupOptions::default(),
             config_file: String::new(),
             is_from_file: false,
             given: BTreeSet::new(),
@@ -171,6 +192,15 @@ impl Default for Options {
 }
 
 /// A member's configuration, checked. Made by [`Options::validate`].
+///
+/// ```
+/// use kvorum::Config;
+///
+/// let config = Config::builder().data_dir("/var/lib/mine").flag("max-txn-ops", "256").build()?;
+/// assert_eq!(config.txn_ops_max, 256);
+/// assert_eq!(config.listen_client_urls[0].to_string(), "http://localhost:2379");
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     /// What people call this member.
@@ -246,9 +276,15 @@ pub struct Config {
     /// How the members that begin a cluster find each other.
     pub discovery: DiscoverySettings,
     /// Backups that the member takes by itself.
-    pub backup: BackupSettings,
+    pub backup: Option<BackupSettings>,
     /// Where the log is, if not below the data directory.
     pub wal_dir: Option<PathBuf>,
+    /// Whether its memory is never swapped out. Only the binary acts on it.
+    pub memory_mlock: bool,
+    /// How long a connection with a peer may be silent.
+    pub raft_read_timeout: Duration,
+    /// How long a peer may not confirm that it got what was sent.
+    pub raft_write_timeout: Duration,
     /// Which features are on.
     pub features: FeatureGates,
     /// What whoever wrote the flags should know; logged when the member starts.
@@ -259,6 +295,16 @@ pub struct Config {
 
 /// Which history is removed without being asked (`--auto-compaction-mode`,
 /// `--auto-compaction-retention`).
+///
+/// ```
+/// use std::time::Duration;
+/// use kvorum::Config;
+/// use kvorum::config::AutoCompaction;
+///
+/// let config = Config::builder().data_dir("/x").flag("auto-compaction-retention", "2").build()?;
+/// assert_eq!(config.auto_compaction, AutoCompaction::Periodic(Duration::from_secs(7200)));
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
     /// None.

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use crate::bucket::BucketError;
+
 /// What to do about a store that is of no use any more.
 const WAY_OUT: &str = "restore this member from a snapshot, or remove it from the cluster, delete \
                        its data directory, and let it rejoin";
@@ -41,6 +43,21 @@ pub enum AuthTokenError {
 }
 
 /// A member could not be started. Nothing of it is left running.
+///
+/// ```
+/// use kvorum::{Config, Kvorum, StartError};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let config = Config::builder().data_dir(dir.path().join("data")).any_ports();
+/// let member = Kvorum::start(config.clone().build()?).await?;
+/// // A data directory has one member.
+/// let second = Kvorum::start(config.build()?).await;
+/// assert!(matches!(second, Err(StartError::DataDir(_))));
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -77,12 +94,32 @@ pub enum StartError {
         /// Bytes found.
         len: usize,
     },
+    /// The cluster speaks a newer version than this member. etcd's words.
+    #[error(
+        "invalid downgrade; server version is lower than determined cluster version \
+         (current-server-version: {own}, determined-cluster-version: {cluster})"
+    )]
+    Downgrade {
+        /// This member's.
+        own: types::Version,
+        /// The cluster's.
+        cluster: types::Version,
+    },
+    /// There is a state, and no log that belongs to it.
+    #[error("there is a state, and no log of this member in {}: {WAY_OUT}", path.display())]
+    NoIdentity {
+        /// Where the log should be.
+        path: PathBuf,
+    },
     /// The initial cluster is not one that this member can begin.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     /// There can be no tokens for users.
     #[error(transparent)]
     AuthToken(#[from] AuthTokenError),
+    /// There can be no backups as they were asked for.
+    #[error("backups cannot be taken")]
+    Backup(#[from] BucketError),
     /// Raft could not be started.
     #[error("cannot start raft")]
     Raft(#[source] Box<raft::StartError>),
@@ -101,6 +138,14 @@ pub enum StartError {
     /// The TLS identity could not be loaded.
     #[error(transparent)]
     Tls(#[from] transport::TlsError),
+    /// Traces cannot be sent.
+    #[error("cannot send traces to --distributed-tracing-address={address}: {reason}")]
+    Tracing {
+        /// Where to.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
     /// Something that must not panic has panicked.
     #[error("a part of the member panicked while it was started")]
     Panicked,
@@ -147,6 +192,21 @@ pub enum BootstrapError {
         /// What did not work.
         reason: String,
     },
+    /// It could not be found out.
+    #[error("error setting up initial cluster: {text}")]
+    InitialCluster {
+        /// What went wrong.
+        text: String,
+    },
+    /// The members did not find each other.
+    #[error("failed to join discovery cluster ({0})")]
+    Discovery(DiscoveryError),
+    /// Two members that found each other share a url.
+    #[error("discovery cluster {cluster} has duplicate url")]
+    DiscoveredDuplicate {
+        /// The members.
+        cluster: String,
+    },
     /// Two of its members share a url.
     #[error("initial cluster {cluster} has duplicate url")]
     DuplicateUrl {
@@ -191,7 +251,42 @@ pub enum BootstrapError {
     },
 }
 
+/// The etcd at which the members of a cluster were to meet is of no use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DiscoveryError {
+    /// Somebody has registered with urls that are none.
+    #[error("discovery: invalid peer URL")]
+    InvalidUrl,
+    /// The size of the cluster is no number, or no good one.
+    #[error("discovery: size key is bad")]
+    BadSize,
+    /// Nobody has said how large the cluster is to be.
+    #[error("discovery: size key not found")]
+    SizeNotFound,
+    /// All members are there, and this is not one of them.
+    #[error("discovery: cluster is full")]
+    Full,
+    /// It cannot be asked.
+    #[error("{reason}")]
+    Client {
+        /// Why not.
+        reason: String,
+    },
+}
+
 /// A member had to stop: its data could not be read or written any more, or a listener broke.
+///
+/// ```
+/// use kvorum::Kvorum;
+///
+/// /// Runs until the member has to stop; says whether its data may be thrown away.
+/// async fn run(member: Kvorum) -> bool {
+///     let fatal = member.failed().await;
+///     eprintln!("{}", kvorum::error::chain(&*fatal));
+///     member.stop().await;
+///     fatal.is_removed()
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fatal {
@@ -201,6 +296,9 @@ pub enum Fatal {
     /// A listener.
     #[error("listener failed")]
     Listener(#[source] std::io::Error),
+    /// Its data is not the others'.
+    #[error("the initial corruption check failed")]
+    Inconsistent(#[source] server::corrupt::Inconsistent),
 }
 
 impl Fatal {

@@ -6,8 +6,10 @@
 //!
 //! What this is not: behaviour. Every part has its own crate.
 
+mod backups;
 mod bootstrap;
 mod certificates;
+mod discovery;
 mod identity;
 mod listeners;
 mod opened;
@@ -16,6 +18,7 @@ mod peer_client;
 mod status;
 mod tasks;
 mod tokens;
+mod traces;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,19 +33,42 @@ use types::{Clock, SystemClock, Url};
 use crate::client::Client;
 use crate::config::{AutoCompaction, Config, Gate, LogLevel, MetricsLevel};
 use crate::error::{Fatal, StartError};
+use backups::Backups;
 pub(crate) use bootstrap::check_restored;
 use certificates::Certificates;
+use discovery::NameServers;
 pub(crate) use identity::{Identity, store as store_identity};
 use listeners::Listeners;
 use opened::{Opened, Started, blocking};
+use peer_client::PeerClient;
 pub use status::{MemberStatus, MetricsError};
 use tasks::Tasks;
+use traces::Exporter;
 
 /// How long to wait before publishing the member again when it did not work.
 const PUBLISH_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A running member. Dropping it stops it without waiting; [`Kvorum::stop`] leaves nothing to be
 /// replayed at the next start.
+///
+/// ```
+/// # use kvorum::{Config, Kvorum};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
+/// # let member = Kvorum::start(config).await?;
+/// # member.wait_ready().await?;
+/// tokio::select! {
+///     // The disk is full or broken, or the cluster has removed this member.
+///     fatal = member.failed() => eprintln!("{fatal}, removed: {}", fatal.is_removed()),
+///     // What the host program is for.
+///     read = async { member.client().get("greeting").await } => assert!(read?.is_none()),
+/// }
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 pub struct Kvorum {
     identity: Identity,
     config: Arc<Config>,
@@ -56,6 +82,7 @@ pub struct Kvorum {
     client_urls: Vec<Url>,
     peer_urls: Vec<Url>,
     metrics_urls: Vec<Url>,
+    exporter: Option<Exporter>,
     /// Given up last: until then nobody else may open the directory.
     data_dir: DataDir,
 }
@@ -77,6 +104,10 @@ impl Kvorum {
     ///
     /// When an address, the data or a certificate cannot be had. Nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Box::pin(Self::start_with(config, NameServers::System)).await
+    }
+
+    async fn start_with(config: Config, name_servers: NameServers) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let config = Arc::new(config);
         for warning in &config.warnings {
@@ -86,22 +117,25 @@ impl Kvorum {
             let (config, clock) = (Arc::clone(&config), Arc::clone(&clock));
             blocking(move || Certificates::load(&config, &clock)).await?
         };
+        let exporter = Exporter::start(&config.tracing)?;
+        let backups = backups::open(&config).await?;
         let listeners = Listeners::bind(&config, &certificates)?;
         let dial = certificates.dial(&config);
-        let opened = Opened::open(&config, &clock, &dial).await?;
-        opened.identity.log_start(&config);
+        let opened = Opened::open(&config, &clock, &dial, &name_servers).await?;
+        opened.identity.log_start(&config, &opened.initial_cluster);
         let Started {
             data_dir,
             identity,
             node,
             views,
             persister,
-        } = opened.start(&config, dial).await?;
+        } = opened.start(&config, Arc::clone(&dial)).await?;
         let tasks = Tasks::default();
         let peer_tasks = tasks.beside();
         let metrics = metrics(&config, &identity, certificates);
+        let traces = exporter.as_ref().map(Exporter::traces);
         let server = EtcdServer::new(
-            server_config(&config, &identity, clock),
+            server_config(&config, &identity, clock, traces),
             node.clone(),
             views.clone(),
             persister,
@@ -111,8 +145,11 @@ impl Kvorum {
         let (is_ready, ready) = watch::channel(false);
         let (client_urls, peer_urls, metrics_urls) = listeners.urls();
         let client = Client::new(InProcess::new(server.clone()));
+        let peers = PeerClient::new(dial);
+        let backups = backups::begin(backups, &config, &server, peers, tasks.clone());
         let starting = Starting {
             config: Arc::clone(&config),
+            backups,
             identity,
             server: server.clone(),
             tasks: tasks.clone(),
@@ -133,6 +170,7 @@ impl Kvorum {
             client_urls,
             peer_urls,
             metrics_urls,
+            exporter,
             data_dir,
         })
     }
@@ -195,13 +233,16 @@ impl Kvorum {
 
     /// Lets requests end, stops, and gives the data directory up. Everything applied is durable
     /// then, and the next start has nothing to replay.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let name = self.config.name.as_str();
         let data_dir = self.data_dir.path().display();
         tracing::info!(name, "data-dir" = %data_dir, "closing etcd server");
         // While requests are still served: they go on at the new leader.
         self.node.hand_over_leadership().await;
         self.tasks.stop().await;
+        if let Some(exporter) = self.exporter.take() {
+            exporter.stop().await;
+        }
         self.node.stop().await;
         self.peer_tasks.stop().await;
         tracing::info!(name, "data-dir" = %data_dir, "closed etcd server");
@@ -233,7 +274,12 @@ impl Drop for Kvorum {
     }
 }
 
-fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) -> server::Config {
+fn server_config(
+    config: &Config,
+    identity: &Identity,
+    clock: Arc<dyn Clock>,
+    traces: Option<server::Traces>,
+) -> server::Config {
     server::Config {
         member: identity.member,
         cluster: identity.cluster,
@@ -254,8 +300,18 @@ fn server_config(config: &Config, identity: &Identity, clock: Arc<dyn Clock>) ->
             unary: config.slow.unary_request,
         },
         reflection: config.grpc.is_reflection_enabled,
+        traces,
         stop_serving_on_defrag: config.features.enabled(Gate::StopGRPCServiceOnDefrag),
         disarms_nospace: config.checks.nospace_auto_disarm,
+        downgrade_check_interval: config.checks.downgrade_check_time,
+        corrupt: server::CorruptConfig {
+            check_interval: config.checks.corrupt_check_time,
+            compact_hash_interval: config
+                .features
+                .enabled(Gate::CompactHashCheck)
+                .then_some(config.checks.compact_hash_check_time),
+            repairs: config.checks.corrupt_repair,
+        },
         watch_progress_notify_interval: config.watch_progress_notify_interval,
         client_cert_auth: config.client_cert_auth,
         bcrypt_cost: tokens::bcrypt_cost(config.auth.bcrypt_cost),
@@ -276,6 +332,7 @@ fn http_options(config: &Config) -> HttpOptions {
 /// What starts serving, and when.
 struct Starting {
     config: Arc<Config>,
+    backups: Option<Backups>,
     identity: Identity,
     server: EtcdServer,
     tasks: Tasks,
@@ -286,8 +343,12 @@ struct Starting {
 impl Starting {
     /// Serves peers and probes at once, and clients when there is a leader.
     fn run(self, listeners: Listeners) {
-        let cluster = self.server.views().cluster.clone();
-        let peers = peer::PeerService::new(self.identity.cluster, cluster, self.server.node());
+        let peers = peer::PeerService::new(
+            self.identity.cluster,
+            self.server.views(),
+            self.server.node(),
+            self.backups.clone(),
+        );
         for listener in listeners.peer {
             let serve = peer::serve(listener, peers.clone(), self.peer_tasks.stopping());
             self.peer_tasks.serve(serve);
@@ -298,7 +359,12 @@ impl Starting {
                 .serve(server::serve(listener, service, self.tasks.stopping()));
         }
         self.tasks.spawn(self.server.clone().monitor());
+        let comparing = server::corrupt::run(self.server.clone(), self.tasks.stopping());
+        self.tasks.spawn(comparing);
         self.start_compactor();
+        if let Some(backups) = self.backups.clone() {
+            backups.run();
+        }
         let (tasks, stopping) = (self.tasks.clone(), self.tasks.stopping());
         tasks.spawn(async move {
             tokio::select! {
@@ -325,6 +391,13 @@ impl Starting {
         http_listeners: Vec<transport::Listener>,
     ) {
         self.server.node().wait_ready().await;
+        if self.config.features.enabled(Gate::InitialCorruptCheck)
+            && let Err(inconsistent) = server::corrupt::check_at_start(&self.server).await
+        {
+            tracing::error!(error = %inconsistent, "checkInitialHashKV failed");
+            self.tasks.fail(Fatal::Inconsistent(inconsistent));
+            return;
+        }
         self.publish().await;
         let (service, traffic) = if http_listeners.is_empty() {
             (

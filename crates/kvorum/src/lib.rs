@@ -24,18 +24,27 @@
 //! Several members can run in one process. The library installs no logger, no metrics and no signal
 //! handlers, and knows no globals; the `kvorum` binary does that on top of it.
 
+pub mod bucket;
 pub mod certs;
 pub mod client;
 pub mod config;
 pub mod error;
 mod etcd;
 pub mod logging;
+pub mod memory;
 pub mod migrate;
 pub mod restore;
+mod snapshot_file;
 pub mod tools;
+
+/// The program of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
 
 pub use api;
 pub use client::Client;
 pub use config::{Config, ConfigBuilder, ConfigError, Options};
 pub use error::{Fatal, StartError};
 pub use etcd::{Kvorum, MemberStatus, MetricsError};
+pub use types::{ClusterId, MemberId, Url, UrlError};

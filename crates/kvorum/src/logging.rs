@@ -67,7 +67,20 @@ pub fn install(config: &LogConfig, clock: Arc<dyn Clock>) -> Result<(), LoggingE
     Ok(())
 }
 
-fn targets(level: LogLevel) -> Targets {
+/// What is worth a line at a level: for a host program that has a subscriber of its own. Consensus tells
+/// far more than anybody wants to read.
+///
+/// ```
+/// use kvorum::config::LogLevel;
+/// use kvorum::logging::targets;
+/// use tracing::Level;
+///
+/// let targets = targets(LogLevel::Info);
+/// assert!(targets.would_enable("raft::node", &Level::INFO));
+/// assert!(!targets.would_enable("openraft::engine", &Level::WARN));
+/// ```
+#[must_use]
+pub fn targets(level: LogLevel) -> Targets {
     use LevelFilter as At;
     let (ours, others, openraft) = match level {
         LogLevel::Debug => (At::DEBUG, At::INFO, At::INFO),

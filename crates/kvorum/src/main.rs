@@ -5,13 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
-use kvorum::certs::CertsCommand;
 use kvorum::config::env::Notice;
 use kvorum::config::flags::{self, Action, FlagErrors};
 use kvorum::config::{Problem, env, file};
 use kvorum::error::chain;
-use kvorum::{Config, Fatal, Kvorum, Options, logging};
+use kvorum::{Config, Fatal, Kvorum, Options, logging, memory};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use types::{SystemClock, Url};
@@ -32,9 +30,6 @@ fn main() -> ExitCode {
         .skip(1)
         .map(|argument| argument.to_string_lossy().into())
         .collect();
-    if arguments.first().is_some_and(|first| first == "certs") {
-        return certs(&arguments);
-    }
     if let Some(status) = kvorum::tools::run(&arguments) {
         return status;
     }
@@ -46,25 +41,6 @@ fn main() -> ExitCode {
             None => run_from_flags(*options, &given),
         },
         Err(errors) => refuse_flags(errors),
-    }
-}
-
-/// Makes the certificates of a cluster, and says what it wrote.
-fn certs(arguments: &[String]) -> ExitCode {
-    let command = match CertsCommand::try_parse_from(arguments) {
-        Ok(command) => command,
-        // The help that was asked for is no error: clap knows the status.
-        Err(error) => error.exit(),
-    };
-    match command.run(&SystemClock) {
-        Ok(written) => {
-            let lines = written.iter().map(|path| format!("{}\n", path.display()));
-            print(&lines.collect::<String>())
-        }
-        Err(error) => {
-            complain(&chain(&error));
-            ExitCode::FAILURE
-        }
     }
 }
 
@@ -139,6 +115,12 @@ fn run(config: Config, tell: impl FnOnce()) -> ExitCode {
     }
     tell();
     raise_open_files_limit();
+    if config.memory_mlock
+        && let Err(error) = memory::lock()
+    {
+        tracing::error!(error = chain(&error), "failed to start etcd");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

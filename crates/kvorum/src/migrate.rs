@@ -12,6 +12,8 @@
 //! A lone member's log counts as a whole, as it would for that etcd. Of a member of a larger cluster the
 //! entries that it knows to be committed count; migrate every member, and the one that has most leads.
 
+pub mod sqlite;
+
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -236,6 +238,17 @@ impl Source {
         if self.wal.is_torn {
             notes.push("the end of its log was torn, and is left out as etcd would".to_owned());
         }
+        if self
+            .contents
+            .downgrade
+            .as_ref()
+            .is_some_and(|it| it.enabled)
+        {
+            notes.push(
+                "its cluster is going back to an earlier version: that is not gone on with"
+                    .to_owned(),
+            );
+        }
         let name = |member: &Member| match member.name.as_str() {
             "" => member.id.to_string(),
             name => name.to_owned(),
@@ -255,13 +268,18 @@ impl Source {
         })
     }
 
-    /// Makes a member in `to` that goes on where this one stopped. Blocks; `seen` is told how many
-    /// versions have been read.
+    /// Makes a member in `to` that goes on where this one stopped, with its log in `wal_dir` if that is
+    /// named. Blocks; `seen` is told how many versions have been read.
     ///
     /// # Errors
     /// When `to` is not empty, or something of the source cannot be carried out.
-    pub fn migrate(&self, to: &Path, seen: impl FnMut(u64)) -> Result<Migrated, MigrateError> {
-        let place = Place::begin(to)?;
+    pub fn migrate(
+        &self,
+        to: &Path,
+        wal_dir: Option<&Path>,
+        seen: impl FnMut(u64),
+    ) -> Result<Migrated, MigrateError> {
+        let place = Place::begin(to, wal_dir)?;
         let directory = place.lock()?;
         let (versions, mut members, base) = self.import(&directory, seen)?;
         let state = open("state", &directory.state_path())?;
@@ -341,6 +359,7 @@ impl Source {
             mvcc: mvcc::Config {
                 event_log_bytes_max: EVENT_LOG_BYTES_MAX,
             },
+            scrub: apply::ScrubSteps::UNLIMITED,
             workers: apply::Workers::Threads,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,20 +7,26 @@
 //! The directory is made beside its place and moved there when it is whole and durable, so that what was
 //! broken off leaves nothing that a member could be started on.
 
+mod fetch;
 mod place;
+mod replay;
 
 use std::path::{Path, PathBuf};
 
-use apply::{Import, LogPosition, Member, Registers};
+use apply::{Import, ImportError, LogPosition, Member, Registers};
 use backend::{Backend, DataDir};
-use etcdfile::{EtcdFile, FileError, HashCheck, RevisionBump};
+use etcdfile::EtcdFile;
+pub use etcdfile::{FileError, HashCheck, RevisionBump};
+use raft::installed::ImpossibleMembership;
 use types::{ClusterId, MemberId, Url};
 
 use crate::config::Config;
 use crate::error::{BootstrapError, StartError};
 use crate::etcd::{Identity, check_restored, store_identity};
+pub use fetch::{FetchError, Fetched, Way, fetch};
 pub(crate) use place::Place;
 pub use place::PlaceError;
+use replay::Replay;
 
 /// The engine's cache while a store is filled.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -29,10 +35,38 @@ const CACHE_BYTES: u64 = 64 << 20;
 const TERM: u64 = 1;
 
 /// What to restore, and as what.
+///
+/// ```
+/// use kvorum::restore::{HashCheck, Restore, restore};
+/// # use kvorum::{Config, Kvorum};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
+/// # let member = Kvorum::start(config).await?;
+/// # member.wait_ready().await?;
+/// member.client().put("greeting", "hello").await?;
+/// let snapshot = dir.path().join("snapshot.db");
+/// member.client().save_snapshot(&snapshot).await?;
+///
+/// let data_dir = dir.path().join("restored");
+/// let config = Config::builder().data_dir(&data_dir).any_ports();
+/// let request = Restore { snapshot, hash: HashCheck::Required, bump: None, config: config.clone().build()? };
+/// tokio::task::spawn_blocking(move || restore(&request, |_versions| ())).await??;
+/// let restored = Kvorum::start(config.build()?).await?;
+/// restored.wait_ready().await?;
+/// assert!(restored.client().get("greeting").await?.is_some());
+/// restored.stop().await;
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct Restore {
     /// The snapshot.
     pub snapshot: PathBuf,
+    /// What comes on top of it, to go to a revision or a time.
+    pub way: Option<Way>,
     /// Whether the checksum at its end has to be there.
     pub hash: HashCheck,
     /// How far the revision goes ahead, so that watchers see that history was turned back.
@@ -74,6 +108,17 @@ pub enum RestoreError {
         #[source]
         source: FileError,
     },
+    /// It does not go on where the files before it end.
+    #[error(
+        "{} does not go on with the history that was read before: revision {revision} is another one",
+        path.display()
+    )]
+    OtherHistory {
+        /// The segment of the archive.
+        path: PathBuf,
+        /// Where it begins.
+        revision: i64,
+    },
     /// The revision would be too large.
     #[error("the revision {revision} cannot be raised by {bump}")]
     Bump {
@@ -84,7 +129,10 @@ pub enum RestoreError {
     },
     /// The members cannot be those of a cluster.
     #[error(transparent)]
-    Members(#[from] raft::installed::ImpossibleMembership),
+    Members(#[from] ImpossibleMembership),
+    /// Its state cannot be made.
+    #[error(transparent)]
+    State(#[from] ImportError),
     /// It could not be written.
     #[error(transparent)]
     Write(#[from] StartError),
@@ -94,16 +142,59 @@ pub enum RestoreError {
 ///
 /// # Errors
 /// When the snapshot is not whole, the flags do not fit, or the directory is not empty.
-pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, RestoreError> {
-    let identity = check_restored(&request.config)?;
-    let place = Place::begin(&request.config.data_dir)?;
+pub fn restore(request: &Restore, mut seen: impl FnMut(u64)) -> Result<Restored, RestoreError> {
     let in_file = |source| RestoreError::File {
         path: request.snapshot.clone(),
         source,
     };
-    let file = EtcdFile::open(&request.snapshot, request.hash).map_err(in_file)?;
-    let contents = file.contents().map_err(in_file)?;
-    let members = members(&request.config);
+    let mut versions = 0;
+    let (mut snapshot_revision, mut revision) = (0, 0);
+    let identity = found(&request.config, |import| {
+        let file = EtcdFile::open(&request.snapshot, request.hash).map_err(in_file)?;
+        let contents = file.contents().map_err(in_file)?;
+        let replay = request.way.as_ref().map(Replay::open).transpose()?;
+        let (mut registers, last) = match &replay {
+            None => {
+                let imported = file.import(import, &mut seen).map_err(in_file)?;
+                versions = imported.versions;
+                (contents.registers, imported.revision)
+            }
+            Some(replay) => {
+                let base = (&file, request.snapshot.as_path());
+                let (registers, read) = replay.import(base, contents, import, &mut seen)?;
+                versions = read;
+                (registers, replay.revision())
+            }
+        };
+        snapshot_revision = current(&registers, last);
+        revision = begin_at(&mut registers, snapshot_revision, request.bump)?;
+        Ok::<_, RestoreError>(registers)
+    })?;
+    Ok(Restored {
+        member: identity.member,
+        cluster: identity.cluster,
+        versions,
+        snapshot_revision,
+        revision,
+    })
+}
+
+/// Makes a member of a new cluster with the state that `fill` hands on. Nothing is left of it when
+/// something fails.
+pub(crate) fn found<E>(
+    config: &Config,
+    fill: impl FnOnce(&mut Import) -> Result<Registers, E>,
+) -> Result<Identity, E>
+where
+    E: From<PlaceError>
+        + From<BootstrapError>
+        + From<ImpossibleMembership>
+        + From<ImportError>
+        + From<StartError>,
+{
+    let identity = check_restored(config)?;
+    let place = Place::begin(&config.data_dir, config.wal_dir.as_deref())?;
+    let members = members(config);
     let entries = members.len().max(1) as u64;
     let at = LogPosition {
         term: TERM,
@@ -112,28 +203,17 @@ pub fn restore(request: &Restore, seen: impl FnMut(u64)) -> Result<Restored, Res
     };
     let membership = raft::installed::membership(at, &members)?;
     let directory = place.lock()?;
-    let state = open("state", &directory.state_path())?;
-    let mut import = Import::begin(state).map_err(|error| in_file(error.into()))?;
-    let imported = file.import(&mut import, seen).map_err(in_file)?;
-    let mut registers = Registers {
+    let mut import = Import::begin(open("state", &directory.state_path())?)?;
+    let registers = Registers {
         members,
         removed: Vec::new(),
-        ..contents.registers
+        ..fill(&mut import)?
     };
-    let snapshot_revision = current(&registers, imported.revision);
-    let revision = begin_at(&mut registers, snapshot_revision, request.bump)?;
-    let state = import.finish(&registers, at, membership);
-    drop(state.map_err(|error| in_file(error.into()))?);
+    drop(import.finish(&registers, at, membership)?);
     begin_log(&directory, identity, TERM)?;
     drop(directory);
     place.finish()?;
-    Ok(Restored {
-        member: identity.member,
-        cluster: identity.cluster,
-        versions: imported.versions,
-        snapshot_revision,
-        revision,
-    })
+    Ok(identity)
 }
 
 /// The revision of a state of which compaction may have removed the last versions.

@@ -136,7 +136,7 @@ fn flags_that_etcd_does_not_have_are_few() {
 }
 
 /// Flags of features that etcd does not have.
-const KVORUMS_OWN: &[&str] = &["grpc-reflection", "nospace-auto-disarm"];
+const KVORUMS_OWN: &[&str] = &["corrupt-repair", "grpc-reflection", "nospace-auto-disarm"];
 
 /// The names of all functions in the workspace's sources that are called like tests.
 fn test_names() -> BTreeSet<String> {

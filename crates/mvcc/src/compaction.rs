@@ -69,6 +69,17 @@ pub(crate) struct Compaction {
     phase: Phase,
     /// No batch has the scheduled mark yet.
     mark_unstaged: bool,
+    /// What was done on the disk and is not told yet.
+    scrubbed: Scrubbed,
+}
+
+/// What compactions have done on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Revisions that were looked at.
+    pub revisions: usize,
+    /// Revisions that were removed.
+    pub removed: usize,
 }
 
 impl Compaction {
@@ -84,6 +95,7 @@ impl Compaction {
                 revision: -1,
                 phase: Phase::Idle,
                 mark_unstaged: false,
+                scrubbed: Scrubbed::default(),
             };
         };
         let all = index.compact_step(&[], usize::MAX, revision, |dropped| {
@@ -91,7 +103,10 @@ impl Compaction {
         });
         debug_assert_eq!(all, Progress::Done);
         let phase = if scheduled > finished {
-            tracing::info!(revision, "resuming a compaction");
+            tracing::info!(
+                "scheduled-compact-revision" = revision,
+                "resume scheduled compaction"
+            );
             Phase::Scrub(segments.dirty().collect())
         } else {
             Phase::Idle
@@ -100,6 +115,7 @@ impl Compaction {
             revision,
             phase,
             mark_unstaged: false,
+            scrubbed: Scrubbed::default(),
         }
     }
 
@@ -122,6 +138,10 @@ impl Compaction {
         if self.is_running() { -1 } else { self.revision }
     }
 
+    pub(crate) fn take_scrubbed(&mut self) -> Scrubbed {
+        std::mem::take(&mut self.scrubbed)
+    }
+
     /// Compacts at `revision`. One that is still going on is overtaken.
     pub(crate) fn schedule(&mut self, revision: i64) {
         debug_assert!(revision > self.revision);
@@ -129,13 +149,18 @@ impl Compaction {
             revision,
             phase: Phase::Forget(Box::default()),
             mark_unstaged: true,
+            scrubbed: self.scrubbed,
         };
     }
 }
 
 impl Writer {
     /// The next step; says whether the index has changed.
-    pub(crate) fn step_compaction(&mut self, batch: &mut Batch) -> Result<bool, StoreError> {
+    pub(crate) fn step_compaction(
+        &mut self,
+        batch: &mut Batch,
+        scrub_max: usize,
+    ) -> Result<bool, StoreError> {
         let revision = self.compaction.revision;
         if std::mem::take(&mut self.compaction.mark_unstaged) {
             meta::put(batch, meta::SCHEDULED_COMPACT, revision);
@@ -151,10 +176,10 @@ impl Writer {
                 self.forget(&from);
                 Ok(true)
             }
-            Phase::Scrub(_) if self.hold.is_held() => Ok(false),
+            Phase::Scrub(_) if self.hold.is_held() || scrub_max == 0 => Ok(false),
             Phase::Scrub(queue) => {
                 let queue = std::mem::take(queue);
-                self.scrub(queue, batch)?;
+                self.scrub(queue, scrub_max, batch)?;
                 Ok(false)
             }
         }
@@ -174,14 +199,16 @@ impl Writer {
         };
     }
 
-    /// Cleans the next segments.
+    /// Cleans the next segments, until they had `revisions_max` revisions.
     fn scrub(
         &mut self,
         mut queue: VecDeque<Revision>,
+        revisions_max: usize,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
         let persisted = self.past.log.read().persisted();
         let mut bytes_left = SCRUB_BYTES_PER_STEP;
+        let (mut revisions, mut removed) = (0, 0);
         for _ in 0..SCRUB_SEGMENTS_PER_STEP {
             let Some((first, info)) = queue
                 .front()
@@ -189,10 +216,13 @@ impl Writer {
             else {
                 break;
             };
-            if bytes_left == 0 || info.last.main > persisted {
+            if bytes_left == 0 || revisions >= revisions_max || info.last.main > persisted {
                 break;
             }
             queue.pop_front();
+            // At least one, so that an empty one counts as well.
+            revisions += info.versions.max(1) as usize;
+            removed += info.versions.saturating_sub(info.live) as usize;
             if info.live == 0 {
                 batch.delete(Bucket::Key, key::encode(first).to_vec());
                 self.segments.remove(first);
@@ -201,6 +231,8 @@ impl Writer {
                 self.rewrite(first, batch)?;
             }
         }
+        self.compaction.scrubbed.revisions += revisions;
+        self.compaction.scrubbed.removed += removed;
         if queue.is_empty() {
             let revision = self.compaction.revision;
             meta::put(batch, meta::FINISHED_COMPACT, revision);
@@ -208,7 +240,10 @@ impl Writer {
             self.shared
                 .scrubbed
                 .send_replace(self.compaction.finished());
-            tracing::info!(revision, "compaction is finished");
+            tracing::info!(
+                "compact-revision" = revision,
+                "finished scheduled compaction"
+            );
         } else {
             self.compaction.phase = Phase::Scrub(queue);
         }

@@ -1,5 +1,7 @@
 //! A store on a disk in memory, for tests.
 
+use std::sync::atomic::AtomicBool;
+
 use backend::{Backend, Batch};
 use bytes::Bytes;
 use types::{KeyRange, LeaseId};
@@ -39,6 +41,7 @@ impl Fixture {
     /// Until there is nothing left to do.
     pub(crate) fn settle(&mut self) {
         self.writer.publish();
+        self.hash();
         self.stage();
         for _ in 0..10_000 {
             if !self.writer.is_scrubbing() {
@@ -47,6 +50,13 @@ impl Fixture {
             self.stage();
         }
         panic!("a compaction does not end");
+    }
+
+    /// Makes the hashes of compactions.
+    pub(crate) fn hash(&mut self) {
+        for job in self.writer.take_hash_jobs() {
+            job.run(&AtomicBool::new(false)).unwrap();
+        }
     }
 
     /// Bytes of the versions that are not compacted.

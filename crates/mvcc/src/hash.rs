@@ -11,15 +11,29 @@
 //! is kept by newer etcds and not by older ones, and never counts. One oddity is etcd's: if there
 //! is no key at all at r, it takes its set of records to keep for missing, and counts all that are
 //! there.
+//!
+//! Each compaction, at c after one at p, leaves the hash up to c as it was before: of the history since p, all
+//! of it. It is remembered ([`Remembered`]) and is from then on the answer for c, however long c is compacted: that
+//! is how members compare what they had before history went. It is made beside the writer ([`HashJob`]), from
+//! the state as it was; the compaction removes nothing from the disk before that is done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use backend::Bucket;
 use backend::schema::key;
 use crc32c::crc32c_append;
+use parking_lot::Mutex;
 use types::{KeyRange, Revision};
 
+use crate::install::Hold;
 use crate::key_index::{At, KeyIndex};
 use crate::segment::Segment;
+use crate::shared::Shared;
 use crate::{EventKind, HashError, RangeError, ReadView, Store, StoreError, StoredKv};
+
+/// Hashes of compactions that are remembered, as in etcd (`hashStorageMaxSize`). The oldest goes for a new one.
+const REMEMBERED_MAX: usize = 10;
 
 /// What `HashKV` answers (`server/storage/mvcc/hash.go`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +51,139 @@ pub struct HashKv {
 /// The name of etcd's bucket.
 const BUCKET_NAME: &[u8] = b"key";
 
-/// See [`Store::hash_kv`].
-pub(crate) fn hash_kv(store: &Store, revision: Option<i64>) -> Result<HashKv, HashError> {
+/// The hash that a compaction has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionHash {
+    /// See [`HashKv::hash`].
+    pub hash: u32,
+    /// The compaction's revision.
+    pub revision: i64,
+    /// The one of the compaction before; -1: there was none.
+    pub compact_revision: i64,
+}
+
+/// The hashes that compactions have left. In memory only, as in etcd.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    state: Mutex<RememberedState>,
+}
+
+#[derive(Debug, Default)]
+struct RememberedState {
+    /// Ascending by revision.
+    hashes: Vec<CompactionHash>,
+    /// How often the store has been replaced: hashes of the one before say nothing.
+    generation: u64,
+}
+
+impl Remembered {
+    fn generation(&self) -> u64 {
+        self.state.lock().generation
+    }
+
+    fn at(&self, revision: i64) -> Option<CompactionHash> {
+        let state = self.state.lock();
+        let found = state.hashes.iter().find(|hash| hash.revision == revision);
+        found.copied()
+    }
+
+    pub(crate) fn all(&self) -> Vec<CompactionHash> {
+        self.state.lock().hashes.clone()
+    }
+
+    fn add(&self, hash: CompactionHash, generation: u64) {
+        let mut state = self.state.lock();
+        if state.generation != generation {
+            return;
+        }
+        tracing::info!(
+            hash = hash.hash,
+            revision = hash.revision,
+            "compact-revision" = hash.compact_revision,
+            "storing new hash"
+        );
+        let place = state
+            .hashes
+            .partition_point(|it| it.revision < hash.revision);
+        state.hashes.insert(place, hash);
+        if state.hashes.len() > REMEMBERED_MAX {
+            state.hashes.remove(0);
+        }
+    }
+
+    /// Another store takes the place of this one.
+    pub(crate) fn forget(&self) {
+        let mut state = self.state.lock();
+        state.hashes.clear();
+        state.generation += 1;
+    }
+}
+
+/// A compaction of which the hash is still to be made. Reads the whole store: run it off the async threads
+/// and off the apply path. While it lives, the compaction removes nothing from the disk.
+pub struct HashJob {
+    view: ReadView,
+    compact_revision: i64,
+    revision: i64,
+    generation: u64,
+    _hold: Hold,
+}
+
+impl std::fmt::Debug for HashJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HashJob")
+            .field("revision", &self.revision)
+            .field("compact_revision", &self.compact_revision)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HashJob {
+    /// `view` is of the moment of the compaction: nothing has been forgotten for it.
+    pub(crate) fn new(view: ReadView, (before, revision): (i64, i64), hold: Hold) -> Self {
+        Self {
+            generation: view.shared.remembered().generation(),
+            view,
+            compact_revision: before,
+            revision,
+            _hold: hold,
+        }
+    }
+
+    /// Makes the hash, and has it remembered. Ends early, without one, when `is_cancelled`.
+    pub fn run(self, is_cancelled: &AtomicBool) -> Result<(), StoreError> {
+        let (before, revision) = (self.compact_revision, self.revision);
+        let index = &self.view.snapshot.index;
+        // Here etcd's set of what is to be kept has a tombstone at the revision itself, too.
+        let nothing_to_keep = index.count(&KeyRange::all(), revision, self.view.revision()) == 0
+            && !index.all().any(|key| key.is_deleted_at(revision));
+        let mut hasher = Hasher {
+            view: &self.view,
+            compact_revision: before,
+            kept_at: if nothing_to_keep { before } else { revision },
+            crc: crc32c_append(0, BUCKET_NAME),
+            is_cancelled: Some(is_cancelled),
+        };
+        hasher.add_all(revision)?;
+        if !is_cancelled.load(Ordering::Relaxed) {
+            let hash = CompactionHash {
+                hash: hasher.crc,
+                revision,
+                compact_revision: before,
+            };
+            self.remembered().add(hash, self.generation);
+        }
+        Ok(())
+    }
+
+    fn remembered(&self) -> &Remembered {
+        let shared: &Arc<Shared> = &self.view.shared;
+        shared.remembered()
+    }
+}
+
+/// See [`Store::hash_kv_now`].
+pub(crate) fn hash_kv_now(store: &Store, revision: Option<i64>) -> Result<HashKv, HashError> {
     loop {
         let view = store.view();
         let answer = hash_view(&view, revision.filter(|revision| *revision != 0))?;
@@ -47,6 +192,20 @@ pub(crate) fn hash_kv(store: &Store, revision: Option<i64>) -> Result<HashKv, Ha
             return Ok(answer);
         }
     }
+}
+
+/// See [`Store::hash_kv`].
+pub(crate) fn hash_kv(store: &Store, revision: Option<i64>) -> Result<HashKv, HashError> {
+    let remembered = revision.and_then(|revision| store.shared.remembered().at(revision));
+    if let Some(hash) = remembered {
+        return Ok(HashKv {
+            hash: hash.hash,
+            compact_revision: hash.compact_revision,
+            hash_revision: hash.revision,
+            current_revision: store.revision(),
+        });
+    }
+    hash_kv_now(store, revision)
 }
 
 fn hash_view(view: &ReadView, revision: Option<i64>) -> Result<HashKv, HashError> {
@@ -69,6 +228,7 @@ fn hash_view(view: &ReadView, revision: Option<i64>) -> Result<HashKv, HashError
             hash_revision
         },
         crc: crc32c_append(0, BUCKET_NAME),
+        is_cancelled: None,
     };
     hasher.add_all(hash_revision)?;
     Ok(HashKv {
@@ -85,6 +245,8 @@ struct Hasher<'a> {
     /// Of what is compacted, that counts which a read at this revision finds.
     kept_at: i64,
     crc: u32,
+    /// Nobody wants the hash any more.
+    is_cancelled: Option<&'a AtomicBool>,
 }
 
 impl Hasher<'_> {
@@ -104,6 +266,10 @@ impl Hasher<'_> {
         };
         let end = key::encode(Revision::new(persisted.max(0) + 1, 0));
         for record in past.reader().scan(Bucket::Key, &[], Some(&end)) {
+            let is_cancelled = self.is_cancelled;
+            if is_cancelled.is_some_and(|it| it.load(Ordering::Relaxed)) {
+                return Ok(());
+            }
             let (key, value) = record?;
             let segment = Segment::decode(&key, &value)?;
             for record in &segment.records {

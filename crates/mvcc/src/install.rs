@@ -140,6 +140,10 @@ impl Pinned {
         )
     }
 
+    pub(crate) fn past(&self) -> &Past {
+        &self.past
+    }
+
     /// Its records in bucket `Meta`.
     pub fn marks(&self) -> impl Iterator<Item = (Bytes, Bytes)> {
         self.marks.iter().map(|(key, revision)| {

@@ -29,10 +29,11 @@ mod watchable_store;
 mod watcher;
 mod write_txn;
 
+pub use compaction::Scrubbed;
 pub use config::Config;
 pub use error::{CompactError, HashError, OpenError, RangeError, SegmentProblem, StoreError};
 pub use event::{Event, EventKind, PrevKv, RevisionEvents};
-pub use hash::HashKv;
+pub use hash::{CompactionHash, HashJob, HashKv};
 pub use install::{Hold, Loaded, Pinned};
 pub use kv::{KvParts, ParseKvError, StoredKv};
 pub use read_view::{PageSize, Range, RangeResult, ReadView};

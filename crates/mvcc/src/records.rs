@@ -22,7 +22,32 @@ pub struct VersionRecord {
 impl Pinned {
     /// Everything in it, in the order of history. Reads the disk.
     pub fn versions(&self) -> impl Iterator<Item = Result<VersionRecord, StoreError>> + use<> {
-        self.segments(&[]).flat_map(|record| {
+        self.versions_from(&[])
+    }
+
+    /// What is in it of the revisions after this one, in the order of history. Reads the disk, but not
+    /// what is before.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn versions_after(
+        &self,
+        main: i64,
+    ) -> Result<impl Iterator<Item = Result<VersionRecord, StoreError>> + use<>, StoreError> {
+        let first = Revision::new(main.saturating_add(1), 0);
+        let from = match self.past().read_segment(first)? {
+            Some(segment) => backend::schema::key::encode(segment.first),
+            None => backend::schema::key::encode(first),
+        };
+        let is_before = move |version: &Result<VersionRecord, StoreError>| matches!(version, Ok(version) if version.revision < first);
+        Ok(self.versions_from(&from).skip_while(is_before))
+    }
+
+    fn versions_from(
+        &self,
+        from: &[u8],
+    ) -> impl Iterator<Item = Result<VersionRecord, StoreError>> + use<> {
+        self.segments(from).flat_map(|record| {
             let decoded = record.and_then(|(key, value)| Segment::decode(&key, &value));
             let (records, error) = match decoded {
                 Ok(segment) => (segment.records, None),

@@ -227,6 +227,8 @@ pub(crate) struct SegmentInfo {
     pub(crate) last: Revision,
     /// Bytes of all its versions.
     pub(crate) bytes: u64,
+    /// All its versions.
+    pub(crate) versions: u32,
     /// Versions that are not compacted.
     pub(crate) live: u32,
     /// Bytes of those.
@@ -309,6 +311,7 @@ impl Segments {
         let empty = SegmentInfo {
             last,
             bytes: 0,
+            versions: 0,
             live: 0,
             live_bytes: 0,
         };
@@ -319,6 +322,7 @@ impl Segments {
         let info = self.info(first, version.revision());
         info.last = version.revision();
         info.bytes += version.stored_len();
+        info.versions += 1;
         info.live += 1;
         info.live_bytes += version.stored_len();
         self.paged_bytes += size::paged(version);
@@ -387,6 +391,7 @@ impl Segments {
     pub(crate) fn rewritten(&mut self, first: Revision) {
         if let Some(info) = self.by_first.get_mut(&first) {
             info.bytes = info.live_bytes;
+            info.versions = info.live;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use backend::schema::key;
@@ -13,6 +13,7 @@ use types::Revision;
 
 use crate::config::SEGMENT_CACHE_BYTES_MAX;
 use crate::event_log::EventLog;
+use crate::hash::Remembered;
 use crate::segment::Segment;
 use crate::size::Sizes;
 use crate::tree_index::TreeIndex;
@@ -38,6 +39,9 @@ pub(crate) struct Shared {
     /// The published compacted revision, for those whose own view is older.
     compact_revision: AtomicI64,
     sizes: Sizes,
+    /// Bytes of keys and values that were put since the start.
+    pub(crate) put_bytes: AtomicU64,
+    remembered: Remembered,
     /// Compactions up to this revision have nothing left to remove from the disk.
     pub(crate) scrubbed: watch::Sender<i64>,
 }
@@ -58,6 +62,8 @@ impl Shared {
             config: config.clone(),
             compact_revision: AtomicI64::new(compact_revision),
             sizes: Sizes::default(),
+            put_bytes: AtomicU64::new(0),
+            remembered: Remembered::default(),
             scrubbed: watch::Sender::new(compact_revision),
         }
     }
@@ -77,6 +83,11 @@ impl Shared {
 
     pub(crate) const fn sizes(&self) -> &Sizes {
         &self.sizes
+    }
+
+    /// The hashes of compactions.
+    pub(crate) const fn remembered(&self) -> &Remembered {
+        &self.remembered
     }
 }
 

@@ -1,10 +1,11 @@
 //! The store: a handle to read and watch, and the one writer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use backend::{Batch, Reader};
 
-use crate::compaction::Compaction;
+use crate::compaction::{Compaction, Scrubbed};
 use crate::history::{self, History};
 use crate::install::{Hold, Loaded};
 use crate::read_view::Source;
@@ -12,8 +13,8 @@ use crate::segment::Segments;
 use crate::shared::{Past, Shared, Snapshot};
 use crate::tree_index::TreeIndex;
 use crate::{
-    CompactError, HashError, HashKv, PrevKv, RangeError, ReadView, RevisionEvents, StoreError,
-    WatchCounts, WatchStream, WriteTxn, hash, meta, size,
+    CompactError, CompactionHash, HashError, HashJob, HashKv, PrevKv, RangeError, ReadView,
+    RevisionEvents, StoreError, WatchCounts, WatchStream, WriteTxn, hash, meta, size,
 };
 
 /// Reads and watches. Cheap to clone; cannot write.
@@ -41,6 +42,10 @@ pub struct Writer {
     staged_allocated: u64,
     /// While there is another clone, nothing is removed from the disk.
     pub(crate) hold: Hold,
+    /// Compactions since the last [`Writer::publish`]: what was compacted before, and what is now.
+    unhashed: Vec<(i64, i64)>,
+    /// Those that no [`Writer::take_hash_jobs`] has taken yet.
+    hash_jobs: Vec<HashJob>,
 }
 
 impl Store {
@@ -59,16 +64,33 @@ impl Store {
         WatchStream::new(self.clone())
     }
 
+    /// Bytes of the keys and values that were put since the start, for metrics.
+    #[must_use]
+    pub fn put_bytes(&self) -> u64 {
+        self.shared.put_bytes.load(Ordering::Relaxed)
+    }
+
     /// How many watch streams and watchers there are, for metrics.
     #[must_use]
     pub fn watch_counts(&self) -> WatchCounts {
         self.shared.hub.counts()
     }
 
-    /// The hash of all history up to `revision` (`None`: the current one). Reads the whole store:
-    /// call it off the async threads.
+    /// The hash of all history up to `revision` (`None`: the current one), or the one that a compaction at
+    /// `revision` has left. Reads the whole store: call it off the async threads.
     pub fn hash_kv(&self, revision: Option<i64>) -> Result<HashKv, HashError> {
         hash::hash_kv(self, revision)
+    }
+
+    /// The same, but never one that a compaction has left.
+    pub fn hash_kv_now(&self, revision: i64) -> Result<HashKv, HashError> {
+        hash::hash_kv_now(self, Some(revision))
+    }
+
+    /// The hashes that the last compactions have left, oldest first.
+    #[must_use]
+    pub fn compaction_hashes(&self) -> Vec<CompactionHash> {
+        self.shared.remembered().all()
     }
 
     /// Bytes that live and not yet compacted records take (etcd's `dbSizeInUse`). Never 0.
@@ -169,6 +191,8 @@ impl Writer {
             unstaged_paged_bytes: 0,
             staged_allocated: 0,
             hold: Hold::default(),
+            unhashed: Vec::new(),
+            hash_jobs: Vec::new(),
         };
         writer.note_size();
         writer
@@ -183,6 +207,9 @@ impl Writer {
         (self.segments, self.compaction) = (loaded.segments, loaded.compaction);
         self.unpublished.clear();
         self.unstaged.clear();
+        self.unhashed.clear();
+        self.hash_jobs.clear();
+        self.shared.remembered().forget();
         self.unstaged_bytes = 0;
         self.unstaged_paged_bytes = 0;
         self.shared.sizes().set_allocated(loaded.allocated);
@@ -251,8 +278,14 @@ impl Writer {
         if revision > self.revision {
             return Err(CompactError::FutureRevision);
         }
+        self.unhashed.push((self.compaction.revision(), revision));
         self.compaction.schedule(revision);
         Ok(())
+    }
+
+    /// The compactions since the last call whose hashes are to be made.
+    pub fn take_hash_jobs(&mut self) -> Vec<HashJob> {
+        std::mem::take(&mut self.hash_jobs)
     }
 
     /// Hands the events since the last call to the watchers, then makes the changes visible to
@@ -268,6 +301,15 @@ impl Writer {
         self.shared.publish(self.snapshot());
         if compacted {
             self.shared.hub.compacted(self.compaction.revision());
+        }
+        for compactions in std::mem::take(&mut self.unhashed) {
+            // Nothing is forgotten before the compaction is published, which is now.
+            let view = ReadView {
+                snapshot: Arc::new(self.snapshot()),
+                shared: Arc::clone(&self.shared),
+            };
+            let job = HashJob::new(view, compactions, self.hold.clone());
+            self.hash_jobs.push(job);
         }
         self.note_size();
     }
@@ -298,6 +340,16 @@ impl Writer {
     /// Returns the revision up to which everything is in this batch or an earlier one; once the
     /// batch is committed, [`Store::note_persisted`] has to be told.
     pub fn stage(&mut self, batch: &mut Batch) -> Result<i64, StoreError> {
+        self.stage_scrubbing(batch, usize::MAX)
+    }
+
+    /// The same, with only so much of a compaction's work on the disk: about so many revisions, and none
+    /// for 0. See [`Writer::take_scrubbed`].
+    pub fn stage_scrubbing(
+        &mut self,
+        batch: &mut Batch,
+        revisions: usize,
+    ) -> Result<i64, StoreError> {
         if !self.unstaged.is_empty() {
             meta::put(batch, meta::CURRENT_REVISION, self.revision);
         }
@@ -310,7 +362,7 @@ impl Writer {
         self.unstaged_paged_bytes = 0;
         self.stage_size(batch);
         self.segments.stage_open(batch);
-        let index_changed = self.step_compaction(batch)?;
+        let index_changed = self.step_compaction(batch, revisions)?;
         if index_changed && self.unpublished.is_empty() {
             self.shared.publish(self.snapshot());
         }
@@ -339,6 +391,17 @@ impl Writer {
     #[must_use]
     pub fn is_scrubbing(&self) -> bool {
         self.compaction.is_running() && !(self.compaction.is_at_the_disk() && self.hold.is_held())
+    }
+
+    /// Whether all that a compaction still has to do is to be done on the disk.
+    #[must_use]
+    pub fn only_scrubs(&self) -> bool {
+        self.compaction.is_at_the_disk()
+    }
+
+    /// What compactions have done on the disk since the last call.
+    pub fn take_scrubbed(&mut self) -> Scrubbed {
+        self.compaction.take_scrubbed()
     }
 
     /// The compaction whose physical work was finished last, if none is going on; else -1.

@@ -9,6 +9,7 @@
 //! | `events FROM` | history with the values before |
 //! | `compact REVISION` | all of it, the disk too |
 //! | `hashes` | HashKV at every revision that can be read |
+//! | `hash REVISION` | HashKV at one |
 //! | `stage` | everything so far goes to the disk |
 //! | `reopen` | that, and then reads it back |
 //! | `size` | bytes in use |
@@ -27,6 +28,11 @@ use crate::{PrevKv, Range, StoredKv, WriteTxn};
 #[test]
 fn hashes_of_etcd_3_5_30() {
     run("hashes_of_etcd_3_5_30");
+}
+
+#[test]
+fn hashes_that_compactions_leave() {
+    run("hashes_that_compactions_leave");
 }
 
 #[test]
@@ -98,6 +104,7 @@ fn request_one(store: &mut Fixture, request: &str, out: &mut String) {
             Err(error) => writeln!(out, "{error}").unwrap(),
         },
         "hashes" => hashes(store, out),
+        "hash" => hash(store, words[1].parse().unwrap(), out),
         "stage" => store.stage(),
         "reopen" => {
             store.stage();
@@ -194,6 +201,20 @@ fn events(store: &Fixture, from: i64, out: &mut String) {
                     .unwrap_or_default();
                 writeln!(out, "{:?} {}{prev}", event.kind, describe(&event.kv)).unwrap();
             }
+        }
+    }
+}
+
+fn hash(store: &Fixture, revision: i64, out: &mut String) {
+    match store.reads.hash_kv(Some(revision)) {
+        Err(error) => writeln!(out, "{error}").unwrap(),
+        Ok(hash) => {
+            let (hash, compact_revision) = (hash.hash, hash.compact_revision);
+            writeln!(
+                out,
+                "{revision}: hash={hash:08x} compact_revision={compact_revision}"
+            )
+            .unwrap();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One transaction: its changes share a main revision.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use types::{KeyRange, LeaseId, Revision};
@@ -66,6 +67,9 @@ impl<'w> WriteTxn<'w> {
     pub fn put(&mut self, put: Put) -> Option<StoredKv> {
         let mod_revision = self.next_change();
         let (events, Put { key, value, lease }) = (&mut self.events, put);
+        let bytes = (key.len() + value.len()) as u64;
+        let put_bytes = &self.writer.shared.put_bytes;
+        put_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut replaced = None;
         self.writer.index.change(&key, |before| {
             let (create_revision, version) = before.map_or((mod_revision.main, 1), |kv| {

@@ -9,7 +9,7 @@ use apply::{AuthCommand, Command, OpReply, Rejection, Reply, TxnReply};
 use types::{Buckets, Histogram};
 
 /// The names of commands (`op` of `etcd_server_apply_duration_seconds`).
-const OPS: [&str; 21] = [
+const OPS: [&str; 23] = [
     "Put",
     "DeleteRange",
     "Txn",
@@ -31,6 +31,8 @@ const OPS: [&str; 21] = [
     "AuthRoleDelete",
     "AuthRoleGrantPermission",
     "AuthRoleRevokePermission",
+    "ClusterVersionSet",
+    "DowngradeInfoSet",
 ];
 
 /// What was counted of the commands applied since the start.
@@ -51,6 +53,9 @@ pub struct Applications {
     pub leases_granted: u64,
     /// Leases revoked (`etcd_debugging_lease_revoked_total`).
     pub leases_revoked: u64,
+    /// Leases that this member has revoked as the leader because they had expired
+    /// (`etcd_debugging_server_lease_expired_total`).
+    pub leases_expired: u64,
     /// Their TTLs (`etcd_debugging_lease_ttl_total`).
     pub lease_ttls: Buckets,
 }
@@ -66,6 +71,7 @@ pub(crate) struct ApplyCounts {
     txns: AtomicU64,
     leases_granted: AtomicU64,
     leases_revoked: AtomicU64,
+    leases_expired: AtomicU64,
     lease_ttls: Histogram,
 }
 
@@ -81,6 +87,7 @@ impl Default for ApplyCounts {
             txns: AtomicU64::default(),
             leases_granted: AtomicU64::default(),
             leases_revoked: AtomicU64::default(),
+            leases_expired: AtomicU64::default(),
             lease_ttls: Histogram::doubling(1.0, 24),
         }
     }
@@ -111,6 +118,12 @@ impl ApplyCounts {
             (Command::LeaseRevoke { .. }, _) => add(&self.leases_revoked),
             _ => {}
         }
+    }
+
+    /// Counts leases that have expired and are revoked.
+    pub(crate) fn expired(&self, leases: usize) {
+        let leases = u64::try_from(leases).unwrap_or(u64::MAX);
+        self.leases_expired.fetch_add(leases, Ordering::Relaxed);
     }
 
     /// As etcd: one of a single operation counts as that operation only.
@@ -157,6 +170,7 @@ impl ApplyCounts {
             txns: read(&self.txns),
             leases_granted: read(&self.leases_granted),
             leases_revoked: read(&self.leases_revoked),
+            leases_expired: read(&self.leases_expired),
             lease_ttls: self.lease_ttls.read(),
         }
     }
@@ -179,6 +193,8 @@ fn name(command: &Command) -> &'static str {
         Command::Alarm { .. } => "Alarm",
         Command::PublishMember(_) => "ClusterMemberAttrSet",
         Command::Auth(command) => auth_name(command),
+        Command::ClusterVersionSet { .. } => "ClusterVersionSet",
+        Command::DowngradeInfoSet { .. } => "DowngradeInfoSet",
     }
 }
 

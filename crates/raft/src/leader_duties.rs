@@ -7,6 +7,7 @@
 // Differs from etcd: it revokes 1,000 leases in a second at most, each with an entry of its own
 // (`server/etcdserver/server.go`, `revokeExpiredLeases`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use apply::{Command, Views};
@@ -20,6 +21,7 @@ use types::MemberId;
 use crate::lease_entries::{LeaseEntries, NotApplied};
 use crate::membership;
 use crate::node::Raft;
+use crate::state_machine::MachineHandle;
 use crate::type_config::TypeConfig;
 
 /// How often expired leases are looked for.
@@ -35,6 +37,7 @@ pub(crate) struct LeaderDuties {
     pub(crate) raft: Raft,
     pub(crate) views: Views,
     pub(crate) entries: LeaseEntries,
+    pub(crate) machine: Arc<MachineHandle>,
     pub(crate) election_timeout: Duration,
     /// Whether this member leads and its renewer knows.
     pub(crate) promoted: watch::Sender<bool>,
@@ -118,6 +121,7 @@ impl LeaderDuties {
         match self.entries.apply(commands, term).await {
             Ok(()) => {
                 tracing::debug!(leases, "revoked expired leases");
+                self.machine.leases_expired(leases);
                 leases == REVOKES_MAX
             }
             Err(NotApplied::Stopped) => false,

@@ -31,6 +31,7 @@ mod proposal_id;
 mod proposer;
 mod read_index;
 mod recovery;
+mod repair;
 mod runtime;
 #[cfg(test)]
 mod simulation;
@@ -53,8 +54,10 @@ pub use apply_counts::Applications;
 pub use error::{Fatal, ProposeError, ReadIndexError, StartError};
 pub use member_change::{MemberChange, MemberChangeError, MoveLeaderError};
 pub use node::{Config, Node, Peer};
+pub use peer::hashes::{HashWanted, PeerHash, PeerHashError};
 pub use peer::{PeerService, PeerStatus};
 pub use proposer::Applied;
+pub use repair::RepairError;
 pub use runtime::seed_this_thread;
 pub use snapshot::{DURATION_BOUNDS_S, Durations, SnapshotMetrics, TransferMetrics};
 pub use status::{Metrics, Status};

@@ -25,13 +25,14 @@ use crate::lease_requests::LeaseAnswers;
 use crate::log_store::{self, LogHandle, LogStore};
 use crate::member_change::changer::Changer;
 use crate::network::Network;
-use crate::peer::channels::Peers;
+use crate::peer::channels::{Peers, Times};
 use crate::peer::handshake::Identity;
 use crate::peer::{PeerService, PeerStatus};
 use crate::progress::Progress;
 use crate::proposal_id;
 use crate::proposer::{self, Applied, ProposeQueue};
 use crate::read_index::ReadIndex;
+use crate::repair::Repairs;
 use crate::snapshot::send::Sender;
 use crate::snapshot::{Counters, SnapshotMetrics};
 use crate::state_machine::{self, Adapter, MachineHandle};
@@ -75,6 +76,8 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// `--election-timeout`.
     pub election_timeout: Duration,
+    /// `--raft-read-timeout`.
+    pub read_timeout: Duration,
     /// `--snapshot-count`: entries after which the log is cut.
     pub snapshot_count: u64,
     /// `--snapshot-catchup-entries`: entries left in the log for members that are a little behind.
@@ -113,7 +116,7 @@ pub struct Node {
 
 pub(crate) struct Running {
     pub(crate) config: Config,
-    raft: Raft,
+    pub(crate) raft: Raft,
     pub(crate) peers: Arc<Peers>,
     peer_service: PeerService,
     queue: ProposeQueue,
@@ -128,7 +131,9 @@ pub(crate) struct Running {
     pub(crate) server: ServerMetrics,
     machine: Arc<MachineHandle>,
     transfers: Arc<Counters>,
-    fatal: FatalCell,
+    waiters: Arc<Waiters>,
+    pub(crate) repairs: Arc<Repairs>,
+    pub(crate) fatal: FatalCell,
     tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     stopped: OnceCell<()>,
@@ -197,7 +202,7 @@ impl Node {
             member: config.member,
             cluster: config.cluster,
         };
-        let times = (config.heartbeat_interval, config.election_timeout);
+        let times = Times::of(&config);
         let peers = Arc::new(Peers::new(me, dial, times, fatal.clone()));
         let machine = Arc::new(machine);
         let states = Arc::new(Sender {
@@ -207,8 +212,7 @@ impl Node {
             workers: config.workers.clone(),
             fatal: fatal.clone(),
         });
-        let transfers = Arc::clone(&states.counters);
-        let network = Network::new(Arc::clone(&peers), states);
+        let network = Network::new(Arc::clone(&peers), Arc::clone(&states));
         let raft = Raft::new(config.member.0, settings, network, store, adapter)
             .await
             .map_err(|fatal| StartError::Raft(Arc::new(fatal)))?;
@@ -222,7 +226,7 @@ impl Node {
             waiters,
             log: Arc::new(log),
             machine,
-            transfers,
+            states,
             progress,
             views,
             persister,
@@ -419,6 +423,11 @@ impl Running {
         }
     }
 
+    /// Whether somebody waits for the outcome of a command.
+    pub(crate) fn is_proposing(&self) -> bool {
+        self.queue.len() > 0 || !self.waiters.is_idle()
+    }
+
     async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -541,6 +550,10 @@ const ENTRIES_PER_REQUEST_MAX: u64 = 32;
 /// stays behind for nothing.
 const BACKOFF: &str = "20ms 50ms 100ms 200ms ...400ms";
 
+/// Steps of the commit index that wait to be applied. When it is full openraft's core waits, and the member answers
+/// nobody meanwhile.
+const STATE_MACHINE_QUEUE_LEN: u64 = 64 * 1024;
+
 /// openraft's settings. Those that are not named here have openraft's values.
 ///
 /// * An election: openraft's followers wait for the leader's lease, which is `election_timeout_max`,
@@ -577,6 +590,8 @@ fn settings(config: &Config) -> openraft::Config {
         install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
         max_payload_entries: ENTRIES_PER_REQUEST_MAX,
         backoff: BACKOFF.to_owned(),
+        // Whatever is committed while a member's state is replaced waits there (`repair`).
+        state_machine_channel_size: Some(STATE_MACHINE_QUEUE_LEN),
         // The log cutter decides both by what the entries hold.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,

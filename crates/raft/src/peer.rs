@@ -6,12 +6,13 @@
 //!   votes, one for snapshots, so that none waits for another.
 //! * [`beats`]: whether heartbeats go out in time.
 //! * [`handshake`]: who asks whom, and whether they belong to one cluster.
-//! * [`pinger`]: who is there.
+//! * [`pinger`]: who is there; [`hashes`]: what they have, to be compared.
 
 pub(crate) mod beats;
 pub(crate) mod channels;
 pub(crate) mod forwarded;
 pub(crate) mod handshake;
+pub(crate) mod hashes;
 pub(crate) mod leader_service;
 pub(crate) mod pinger;
 pub(crate) mod service;

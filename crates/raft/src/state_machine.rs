@@ -64,6 +64,16 @@ pub(crate) struct Adapter {
     _alive: oneshot::Sender<()>,
 }
 
+/// Puts a state in the place of the machine's while nothing is applied.
+#[derive(Debug)]
+pub(crate) struct Installer {
+    machine: Arc<Mutex<Machine>>,
+    durable: DurableStates,
+    progress: Arc<Progress>,
+    waiters: Arc<Waiters>,
+    workers: Workers,
+}
+
 /// What the adapter leaves with the member.
 #[derive(Debug)]
 pub(crate) struct MachineHandle {
@@ -176,6 +186,12 @@ struct Batch {
 }
 
 impl Machine {
+    /// Whether the state is that of this entry or a later one.
+    fn holds(&self, id: LogId) -> bool {
+        self.applied
+            .is_some_and(|applied| id.index <= applied.index)
+    }
+
     /// Applies an entry, and says what its commands came to.
     fn apply(&mut self, entry: Entry) -> Result<Outcomes, apply::Fatal> {
         let at = position(entry.log_id);
@@ -241,7 +257,15 @@ impl Adapter {
             }
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         };
-        let outcomes = self.machine.lock().apply(entry)?;
+        let outcomes = {
+            let mut machine = self.machine.lock();
+            if machine.holds(entry.log_id) {
+                // A state was installed while the entry was on its way here.
+                batch.responders.extend(responder);
+                return Ok(());
+            }
+            machine.apply(entry)?
+        };
         batch.commands += outcomes.len().max(1);
         batch
             .applied
@@ -252,26 +276,18 @@ impl Adapter {
 
     /// Off the runtime's threads: the state before has to be let go of, key by key.
     async fn install(&self, meta: &SnapshotMeta, received: Received) -> io::Result<()> {
-        let (machine, new) = (Arc::clone(&self.machine), meta.clone());
-        let installed = self.workers.run(move || {
-            let mut machine = machine.lock();
-            machine.state.install(received)?;
-            machine.applied = new.last_log_id;
-            machine.membership = new.last_membership;
-            Ok(())
-        });
-        match installed.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(self.broken(error)),
-            Err(panic) => return Err(io::Error::other(panic)),
+        self.installer().install(meta, received).await
+    }
+
+    /// Installs a state while nothing is applied: what openraft runs on its worker may not borrow the adapter.
+    pub(crate) fn installer(&self) -> Installer {
+        Installer {
+            machine: Arc::clone(&self.machine),
+            durable: self.durable.clone(),
+            progress: Arc::clone(&self.progress),
+            waiters: Arc::clone(&self.waiters),
+            workers: self.workers.clone(),
         }
-        let index = crate::progress::from_one(meta.last_log_id);
-        self.durable.persister.stands_at(index);
-        self.progress.apply(meta.last_log_id);
-        let term = meta.last_log_id.map_or(0, |id| id.leader_id.term);
-        self.waiters.skipped(term);
-        let durable = self.durable.persister.durable().await;
-        durable.map_err(|error| self.broken(error))
     }
 
     /// Lets other tasks run, and waits while so much is unstaged that memory would grow. It waits
@@ -290,9 +306,44 @@ impl Adapter {
 
     /// Tells everybody that the state is broken.
     fn broken(&self, error: apply::Fatal) -> io::Error {
-        let error = Arc::new(error);
-        self.durable.fatal.set(Fatal::Apply(Arc::clone(&error)));
-        io::Error::other(error)
+        self.durable.broken(error)
+    }
+}
+
+impl Installer {
+    /// The last entry that was applied.
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.machine.lock().applied
+    }
+
+    /// How far the log is committed and applied.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Puts a received state in the place of this one, here and on the disk. The entries up to its own are
+    /// not applied again.
+    pub(crate) async fn install(&self, meta: &SnapshotMeta, received: Received) -> io::Result<()> {
+        let (machine, new) = (Arc::clone(&self.machine), meta.clone());
+        let installed = self.workers.run(move || {
+            let mut machine = machine.lock();
+            machine.state.install(received)?;
+            machine.applied = new.last_log_id;
+            machine.membership = new.last_membership;
+            Ok(())
+        });
+        match installed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(self.durable.broken(error)),
+            Err(panic) => return Err(io::Error::other(panic)),
+        }
+        let index = crate::progress::from_one(meta.last_log_id);
+        self.durable.persister.stands_at(index);
+        self.progress.apply(meta.last_log_id);
+        let term = meta.last_log_id.map_or(0, |id| id.leader_id.term);
+        self.waiters.skipped(term);
+        let durable = self.durable.persister.durable().await;
+        durable.map_err(|error| self.durable.broken(error))
     }
 }
 
@@ -380,6 +431,13 @@ impl RaftStateMachine<TypeConfig> for Adapter {
 }
 
 impl DurableStates {
+    /// Tells everybody that the state is broken.
+    fn broken(&self, error: apply::Fatal) -> io::Error {
+        let error = Arc::new(error);
+        self.fatal.set(Fatal::Apply(Arc::clone(&error)));
+        io::Error::other(error)
+    }
+
     /// Stages everything that is applied, and waits until it survives a loss of power.
     async fn make(&self, machine: &Mutex<Machine>) -> Result<SnapshotMeta, Fatal> {
         let made = self.stage_and_wait(machine).await;
@@ -438,6 +496,11 @@ impl MachineHandle {
     /// What applying has come to so far.
     pub(crate) fn applications(&self) -> Applications {
         self.counts.read()
+    }
+
+    /// Counts leases that have expired and are revoked.
+    pub(crate) fn leases_expired(&self, leases: usize) {
+        self.counts.expired(leases);
     }
 
     /// Does what the state wants done from time to time, also without traffic.

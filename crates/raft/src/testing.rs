@@ -141,6 +141,7 @@ pub(crate) fn config() -> Config {
         }],
         heartbeat_interval: Duration::from_millis(100),
         election_timeout: Duration::from_secs(1),
+        read_timeout: Duration::from_secs(5),
         snapshot_count: 10_000,
         request_bytes_max: 64 * 1024,
     }
@@ -154,6 +155,7 @@ pub(crate) fn state_config(clock: Arc<dyn Clock>) -> apply::Config {
         mvcc: mvcc::Config {
             event_log_bytes_max: 1 << 20,
         },
+        scrub: apply::ScrubSteps::UNLIMITED,
         workers: Workers::Threads,
     }
 }

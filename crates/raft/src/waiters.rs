@@ -207,6 +207,12 @@ impl Waiters {
         }
     }
 
+    /// Whether nobody waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.sent.is_empty() && state.returned.is_empty()
+    }
+
     /// What is to be sent again, and whether it has to pause before that.
     pub(crate) fn take_returned(&self) -> (Vec<Awaited>, bool) {
         let mut state = self.state.lock();

@@ -40,6 +40,8 @@ struct Noted {
     request: Vec<Bytes>,
     request_bytes: usize,
     response_count: i64,
+    /// Who asks, once that is known.
+    user: String,
     stages: Vec<(&'static str, Duration)>,
     /// From the beginning to the answer, without sending it.
     took: Duration,
@@ -137,10 +139,13 @@ impl Call {
     fn describe(&self) -> Described {
         let noted = self.noted.lock();
         let said = words::request(self.path, &noted.request);
-        let certificate = self
-            .peer
-            .as_ref()
-            .and_then(|peer| peer.certificate.as_ref());
+        let mut user = noted.user.clone();
+        if user.is_empty()
+            && let Some(peer) = &self.peer
+            && let Some(certificate) = &peer.certificate
+        {
+            user = certificate.common_name.clone().unwrap_or_default();
+        }
         let mut stages = String::new();
         for (name, took) in &noted.stages {
             let comma = if stages.is_empty() { "" } else { ", " };
@@ -153,9 +158,7 @@ impl Call {
                 || "No remote client info.".to_owned(),
                 |peer| peer.remote.to_string(),
             ),
-            user: certificate
-                .and_then(|certificate| certificate.common_name.clone())
-                .unwrap_or_default(),
+            user,
             request_count: said.as_ref().map_or(-1, |said| said.count),
             request_size: said.as_ref().map_or(-1, |_said| size.unwrap_or(i64::MAX)),
             response_count: said.as_ref().map_or(-1, |_said| noted.response_count),
@@ -174,6 +177,12 @@ pub(crate) fn described() -> Option<Described> {
 pub(crate) fn spent(stage: &'static str, took: Duration) {
     // Outside of a call nobody wants to know.
     CALL.try_with(|call| call.noted.lock().stages.push((stage, took)))
+        .ok();
+}
+
+/// Notes who asks: a user who has shown that it is this one.
+pub(crate) fn asked_by(user: &str) {
+    CALL.try_with(|call| user.clone_into(&mut call.noted.lock().user))
         .ok();
 }
 

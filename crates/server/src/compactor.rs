@@ -60,8 +60,32 @@ async fn run_periodic(server: EtcdServer, mut compactor: Periodic, stopping: Can
         let Step::Compact(revision) = compactor.step(server.config().clock.now()) else {
             continue;
         };
-        if compact(&server, revision, "periodic").await {
-            compactor.compacted(revision, server.config().clock.now());
+        let (period, retry) = (compactor.period(), compactor.interval());
+        tracing::info!(
+            revision,
+            "compact-period" = ?period,
+            "starting auto periodic compaction"
+        );
+        let started = server.config().clock.now();
+        let compacted = compact(&server, revision).await;
+        let now = server.config().clock.now();
+        match compacted {
+            Ok(()) => {
+                tracing::info!(
+                    revision,
+                    "compact-period" = ?period,
+                    took = ?now.saturating_duration_since(started),
+                    "completed auto periodic compaction"
+                );
+                compactor.compacted(revision, now);
+            }
+            Err(error) => tracing::warn!(
+                revision,
+                "compact-period" = ?period,
+                "retry-interval" = ?retry,
+                %error,
+                "failed auto periodic compaction"
+            ),
         }
     }
 }
@@ -78,8 +102,31 @@ async fn run_revision(server: EtcdServer, mut compactor: Revision, stopping: Can
         let Step::Compact(revision) = compactor.step(current_revision(&server)) else {
             continue;
         };
-        if compact(&server, revision, "revision").await {
-            compactor.compacted(revision);
+        let kept = compactor.kept();
+        tracing::info!(
+            revision,
+            "revision-compaction-retention" = kept,
+            "starting auto revision compaction"
+        );
+        let started = server.config().clock.now();
+        match compact(&server, revision).await {
+            Ok(()) => {
+                let now = server.config().clock.now();
+                tracing::info!(
+                    revision,
+                    "revision-compaction-retention" = kept,
+                    took = ?now.saturating_duration_since(started),
+                    "completed auto revision compaction"
+                );
+                compactor.compacted(revision);
+            }
+            Err(error) => tracing::warn!(
+                revision,
+                "revision-compaction-retention" = kept,
+                "retry-interval" = ?revision::INTERVAL,
+                %error,
+                "failed auto revision compaction"
+            ),
         }
     }
 }
@@ -88,20 +135,11 @@ fn current_revision(server: &EtcdServer) -> i64 {
     server.views().store.view().revision()
 }
 
-/// Compacts, and says whether history is gone up to there, by whomever.
-async fn compact(server: &EtcdServer, revision: i64, mode: &'static str) -> bool {
-    tracing::info!(revision, mode, "starting auto compaction");
-    match server
-        .propose(Command::Compact { revision }.by_member())
-        .await
-    {
-        Ok(_) | Err(RequestError::Rejected(Rejection::Compacted)) => {
-            tracing::info!(revision, mode, "completed auto compaction");
-            true
-        }
-        Err(error) => {
-            tracing::warn!(revision, mode, %error, "failed auto compaction");
-            false
-        }
+/// Compacts. It is well if history is gone up to there, whoever did it.
+async fn compact(server: &EtcdServer, revision: i64) -> Result<(), RequestError> {
+    let compact = Command::Compact { revision }.by_member();
+    match server.propose(compact).await {
+        Ok(_) | Err(RequestError::Rejected(Rejection::Compacted)) => Ok(()),
+        Err(error) => Err(error),
     }
 }

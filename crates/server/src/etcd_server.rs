@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use api::rpctypes::ErrorCode;
 use apply::{Persister, Quota, Rejection, Reply, Request, Views};
+use parking_lot::Mutex;
 use raft::{MemberChangeError, MoveLeaderError, Node, ProposeError, ReadIndexError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,10 +16,14 @@ use types::{Clock, ClusterId, LeaseId, MemberId};
 
 use crate::admission::Admission;
 use crate::call;
+use crate::corrupt::CorruptConfig;
 use crate::id_generator::IdGenerator;
+use crate::recent::Recent;
 use crate::space_alarm::SpaceAlarm;
+use crate::traffic::Traffic;
 use crate::v3rpc::Passwords;
-use crate::{GrpcLimits, Metrics, SlowRequests};
+use crate::version_monitor::{self, ShownVersions};
+use crate::{GrpcLimits, Metrics, SlowRequests, Traces};
 
 /// After so many election timeouts without a leader, streams that ask for one are ended.
 const LEADERLESS_ELECTIONS_MAX: u32 = 3;
@@ -50,10 +55,16 @@ pub struct Config {
     pub slow: SlowRequests,
     /// `--grpc-reflection`: whether clients may ask which services there are.
     pub reflection: bool,
+    /// `--enable-distributed-tracing`: where the spans of calls go.
+    pub traces: Option<Traces>,
     /// Whether health checks are told that the member does not serve while it is defragmented.
     pub stop_serving_on_defrag: bool,
     /// `--nospace-auto-disarm`: this member clears its NOSPACE once there is space again.
     pub disarms_nospace: bool,
+    /// `--downgrade-check-time`: how often it is looked whether a downgrade has ended; zero is never.
+    pub downgrade_check_interval: Duration,
+    /// How members are compared, and what comes of it.
+    pub corrupt: CorruptConfig,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_notify_interval: Duration,
     /// `--client-cert-auth`: certificates stand for users.
@@ -129,8 +140,12 @@ struct Shared {
     space: SpaceAlarm,
     passwords: Passwords,
     reads: Admission,
+    traffic: Traffic,
+    recent: Recent,
     /// Whether health checks are told that the member serves.
     serving: watch::Sender<bool>,
+    /// What `/health` says of a member that serves all the same.
+    notice: Mutex<String>,
     /// Counts how often the member was found without a leader for too long.
     leader_losses: watch::Sender<u64>,
     /// What goes on after the request that it belongs to.
@@ -152,6 +167,7 @@ impl EtcdServer {
         let passwords = Passwords::new(config.bcrypt_cost);
         let ids = IdGenerator::new(config.member, config.clock.wall());
         let (leader_losses, _) = watch::channel(0);
+        let traffic = Traffic::new(Arc::clone(&config.clock));
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -163,7 +179,10 @@ impl EtcdServer {
                 space: SpaceAlarm::default(),
                 passwords,
                 reads: Admission::default(),
+                traffic,
+                recent: Recent::default(),
                 serving: watch::Sender::new(true),
+                notice: Mutex::default(),
                 leader_losses,
                 leftovers: TaskTracker::new(),
                 stopping,
@@ -218,6 +237,17 @@ impl EtcdServer {
         &self.shared.passwords
     }
 
+    /// What `/health` says of a member that serves all the same; nothing in most cases.
+    #[must_use]
+    pub fn notice(&self) -> String {
+        self.shared.notice.lock().clone()
+    }
+
+    /// See [`EtcdServer::notice`].
+    pub fn set_notice(&self, text: impl Into<String>) {
+        *self.shared.notice.lock() = text.into();
+    }
+
     /// Whether this member leads.
     #[must_use]
     pub fn is_leader(&self) -> bool {
@@ -241,6 +271,12 @@ impl EtcdServer {
     #[must_use]
     pub fn db_size_in_use(&self) -> u64 {
         self.views().store.size_in_use()
+    }
+
+    /// The versions that this member tells.
+    #[must_use]
+    pub fn shown_versions(&self) -> ShownVersions {
+        ShownVersions::new(self.views().versions.get())
     }
 
     /// The state's writer, to wait for what is durable.
@@ -353,6 +389,16 @@ impl EtcdServer {
         &self.shared.serving
     }
 
+    /// What clients ask.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.shared.traffic
+    }
+
+    /// The last minutes.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.shared.recent
+    }
+
     /// Waits until a large read may run.
     pub(crate) async fn admit_read(&self) -> Result<OwnedSemaphorePermit, ErrorCode> {
         self.shared.reads.enter().await
@@ -374,6 +420,8 @@ impl EtcdServer {
             () = self.shared.space.watch(&self) => {}
             () = self.watch_peers() => {}
             () = self.watch_token_keys() => {}
+            () = self.shared.recent.follow(&self) => {}
+            () = version_monitor::watch(&self, self.config().downgrade_check_interval) => {}
         }
         self.shared.leftovers.close();
         self.shared.leftovers.wait().await;
@@ -466,8 +514,11 @@ mod tests {
             grpc: GrpcLimits::default(),
             slow: SlowRequests::default(),
             reflection: false,
+            traces: None,
             stop_serving_on_defrag: false,
             disarms_nospace: false,
+            downgrade_check_interval: Duration::ZERO,
+            corrupt: CorruptConfig::default(),
             watch_progress_notify_interval: Duration::from_secs(600),
             client_cert_auth: false,
             bcrypt_cost: 10,

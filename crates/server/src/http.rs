@@ -1,4 +1,4 @@
-//! The HTTP endpoints: health, version, metrics (`server/etcdserver/api/etcdhttp`).
+//! The HTTP endpoints: health, version, metrics (`server/etcdserver/api/etcdhttp`), and a status page of ours.
 //!
 //! What this is not: the JSON gateway (`crate::gateway`). The paths are few and their answers are etcd's to the byte,
 //! so that they are matched here and not by a framework with manners of its own.
@@ -8,6 +8,7 @@ mod debug;
 mod health;
 mod metrics;
 pub(crate) mod paths;
+mod status;
 mod version;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ pub(crate) type Body = Full<Bytes>;
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// Which endpoints a listener has.
@@ -31,7 +33,7 @@ const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 pub(crate) enum Endpoints {
     /// All of them (`--listen-client-urls`).
     Client,
-    /// Metrics and health only (`--listen-metrics-urls`).
+    /// Metrics, health and status only (`--listen-metrics-urls`).
     Metrics,
     /// None: the listener is for gRPC.
     None,
@@ -84,7 +86,11 @@ pub(crate) async fn answer<B>(
     let for_clients = endpoints == Endpoints::Client;
     match path {
         "/metrics" => metrics::metrics(server).await,
-        "/version" if for_clients => get_only(request, async || version::version()).await,
+        "/status" => get_only(request, async || status::page(server, endpoints)).await,
+        "/status.json" => {
+            get_only(request, async || status::json(server, endpoints, request)).await
+        }
+        "/version" if for_clients => get_only(request, async || version::version(server)).await,
         "/health" => get_only(request, async || health::health(server, &query).await).await,
         "/debug/vars" if for_clients => {
             let (status, member) = (server.node().status(), server.config().member);

@@ -6,12 +6,14 @@
 
 mod certificates;
 mod consensus;
+mod corruption;
 mod debugging;
 mod network;
 mod process;
 mod snapshots;
 mod store;
 mod timings;
+mod upkeep;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,8 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::rpctypes::ErrorCode;
-use api::version::{API_VERSION, ETCD_VERSION, KVORUM_VERSION};
-use parking_lot::RwLock;
+use api::version::{ETCD_VERSION, KVORUM_VERSION};
+use parking_lot::{Mutex, RwLock};
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
@@ -32,15 +34,19 @@ use transport::TlsServer;
 use types::MemberId;
 
 use crate::EtcdServer;
+use crate::traces::CallSpan;
 use crate::v3rpc::METHODS;
 use certificates::CertificateMetrics;
 use consensus::ServerMetrics;
+use corruption::CorruptionMetrics;
+pub(crate) use corruption::{Check, Checked, Repaired};
 use debugging::DebuggingMetrics;
 use network::NetworkMetrics;
 use process::ProcessMetrics;
 use snapshots::SnapshotMetrics;
 use store::StoreMetrics;
 use timings::{TimingMetrics, Timings};
+use upkeep::UpkeepMetrics;
 
 pub use debugging::{Features, MetricsConfig};
 
@@ -77,6 +83,7 @@ pub struct Metrics {
 struct All {
     registry: Registry,
     methods: Vec<Arc<MethodMetrics>>,
+    cluster_version: IntGaugeVec,
     server: ServerMetrics,
     store: StoreMetrics,
     health: HealthMetrics,
@@ -85,7 +92,9 @@ struct All {
     snapshots: SnapshotMetrics,
     certificates: CertificateMetrics,
     timings: TimingMetrics,
+    upkeep: UpkeepMetrics,
     debugging: DebuggingMetrics,
+    corruption: CorruptionMetrics,
     clients: ClientMetrics,
     client_received_bytes: IntCounter,
     client_sent_bytes: IntCounter,
@@ -158,6 +167,11 @@ impl Metrics {
             all: Arc::new(All {
                 registry: registry.clone(),
                 methods: register_methods(&registrar, config.is_extensive)?,
+                cluster_version: registrar.gauges(
+                    "etcd_cluster_version",
+                    "The cluster's version.",
+                    &["cluster_version"],
+                )?,
                 server: ServerMetrics::register(&registrar)?,
                 store: StoreMetrics::register(&registrar)?,
                 health: HealthMetrics::register(&registrar)?,
@@ -166,7 +180,9 @@ impl Metrics {
                 snapshots: SnapshotMetrics::register(registry)?,
                 certificates: CertificateMetrics::register(registry)?,
                 timings: TimingMetrics::register(registry)?,
+                upkeep: UpkeepMetrics::register(registry)?,
                 debugging: DebuggingMetrics::register(registry, &config.features)?,
+                corruption: CorruptionMetrics::register(&registrar)?,
                 clients: ClientMetrics::register(&registrar)?,
                 client_received_bytes: registrar.counter(
                     "etcd_network_client_grpc_received_bytes_total",
@@ -190,6 +206,7 @@ impl Metrics {
 
     fn read_gauges(&self, server: &EtcdServer) {
         let All {
+            cluster_version,
             server: of_server,
             store: of_store,
             process,
@@ -200,9 +217,15 @@ impl Metrics {
             debugging,
             ..
         } = &*self.all;
+        cluster_version.reset();
+        if let Some(version) = server.views().versions.get().cluster {
+            let label = version.short();
+            cluster_version.with_label_values(&[&label]).set(1);
+        }
         let applications = server.node().applications();
         of_server.read(server);
-        of_store.read(server, &applications);
+        let compactions = server.views().compactions.read();
+        of_store.read(server, &applications, &compactions);
         process.read();
         network.read(&server.node().peers());
         snapshots.read(server.node().snapshot_metrics());
@@ -214,6 +237,7 @@ impl Metrics {
             wal_fsync,
             backend_commit: server.persister().commit_durations(),
             applications,
+            compactions,
         });
     }
 
@@ -227,9 +251,20 @@ impl Metrics {
         self.all.debugging.hash(is_of_revision, took);
     }
 
+    /// What an operator asks for that takes long.
+    pub(crate) fn upkeep(&self) -> &UpkeepMetrics {
+        &self.all.upkeep
+    }
+
     /// Counts a lease that was renewed.
     pub(crate) fn lease_renewed(&self) {
         self.all.debugging.leases_renewed.inc();
+    }
+
+    /// Where the member's parts register what they count themselves.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.all.registry
     }
 
     /// Shows these certificates' expiry from now on.
@@ -259,8 +294,8 @@ impl Metrics {
         }
     }
 
-    /// The metrics of a call of this method of the table; counts it as started.
-    pub(crate) fn call(&self, method: usize) -> CallMetrics {
+    /// The metrics of a call of this method of the table; counts it as started. Its span ends with it.
+    pub(crate) fn call(&self, method: usize, span: Option<CallSpan>) -> CallMetrics {
         let metrics = self.all.methods[method].clone();
         metrics.started.inc();
         CallMetrics {
@@ -269,6 +304,7 @@ impl Metrics {
                 metrics,
                 all: self.clone(),
                 finished: false.into(),
+                span: Mutex::new(span),
             }),
         }
     }
@@ -405,12 +441,6 @@ fn register_versions(registrar: &Registrar<'_>, member: MemberId) -> prometheus:
             ETCD_VERSION,
         ),
         (
-            "etcd_cluster_version",
-            "The cluster's version.",
-            "cluster_version",
-            API_VERSION,
-        ),
-        (
             "kvorum_version",
             "kvorum's own version.",
             "version",
@@ -544,6 +574,8 @@ struct Call {
     all: Metrics,
     finished: AtomicBool,
     begun: Instant,
+    /// If it is traced.
+    span: Mutex<Option<CallSpan>>,
 }
 
 impl CallMetrics {
@@ -579,6 +611,9 @@ impl Call {
             }
             if let Some(requests) = &self.metrics.requests {
                 requests[usize::from(code == Code::Ok)].observe(took);
+            }
+            if let Some(span) = self.span.lock().take() {
+                span.end(code);
             }
         }
     }

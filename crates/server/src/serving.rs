@@ -1,7 +1,7 @@
 //! Whether the member says that it serves (`grpc.health.v1`); it does, except while its store is defragmented if
-//! that is asked for (feature `StopGRPCServiceOnDefrag`).
+//! that is asked for (feature `StopGRPCServiceOnDefrag`), and while it is repaired.
 //!
-//! What this is not: a lock. Requests are answered all the time; whoever asks goes elsewhere or not.
+//! What this is not: a lock. Whoever asks goes elsewhere or not.
 
 use tokio::sync::watch;
 
@@ -14,6 +14,7 @@ pub(crate) struct Defragmenting {
 
 impl Defragmenting {
     pub(crate) fn begin(server: &EtcdServer) -> Self {
+        server.metrics().upkeep().defragmentation_began();
         if server.config().stop_serving_on_defrag {
             tracing::warn!(
                 service = "",
@@ -30,6 +31,38 @@ impl Defragmenting {
 }
 
 impl Drop for Defragmenting {
+    fn drop(&mut self) {
+        self.server.metrics().upkeep().defragmentation_ended();
+        tracing::info!(
+            service = "",
+            status = "SERVING",
+            "grpc service status changed"
+        );
+        set(self.server.serving_state(), true);
+    }
+}
+
+/// Until it is dropped, the member does not serve.
+pub(crate) struct NotServing {
+    server: EtcdServer,
+}
+
+impl NotServing {
+    pub(crate) fn begin(server: &EtcdServer, reason: &'static str) -> Self {
+        tracing::warn!(
+            service = "",
+            status = "NOT_SERVING",
+            reason,
+            "grpc service status changed"
+        );
+        set(server.serving_state(), false);
+        Self {
+            server: server.clone(),
+        }
+    }
+}
+
+impl Drop for NotServing {
     fn drop(&mut self) {
         tracing::info!(
             service = "",

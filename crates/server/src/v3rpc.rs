@@ -4,6 +4,7 @@ mod auth;
 mod cluster;
 mod concurrency;
 mod deadline;
+mod downgrade;
 mod election;
 mod header;
 mod health;

@@ -27,12 +27,34 @@ pub fn kvorum() -> Result<PathBuf> {
     )
 }
 
+/// The server like k3s: where kvorum is.
+///
+/// # Errors
+/// When there is none.
+pub fn k3s_like() -> Result<PathBuf> {
+    let path = kvorum()?.with_file_name("k3s-like");
+    existing(path, "cargo build --release --package kvorum-k3s-like")
+}
+
 /// A real etcd.
 ///
 /// # Errors
 /// When it was not fetched.
 pub fn etcd() -> Result<PathBuf> {
     fetched("KVORUM_TEST_ETCD", "etcd/usr/bin/etcd")
+}
+
+/// An older etcd, by the first two numbers of its version, as in `3.4`; `None` when it cannot be had here.
+///
+/// # Errors
+/// When there is no place for it.
+pub fn older_etcd(version: &str) -> Result<Option<PathBuf>> {
+    let variable = format!("KVORUM_TEST_ETCD_{}", version.replace('.', "_"));
+    let path = match std::env::var_os(variable) {
+        Some(path) => PathBuf::from(path),
+        None => cache()?.join(format!("etcd-{version}/usr/bin/etcd")),
+    };
+    Ok(path.is_file().then_some(path))
 }
 
 /// etcd's command line client.
@@ -57,6 +79,14 @@ pub fn etcdutl() -> Result<PathBuf> {
 /// When it was not made.
 pub fn python() -> Result<PathBuf> {
     fetched("KVORUM_TEST_PYTHON", "python/bin/python3")
+}
+
+/// The JavaScript runtime that runs the Node client.
+///
+/// # Errors
+/// When it was neither found nor fetched.
+pub fn node() -> Result<PathBuf> {
+    fetched("KVORUM_TEST_NODE", "nodejs/node")
 }
 
 /// The protobuf compiler that the Rust client's build asks for.

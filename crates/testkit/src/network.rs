@@ -61,7 +61,10 @@ struct Shared {
 
 impl Network {
     /// Makes a proxy in front of a member that listens on a port, and returns the proxy's port.
-    pub(crate) async fn join(&self, member: usize, target: u16) -> Result<u16> {
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn join(&self, member: usize, target: u16) -> Result<u16> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
         // A weak handle: the task must not keep itself alive.
@@ -83,7 +86,7 @@ impl Network {
     }
 
     /// Says which process is a member now.
-    pub(crate) fn set_process(&self, member: usize, pid: u32) {
+    pub fn set_process(&self, member: usize, pid: u32) {
         self.shared.processes.lock().insert(member, pid);
     }
 

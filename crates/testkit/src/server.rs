@@ -33,6 +33,7 @@ pub enum Program {
 #[derive(Debug, Clone)]
 pub struct Spec {
     program: Program,
+    binary: Option<PathBuf>,
     name: String,
     args: Vec<String>,
     tls: Option<Certs>,
@@ -57,11 +58,19 @@ impl Spec {
     pub fn of(program: Program) -> Spec {
         Spec {
             program,
+            binary: None,
             name: "m1".to_owned(),
             args: Vec::new(),
             tls: None,
             metrics: false,
         }
+    }
+
+    /// Runs this file, which is another version of the program.
+    #[must_use]
+    pub fn binary(mut self, path: PathBuf) -> Spec {
+        self.binary = Some(path);
+        self
     }
 
     /// Adds a flag (`--name=value`).
@@ -145,9 +154,10 @@ impl Server {
     }
 
     async fn launch(&mut self) -> Result<()> {
-        let binary = match self.spec.program {
-            Program::Kvorum => binaries::kvorum()?,
-            Program::Etcd => binaries::etcd()?,
+        let binary = match (&self.spec.binary, self.spec.program) {
+            (Some(path), _) => path.clone(),
+            (None, Program::Kvorum) => binaries::kvorum()?,
+            (None, Program::Etcd) => binaries::etcd()?,
         };
         ensure!(self.process.is_none(), "{} runs already", self.spec.name);
         self.process = Some(Process::start(&binary, &self.args(), &self.log_path())?);
@@ -296,6 +306,12 @@ impl Server {
     /// When it cannot be reached.
     pub async fn client(&self) -> Result<Client> {
         Client::connect(&self.client_url()).await
+    }
+
+    /// Takes another program for its next start, on the same directory and ports.
+    pub fn become_program(&mut self, program: Program) {
+        self.spec.program = program;
+        self.spec.binary = None;
     }
 
     /// Waits until it is healthy.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rustls_pki_types::{DnsName, ServerName};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::task::spawn_blocking;
@@ -54,13 +55,36 @@ pub struct Dialer {
     tls: Option<TlsClient>,
     /// The address to dial from (etcd's feature `SetMemberLocalAddr`).
     local: Option<IpAddr>,
+    /// What certificates have to be for, whatever the url says.
+    server_name: Option<String>,
+    /// How long the other side may leave unconfirmed what was sent to it.
+    write_timeout: Option<Duration>,
 }
 
 impl Dialer {
     /// Dials `https` urls with this identity; without one they cannot be dialled.
     #[must_use]
     pub const fn new(tls: Option<TlsClient>, local: Option<IpAddr>) -> Self {
-        Self { tls, local }
+        Self {
+            tls,
+            local,
+            server_name: None,
+            write_timeout: None,
+        }
+    }
+
+    /// Gives a connection up when the other side has not confirmed for so long that it got what was sent.
+    #[must_use]
+    pub const fn with_write_timeout(mut self, timeout: Duration) -> Self {
+        self.write_timeout = Some(timeout);
+        self
+    }
+
+    /// Dials servers whose certificates are for `name`, whatever their urls say.
+    #[must_use]
+    pub fn with_server_name(mut self, name: Option<String>) -> Self {
+        self.server_name = name;
+        self
     }
 
     async fn connect(self, url: Url) -> io::Result<Dialed> {
@@ -71,14 +95,15 @@ impl Dialer {
         if !url.scheme().is_tls() {
             return Ok(Box::new(socket));
         }
-        let Some(tls) = self.tls else {
+        let Some(tls) = self.tls.clone() else {
             let text = format!("no TLS identity to dial {url} with");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
-        handshake(tls, &url, socket).await
+        let name = server_name(self.server_name.as_deref().unwrap_or(url.host()))?;
+        handshake(tls, name, socket).await
     }
 
-    async fn connect_tcp(&self, url: &Url) -> io::Result<Socket> {
+    pub(crate) async fn connect_tcp(&self, url: &Url) -> io::Result<Socket> {
         let (host, authority) = (url.host(), url.authority());
         let port = url.port().map_err(io::Error::other)?;
         let attempts = async {
@@ -93,6 +118,9 @@ impl Dialer {
             })?;
         // Never wait for more to send: what is sent is whole messages.
         tcp.set_nodelay(true)?;
+        if self.write_timeout.is_some() {
+            SockRef::from(&tcp).set_tcp_user_timeout(self.write_timeout)?;
+        }
         Ok(Socket::Tcp(tcp))
     }
 
@@ -175,8 +203,11 @@ async fn connect_unix(path: &str) -> io::Result<Socket> {
     }
 }
 
-async fn handshake(tls: TlsClient, url: &Url, socket: Socket) -> io::Result<Dialed> {
-    let name = server_name(url)?;
+async fn handshake(
+    tls: TlsClient,
+    name: ServerName<'static>,
+    socket: Socket,
+) -> io::Result<Dialed> {
     let config = spawn_blocking(move || tls.current())
         .await
         .map_err(io::Error::other)?;
@@ -191,10 +222,10 @@ async fn handshake(tls: TlsClient, url: &Url, socket: Socket) -> io::Result<Dial
     }
 }
 
-/// The name that the server's certificate has to be for: the host of the url.
-fn server_name(url: &Url) -> io::Result<ServerName<'static>> {
+/// The name that the server's certificate has to be for.
+fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     // A unix socket's url often has no host.
-    let host = match url.host() {
+    let host = match host {
         "" => "localhost",
         host => host,
     };

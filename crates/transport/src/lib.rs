@@ -18,11 +18,11 @@ pub use authority::{Authority, AuthorityError, PemPair, Subject};
 pub use dial::{Dial, Dialed, Dialer, Io, SharedDial};
 pub use error::{ListenError, TlsError};
 pub use greeting::{Greeted, Greeting};
-pub use listener::{Endpoint, EndpointKind, Listener};
+pub use listener::{Endpoint, EndpointKind, ListenOptions, Listener};
 pub use stream::{ClientCertificate, PeerInfo, RemoteAddr, Stream};
 pub use tls::{
-    AutoTls, CertificateStatus, CipherSuite, ClientAuth, ClientVerification, TlsClient,
-    TlsClientConfig, TlsConfig, TlsParameters, TlsServer, TlsVersion,
+    AnonymousTls, AutoTls, CertificateStatus, CipherSuite, ClientAuth, ClientVerification,
+    TlsCallerConfig, TlsClient, TlsClientConfig, TlsConfig, TlsParameters, TlsServer, TlsVersion,
 };
 pub use whole_file::write_whole;
 

@@ -42,6 +42,14 @@ pub struct Endpoint {
     urls: Vec<Url>,
 }
 
+/// Options of the sockets that are listened on. Go's listeners have `SO_REUSEADDR` in any case, and so
+/// have these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// Whether others may listen on the same port that ask for it too (`--socket-reuse-port`).
+    pub reuse_port: bool,
+}
+
 /// A bound address. Connections come out of [`Listener::accept`] with their handshake done.
 #[derive(Debug)]
 pub struct Listener {
@@ -122,10 +130,20 @@ impl Listener {
         kind: EndpointKind,
         tls: Option<&TlsServer>,
     ) -> Result<Self, ListenError> {
+        Self::bind_with(endpoint, kind, tls, ListenOptions::default())
+    }
+
+    /// As [`Listener::bind`], with options for its socket; unix sockets have none.
+    pub fn bind_with(
+        endpoint: &Endpoint,
+        kind: EndpointKind,
+        tls: Option<&TlsServer>,
+        options: ListenOptions,
+    ) -> Result<Self, ListenError> {
         let handshake = endpoint.handshake(kind, tls)?;
         let first = &endpoint.urls[0];
         let socket = match first.bind_address()? {
-            Some((ip, port)) => Bound::Tcp(bind_tcp(ip, port)?),
+            Some((ip, port)) => Bound::Tcp(bind_tcp(ip, port, options)?),
             None => bind_unix(first.socket_path().unwrap_or_default())?,
         };
         let urls = match &socket {
@@ -259,26 +277,29 @@ fn with_real_port(urls: &[Url], tcp: &TcpListener) -> Vec<Url> {
     urls.iter().map(fill_in).collect()
 }
 
-fn bind_tcp(ip: IpAddr, port: u16) -> Result<TcpListener, ListenError> {
+fn bind_tcp(ip: IpAddr, port: u16, options: ListenOptions) -> Result<TcpListener, ListenError> {
     let address = SocketAddr::new(ip, port);
     if ip.is_unspecified() {
         // As Go does: "every address" is those of both families, where the system has both.
         let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-        match listen_tcp(any) {
+        match listen_tcp(any, options) {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
             result => return result.map_err(|error| ListenError::bind("tcp", any, &error)),
         }
     }
-    listen_tcp(address).map_err(|error| ListenError::bind("tcp", address, &error))
+    listen_tcp(address, options).map_err(|error| ListenError::bind("tcp", address, &error))
 }
 
-fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen_tcp(address: SocketAddr, options: ListenOptions) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
     } else {
         TcpSocket::new_v6()
     }?;
     socket.set_reuseaddr(true)?;
+    if options.reuse_port {
+        socket.set_reuseport(true)?;
+    }
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -28,8 +28,8 @@ use tokio_rustls::client::TlsStream;
 use types::{SystemClock, Url};
 
 use crate::{
-    ClientAuth, ClientVerification, Dial, Dialer, Endpoint, EndpointKind, Listener, PeerInfo,
-    Stream, TlsClient, TlsClientConfig, TlsConfig, TlsParameters, TlsServer,
+    AnonymousTls, ClientAuth, ClientVerification, Dial, Dialer, Endpoint, EndpointKind, Listener,
+    PeerInfo, Stream, TlsClient, TlsClientConfig, TlsConfig, TlsParameters, TlsServer,
 };
 
 /// How long a test waits for anything.

@@ -85,6 +85,32 @@ pub struct TlsClientConfig {
     pub parameters: TlsParameters,
 }
 
+/// How a program dials that shows no certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnonymousTls {
+    /// PEM: servers must come from one of these authorities; the system's if not given.
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Servers are not checked at all.
+    pub insecure_skip_verify: bool,
+    /// Versions and cipher suites.
+    pub parameters: TlsParameters,
+}
+
+/// How somebody who is no peer dials over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsCallerConfig {
+    /// PEM: the certificate shown to servers that ask for one, and its private key.
+    pub pair: Option<(PathBuf, PathBuf)>,
+    /// PEM: servers must come from one of these authorities; the system's if not given.
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Servers are not checked at all.
+    pub insecure_skip_verify: bool,
+    /// Versions and cipher suites.
+    pub parameters: TlsParameters,
+    /// The flags of certificate, key and authorities, for error texts.
+    pub flags: [&'static str; 3],
+}
+
 /// A certificate in use, for metrics and warnings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateStatus {

@@ -6,6 +6,7 @@ mod ids;
 mod key_range;
 mod revision;
 mod urls;
+mod version;
 
 pub use clock::{Clock, SystemClock};
 pub use histogram::{Buckets, Histogram};
@@ -13,3 +14,4 @@ pub use ids::{ClusterId, LeaseId, MemberId, WatchId, cluster_id, member_id};
 pub use key_range::{KeyBounds, KeyRange};
 pub use revision::Revision;
 pub use urls::{Fault as UrlFault, Scheme, Url, UrlError};
+pub use version::Version;

@@ -80,11 +80,26 @@ pub(super) struct Generator {
     rng: StdRng,
     revision: i64,
     compact_revision: i64,
+    compactions: VecDeque<Compaction>,
+    /// Whether the last request for a compaction was to wait for its end.
+    is_waited_for: bool,
     /// Requests that belong together come out one after the other.
     queue: VecDeque<Request>,
     /// Short leases have ids of their own, never used twice.
     short_leases: i64,
 }
+
+/// A compaction that was carried out.
+#[derive(Debug, Clone, Copy)]
+struct Compaction {
+    revision: i64,
+    is_waited_for: bool,
+    /// Its hash is remembered, by etcd too, which does not when the compaction before is still going on.
+    is_remembered: bool,
+}
+
+/// Compactions whose hashes are asked for: etcd remembers ten.
+const COMPACTIONS_REMEMBERED: usize = 10;
 
 impl Generator {
     pub(super) fn new(seed: u64) -> Generator {
@@ -92,6 +107,8 @@ impl Generator {
             rng: StdRng::seed_from_u64(seed),
             revision: 1,
             compact_revision: 0,
+            compactions: VecDeque::new(),
+            is_waited_for: false,
             queue: VecDeque::new(),
             short_leases: 0,
         }
@@ -109,13 +126,33 @@ impl Generator {
     pub(super) fn learn(&mut self, answer: &Answer) {
         self.revision = self.revision.max(answer.revision.unwrap_or(0));
         self.compact_revision = self.compact_revision.max(answer.compacted.unwrap_or(0));
+        self.compactions.extend(answer.compacted.map(|revision| {
+            let before = self.compactions.back();
+            Compaction {
+                revision,
+                is_waited_for: self.is_waited_for,
+                is_remembered: self.is_waited_for
+                    && before.is_none_or(|before| before.is_waited_for),
+            }
+        }));
+        while self.compactions.len() > COMPACTIONS_REMEMBERED {
+            self.compactions.pop_front();
+        }
     }
 
-    /// Revisions to compare hashes at. Not the one of the last compaction: etcd remembers a hash
-    /// that it makes while it compacts, and whether it has done so is a matter of time.
+    /// Revisions to compare hashes at: what can be read, what compactions have left, and beyond both. At the
+    /// revision of a compaction nobody has waited for it is a matter of time which it is.
     pub(super) fn hash_revisions(&mut self) -> Vec<i64> {
         let (compacted, newest) = (self.compact_revision, self.revision);
         let mut revisions = vec![0, newest + 1, -1];
+        let remembered = self.compactions.iter().filter(|it| it.is_remembered);
+        revisions.extend(remembered.map(|it| it.revision));
+        let is_compaction = |revision| self.compactions.iter().any(|it| it.revision == revision);
+        // Older than the compaction, and not remembered.
+        let forgotten = (1..compacted)
+            .rev()
+            .find(|revision| !is_compaction(*revision));
+        revisions.extend(forgotten.filter(|_| self.compactions.len() < COMPACTIONS_REMEMBERED));
         if compacted < newest {
             revisions.push(newest);
             revisions.push(self.rng.random_range(compacted + 1..=newest));
@@ -125,6 +162,9 @@ impl Generator {
 
     pub(super) fn next(&mut self) -> Request {
         if let Some(request) = self.queue.pop_front() {
+            if let Request::Compact(compact) = &request {
+                self.is_waited_for = compact.physical;
+            }
             return request;
         }
         match self.rng.random_range(0..10_000) {
@@ -403,7 +443,7 @@ impl Generator {
                 .rng
                 .random_range(compacted.max(newest - 400).max(1)..=newest),
         };
-        let physical = self.one_in(2);
+        let physical = !self.one_in(4);
         let compact = pb::CompactionRequest { revision, physical };
         self.queue.push_back(Request::Compact(compact));
         // A new revision right before it: progress to that cannot be an answer to an old question.

@@ -8,7 +8,7 @@ use api::internalpb as pb;
 use bytes::Bytes;
 use pb::command::Kind;
 use prost::Message;
-use types::{KeyRange, LeaseId, MemberId};
+use types::{KeyRange, LeaseId, MemberId, Version};
 
 use super::auth_codec::{auth_from, auth_to};
 use crate::{
@@ -53,6 +53,12 @@ pub(super) fn command_from(message: pb::Command) -> Result<Command, DecodeError>
         },
         Kind::PublishMember(member) => Command::PublishMember(member_from(member)),
         Kind::Auth(auth) => Command::Auth(auth_from(auth)?),
+        Kind::ClusterVersionSet(version) => Command::ClusterVersionSet {
+            version: version_from(&version),
+        },
+        Kind::DowngradeInfoSet(downgrade) => Command::DowngradeInfoSet {
+            target: downgrade.target.as_ref().map(version_from),
+        },
     })
 }
 
@@ -94,10 +100,28 @@ pub(super) fn command_to_message(command: &Command) -> pb::Command {
         }),
         Command::PublishMember(member) => Kind::PublishMember(member_to(member)),
         Command::Auth(auth) => Kind::Auth(auth_to(auth)),
+        Command::ClusterVersionSet { version } => Kind::ClusterVersionSet(version_to(*version)),
+        Command::DowngradeInfoSet { target } => Kind::DowngradeInfoSet(pb::DowngradeInfo {
+            target: target.map(version_to),
+        }),
     };
     pb::Command {
         kind: Some(kind),
         asker: None,
+    }
+}
+
+const fn version_from(version: &pb::Version) -> Version {
+    Version {
+        major: version.major,
+        minor: version.minor,
+    }
+}
+
+const fn version_to(version: Version) -> pb::Version {
+    pb::Version {
+        major: version.major,
+        minor: version.minor,
     }
 }
 
@@ -367,6 +391,7 @@ const fn action_to(action: AlarmAction) -> pb::alarm::Action {
         AlarmAction::Get => pb::alarm::Action::Get,
         AlarmAction::Activate => pb::alarm::Action::Activate,
         AlarmAction::Deactivate => pb::alarm::Action::Deactivate,
+        AlarmAction::Quarantine => pb::alarm::Action::Quarantine,
     }
 }
 
@@ -375,6 +400,7 @@ fn action_from(action: i32) -> Result<AlarmAction, DecodeError> {
         Ok(pb::alarm::Action::Get) => Ok(AlarmAction::Get),
         Ok(pb::alarm::Action::Activate) => Ok(AlarmAction::Activate),
         Ok(pb::alarm::Action::Deactivate) => Ok(AlarmAction::Deactivate),
+        Ok(pb::alarm::Action::Quarantine) => Ok(AlarmAction::Quarantine),
         Err(unknown) => Err(bad(unknown.to_string())),
     }
 }

@@ -128,6 +128,9 @@ fn corrupt_refuses_everything_but_alarms_and_publication() {
     // As in etcd: else no lease could be renewed that is checkpointed.
     let leases = vec![(LeaseId(5), 0)];
     b.run(&Command::LeaseCheckpoint { leases }).unwrap();
+    b.run(&Command::DowngradeInfoSet { target: None }).unwrap();
+    let version = Version { major: 3, minor: 6 };
+    b.run(&Command::ClusterVersionSet { version }).unwrap();
     ask(&mut b, Deactivate, 1, Some(Corrupt));
     assert_eq!(
         b.run(&Command::Put(put("a", "2"))).unwrap_err(),

@@ -3,6 +3,7 @@ use std::time::Duration;
 use backend::Backend;
 use backend::engine::{FaultyEngine, Loss, MemoryEngine};
 
+use super::hand_clock::HandClock;
 use super::*;
 
 fn on(engine: &Arc<FaultyEngine>) -> Bench {
@@ -158,6 +159,53 @@ async fn a_compaction_is_scrubbed_without_traffic() {
     }
     assert!(!b.machine.needs_tick());
     b.views.store.compacted(1900).await;
+}
+
+/// Lets a compaction go on as far as it may now.
+async fn scrub(b: &mut Bench) {
+    for _ in 0..1000 {
+        if !b.machine.needs_tick() {
+            return;
+        }
+        b.machine.tick().unwrap();
+        b.persister.written().await.unwrap();
+    }
+    panic!("it goes on for ever");
+}
+
+#[tokio::test]
+async fn a_compaction_goes_on_after_each_rest() {
+    let clock = HandClock::new();
+    let rest = Duration::from_secs(60);
+    let steps = ScrubSteps {
+        batch_limit: 256,
+        rest,
+    };
+    let config = Config {
+        clock: clock.clone(),
+        scrub: steps,
+        ..config(Quota::Unlimited)
+    };
+    let mut b = open_with(Backend::in_memory(), &config);
+    for n in 0..2048 {
+        b.put("a", &n.to_string());
+    }
+    b.run(&Command::Compact { revision: 2000 }).unwrap();
+    let mut rests = 0;
+    let store = b.views.store.clone();
+    let mut compacted = std::pin::pin!(store.compacted(2000));
+    loop {
+        scrub(&mut b).await;
+        let is_done = tokio::time::timeout(Duration::ZERO, compacted.as_mut()).await;
+        if is_done.is_ok() {
+            break;
+        }
+        clock.advance(rest);
+        rests += 1;
+        assert!(rests < 20, "it does not end");
+    }
+    // 2,000 revisions, 256 of them at once.
+    assert!((5..=8).contains(&rests), "{rests}");
 }
 
 #[tokio::test]

@@ -166,7 +166,13 @@ fn a_command() -> impl Strategy<Value = Command> {
         1 => any::<String>().prop_map(|name| {
             Command::PublishMember(Member { id: MEMBER, name, ..Member::default() })
         }),
+        1 => a_version().prop_map(|version| Command::ClusterVersionSet { version }),
+        1 => option::of(a_version()).prop_map(|target| Command::DowngradeInfoSet { target }),
     ]
+}
+
+fn a_version() -> impl Strategy<Value = Version> {
+    (0..9_u64, 0..99_u64).prop_map(|(major, minor)| Version { major, minor })
 }
 
 /// A command, and what happens after it: 0 nothing, 1 the end of a batch, 2 a tick, 3 staging.

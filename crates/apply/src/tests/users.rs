@@ -4,9 +4,12 @@ use api::authpb::Permission;
 use api::authpb::permission::Type;
 use auth::{AuthError, AuthInfo};
 use backend::engine::FaultyDisk;
+use types::KeyRange;
 
 use super::{Bench, bench, open_on, put};
-use crate::{Asker, AuthCommand, Command, LogPosition, Quota, Rejection, Reply};
+use crate::{
+    Access, Asker, AuthCommand, Command, DeleteRange, Guard, LogPosition, Quota, Rejection, Reply,
+};
 
 impl Bench {
     pub(super) fn run_by(&mut self, user: &str, command: Command) -> Result<Reply, Rejection> {
@@ -121,6 +124,23 @@ fn a_member_may_do_what_only_members_do_and_no_client_may() {
         index: b.next,
     };
     b.apply_request(at, &publish.by_member()).unwrap();
+    let version = types::Version { major: 9, minor: 9 };
+    let set = Command::ClusterVersionSet { version };
+    let client = b.run_by("root", set).map(|_| ());
+    assert_eq!(client, denied(AuthError::PermissionDenied));
+}
+
+#[test]
+fn only_root_may_enable_a_downgrade() {
+    let mut b = bench();
+    b.enable_auth();
+    let target = Some(types::Version { major: 3, minor: 5 });
+    let enable = Command::DowngradeInfoSet { target };
+    let user = b.run_by("u", enable.clone()).map(|_| ());
+    assert_eq!(user, denied(AuthError::PermissionDenied));
+    assert_eq!(b.views.versions.get().downgrade, None);
+    b.run_by("root", enable).unwrap();
+    assert_eq!(b.views.versions.get().downgrade, target);
 }
 
 #[test]
@@ -159,4 +179,58 @@ fn users_survive_a_restart_and_a_transfer() {
     assert_eq!(after.revision(), before.revision());
     assert!(after.users().eq(before.users()));
     assert!(after.roles().eq(before.roles()));
+}
+
+#[test]
+fn what_was_done_before_rights_change_is_seen_before_they_do() {
+    let mut b = bench();
+    b.enable_auth();
+    b.run_by("root", Command::Put(put("z", "secret"))).unwrap();
+    let keys = KeyRange::Single("z".into());
+    let root = || {
+        let revision = b.views.auth.revision();
+        let user = "root".to_owned();
+        Asker::Client(AuthInfo { user, revision })
+    };
+    let delete = Command::DeleteRange(DeleteRange {
+        keys: keys.clone(),
+        prev_kv: false,
+    });
+    let grant = Command::Auth(AuthCommand::RoleGrantPermission {
+        role: "r".to_owned(),
+        permission: Some(Permission {
+            perm_type: Type::Read.into(),
+            key: b"z".to_vec(),
+            range_end: Vec::new(),
+        }),
+    });
+    // In one batch: a reader who comes in between must not find the old key with the new right.
+    for (command, asker) in [(delete, root()), (grant, root())] {
+        let at = LogPosition {
+            term: 1,
+            leader: 0,
+            index: b.next,
+        };
+        b.next += 1;
+        b.apply_request(at, &command.asked_by(asker)).unwrap();
+    }
+    let range = mvcc::Range {
+        keys,
+        at: None,
+        limit: None,
+        count_only: false,
+    };
+    assert_eq!(b.views.store.view().range(&range).unwrap().count, 0);
+}
+
+#[test]
+fn who_had_to_say_no_name_is_not_answered_when_everybody_has_to() {
+    let mut b = bench();
+    let keys = KeyRange::Single("z".into());
+    let (nobody, views) = (Asker::default(), b.views.clone());
+    let access = Access::Keys(&keys);
+    let guard = Guard::new(access, nobody, &views.auth, &views.leases).unwrap();
+    assert_eq!(guard.check_again(), Ok(()));
+    b.enable_auth();
+    assert_eq!(guard.check_again(), Err(AuthError::UserEmpty));
 }

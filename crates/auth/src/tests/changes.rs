@@ -7,11 +7,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use types::{KeyRange, SystemClock};
 
-use crate::{AuthError, AuthInfo, Tokens, Writer, load, open_loaded};
+use crate::{AuthError, AuthInfo, Loaded, Tokens, Writer, load, open_loaded};
 
 fn writer() -> Writer {
     let tokens = Tokens::simple(Arc::new(SystemClock));
-    open_loaded(crate::Loaded::default(), tokens).1
+    open_loaded(Loaded::default(), tokens).1
 }
 
 fn add_user(writer: &mut Writer, name: &str) {
@@ -233,4 +233,30 @@ fn everything_is_found_again() {
     assert!(found.users().eq(written.users()));
     assert!(found.roles().eq(written.roles()));
     assert_eq!(found.users, written.users, "and what they may do");
+}
+
+#[test]
+fn nobody_may_do_anything_while_other_users_and_their_keys_take_their_places() {
+    let tokens = Tokens::simple(Arc::new(SystemClock));
+    let (auth, mut writer) = open_loaded(Loaded::default(), tokens);
+    let mut other = with_root();
+    other.enable().unwrap();
+    let revision = other.state().revision();
+    let root = AuthInfo {
+        user: "root".to_owned(),
+        revision,
+    };
+    let keys = KeyRange::Single("a".into());
+    let loaded = Loaded {
+        state: other.state().clone(),
+    };
+    writer.install(loaded, || {
+        let state = auth.state();
+        let refused = Err(AuthError::AuthOldRevision);
+        assert_eq!(state.check_read(&root, &keys), refused);
+        assert_eq!(state.check_admin(&root), refused);
+        let nobody = state.check_read(&AuthInfo::default(), &keys);
+        assert_eq!(nobody, Err(AuthError::UserEmpty));
+    });
+    assert_eq!(auth.state().check_read(&root, &keys), Ok(()));
 }

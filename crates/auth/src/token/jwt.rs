@@ -72,13 +72,16 @@ impl Jwt {
 
     pub(super) fn sign(&self, info: &AuthInfo) -> Result<String, AuthError> {
         let expires_at = seconds(self.clock.wall() + self.options.ttl);
-        let header = json!({ "alg": self.options.method.name(), "typ": "JWT" });
-        let claims = json!({
+        self.sign_claims(&json!({
             "exp": expires_at,
             "revision": info.revision,
             "username": info.user,
-        });
-        let signed = format!("{}.{}", encode(&header), encode(&claims));
+        }))
+    }
+
+    fn sign_claims(&self, claims: &Value) -> Result<String, AuthError> {
+        let header = json!({ "alg": self.options.method.name(), "typ": "JWT" });
+        let signed = format!("{}.{}", encode(&header), encode(claims));
         let signature = self.key.load().sign(signed.as_bytes());
         let signature = signature.ok_or(AuthError::VerifyOnly)?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
@@ -168,4 +171,43 @@ fn seconds(at: SystemTime) -> u64 {
 /// A revision; a number below 0 is none.
 fn whole(number: f64) -> u64 {
     format!("{:.0}", number.trunc()).parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use types::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn a_token_without_user_or_revision_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("secret");
+        fs::write(&secret, "secret").unwrap();
+        let options = JwtOptions {
+            method: SignMethod::HS256,
+            public_key: None,
+            private_key: Some(secret),
+            ttl: Duration::from_secs(60),
+        };
+        let jwt = Jwt::load(options, Arc::new(SystemClock)).unwrap();
+        let info = |claims: &Value| jwt.info(&jwt.sign_claims(claims).unwrap());
+        for claims in [
+            json!({}),
+            json!({ "revision": 1 }),
+            json!({ "username": "root" }),
+            json!({ "username": 1, "revision": 1 }),
+            json!({ "username": null, "revision": 1 }),
+            json!({ "username": "root", "revision": "1" }),
+            json!({ "username": "root", "revision": null }),
+        ] {
+            assert_eq!(info(&claims), TokenInfo::Invalid, "{claims}");
+        }
+        let user = AuthInfo {
+            user: "root".to_owned(),
+            revision: 1,
+        };
+        let whole = json!({ "username": "root", "revision": 1 });
+        assert_eq!(info(&whole), TokenInfo::User(user));
+    }
 }

@@ -5,7 +5,8 @@
 //! | 0..8 | the id of the member that raised it, big endian |
 //! | 8 | the kind: the number of `etcdserverpb.AlarmType` |
 //!
-//! The value is empty; `apply` owns the bucket. Which kinds there are is its business too.
+//! The value is empty, or `q` if the alarm is a quarantine; `apply` owns the bucket. Which kinds there are is its
+//! business too.
 
 use types::MemberId;
 

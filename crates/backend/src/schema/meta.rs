@@ -30,11 +30,16 @@ pub enum MetaKey {
     Installed,
     /// How far the store has been received; gone when it is complete. Owner: `apply/snapshot`.
     Incoming,
+    /// The cluster's version, as text. Owner: `apply/versions`.
+    ClusterVersion,
+    /// The version that the cluster is to go down to, as text; gone when there is no downgrade.
+    /// Owner: `apply/versions`.
+    Downgrade,
 }
 
 impl MetaKey {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Applied,
         Self::Membership,
         Self::ScheduledCompact,
@@ -43,6 +48,8 @@ impl MetaKey {
         Self::Allocated,
         Self::Installed,
         Self::Incoming,
+        Self::ClusterVersion,
+        Self::Downgrade,
     ];
 
     /// The name, which is on the disk: never change one.
@@ -57,6 +64,8 @@ impl MetaKey {
             Self::Allocated => "allocated",
             Self::Installed => "installed",
             Self::Incoming => "incoming",
+            Self::ClusterVersion => "clusterVersion",
+            Self::Downgrade => "downgrade",
         }
     }
 }
@@ -100,6 +109,8 @@ mod tests {
                 "allocated",
                 "installed",
                 "incoming",
+                "clusterVersion",
+                "downgrade",
             ]
         );
     }

@@ -42,16 +42,59 @@ pub struct Txn {
 }
 
 /// A condition of a transaction.
+///
+/// ```
+/// use kvorum::client::{Compare, Op, Txn};
+/// # use kvorum::{Config, Kvorum};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
+/// # let member = Kvorum::start(config).await?;
+/// # member.wait_ready().await?;
+/// let client = member.client();
+/// let free = || Txn::new().when(Compare::missing("lock")).then(Op::put("lock", "mine"));
+/// assert!(client.txn(free()).await?.succeeded);
+/// assert!(!client.txn(free()).await?.succeeded);
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Compare(pb::Compare);
 
 /// Something that a transaction does.
+///
+/// ```
+/// use kvorum::client::{Op, Txn};
+/// # use kvorum::{Config, Kvorum};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
+/// # let member = Kvorum::start(config).await?;
+/// # member.wait_ready().await?;
+/// let both = Txn::new().then(Op::put("a", "1")).then(Op::put("b", "2"));
+/// let outcome = member.client().txn(both).await?;
+/// let pair = member.client().get("b").await?.expect("it was put");
+/// assert_eq!(pair.mod_revision, outcome.revision);
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Op(pb::RequestOp);
 
 /// What a transaction did.
+///
+/// ```
+/// use kvorum::client::TxnOutcome;
+///
+/// let outcome = TxnOutcome::default();
+/// assert!(!outcome.succeeded && outcome.read.is_empty());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct TxnOutcome {
     /// Whether all conditions held.

@@ -10,6 +10,27 @@ use tonic::{Status, Streaming};
 use super::{Client, prefix_range, revision};
 
 /// What is watched, and from when on.
+///
+/// ```
+/// use kvorum::client::WatchOptions;
+/// # use kvorum::{Config, Kvorum};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
+/// # let member = Kvorum::start(config).await?;
+/// # member.wait_ready().await?;
+/// let client = member.client();
+/// let first = client.put("a", "1").await?;
+/// client.put("a", "2").await?;
+/// let options = WatchOptions::key("a").from_revision(first + 1).with_previous();
+/// let changes = client.watch(options).await?.next().await?.expect("the member runs");
+/// let before = changes.events[0].prev_kv.as_ref().expect("it was there");
+/// assert_eq!(&before.value[..], b"1");
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct WatchOptions {
@@ -49,6 +70,25 @@ impl WatchOptions {
 }
 
 /// The changes of one revision, or some of those of many that it catches up with.
+///
+/// ```
+/// use kvorum::client::WatchOptions;
+/// # use kvorum::{Config, Kvorum};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
+/// # let member = Kvorum::start(config).await?;
+/// # member.wait_ready().await?;
+/// let client = member.client();
+/// let mut all = client.watch(WatchOptions::prefix("")).await?;
+/// let revision = client.put("a", "1").await?;
+/// let changes = all.next().await?.expect("the member runs");
+/// assert_eq!((changes.revision, changes.events.len()), (revision, 1));
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Changes {
     /// Everything up to this revision has been told.

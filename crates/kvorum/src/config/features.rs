@@ -47,7 +47,14 @@ const fn alpha(gate: Gate, name: &'static str) -> Row {
 const TABLE: [Row; 9] = [
     alpha(Gate::StopGRPCServiceOnDefrag, "StopGRPCServiceOnDefrag"),
     alpha(Gate::InitialCorruptCheck, "InitialCorruptCheck"),
-    alpha(Gate::CompactHashCheck, "CompactHashCheck"),
+    // Differs from etcd, where it is off: the hashes are there anyway, and comparing them is a question to each
+    // member a minute.
+    Row {
+        gate: Gate::CompactHashCheck,
+        name: "CompactHashCheck",
+        is_alpha: true,
+        default: true,
+    },
     Row {
         gate: Gate::TxnModeWriteWithSharedBuffer,
         name: "TxnModeWriteWithSharedBuffer",

@@ -11,9 +11,8 @@ use std::fmt;
 
 use super::Options;
 
-pub(super) use table::pending;
 pub use value::ValueError;
-pub(super) use value::truth;
+pub(crate) use value::{truth, unsigned};
 
 /// A flag.
 #[derive(Debug)]
@@ -306,6 +305,19 @@ pub(super) fn find(name: &str) -> Option<&'static Flag> {
 }
 
 impl Flag {
+    /// Whether it is worth being shown to whoever types a command line: it has an effect, and no better name.
+    pub(crate) fn is_current(&self) -> bool {
+        self.section != Section::NoEffect
+            && self.kind != Kind::Legacy
+            && self.deprecated.is_none()
+            && !self.name.starts_with("experimental-")
+    }
+
+    /// Whether it takes its value only behind `=`.
+    pub(crate) fn is_switch(&self) -> bool {
+        self.kind == Kind::Switch
+    }
+
     /// Sets the option that the flag stands for.
     pub(super) fn set(&self, options: &mut Options, value: &str) -> Result<(), ValueError> {
         (self.set)(options, value)?;
@@ -348,7 +360,8 @@ pub fn help() -> String {
         }
     }
     text.push_str(
-        "\nEvery flag can also be given in the environment: --data-dir as ETCD_DATA_DIR, and so on.\n",
+        "\nEvery flag can also be given in the environment: --data-dir as ETCD_DATA_DIR, and so on.\n\
+         `kvorum help` lists the commands beside the member.\n",
     );
     text
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use types::{ClusterId, MemberId, Url, UrlError, cluster_id, member_id};
 
 /// The members of `--initial-cluster` by name, before anything is known about this one.
-pub(super) type RawInitialCluster = BTreeMap<String, Vec<Url>>;
+pub(crate) type RawInitialCluster = BTreeMap<String, Vec<Url>>;
 
 /// Whether the cluster is there already (`--initial-cluster-state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,19 @@ pub enum ClusterState {
 }
 
 /// A cluster as it begins.
+///
+/// ```
+/// let config = kvorum::Config::builder()
+///     .name("a")
+///     .data_dir("/x")
+///     .initial_cluster("a=http://10.0.0.1:2380,b=http://10.0.0.2:2380")
+///     .initial_advertise_peer_urls("http://10.0.0.1:2380")
+///     .build()?;
+/// let cluster = &config.initial_cluster;
+/// let member = cluster.member("b").expect("it is one of them");
+/// assert_eq!(cluster.member_id(member).to_string().len(), 16);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitialCluster {
     /// Whether it is there already.
@@ -74,7 +87,7 @@ impl fmt::Display for InitialCluster {
 }
 
 /// Reads `name=url,name=url`. A name may come more than once: a member has several urls then.
-pub(super) fn parse(text: &str) -> Result<RawInitialCluster, UrlError> {
+pub(crate) fn parse(text: &str) -> Result<RawInitialCluster, UrlError> {
     let mut members = RawInitialCluster::new();
     for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
         let (name, url) = pair.split_once('=').unwrap_or((pair, ""));

@@ -86,6 +86,9 @@ pub struct CheckSettings {
     /// `--compact-hash-check-time`: how often the leader compares compactions' hashes, if the
     /// feature `CompactHashCheck` is on.
     pub compact_hash_check_time: Duration,
+    /// `--corrupt-repair`: a member that a majority does not agree with takes the leader's state. etcd has
+    /// no such flag.
+    pub corrupt_repair: bool,
     /// `--downgrade-check-time`: how often it is seen whether a downgrade has ended.
     pub downgrade_check_time: Duration,
     /// `--nospace-auto-disarm`: NOSPACE is cleared by itself once there is space again.
@@ -97,6 +100,7 @@ impl Default for CheckSettings {
         Self {
             corrupt_check_time: Duration::ZERO,
             compact_hash_check_time: Duration::from_secs(60),
+            corrupt_repair: true,
             downgrade_check_time: Duration::from_secs(5),
             nospace_auto_disarm: false,
         }
@@ -110,6 +114,20 @@ pub struct CompactionSettings {
     pub batch_limit: i64,
     /// `--compaction-sleep-interval`: the rest between two steps.
     pub sleep_interval: Duration,
+}
+
+impl CompactionSettings {
+    /// As the store wants them; what is 0 or less is the default, as in etcd.
+    pub(crate) fn steps(&self) -> apply::ScrubSteps {
+        let default = Self::default();
+        let limit = Some(self.batch_limit).filter(|limit| *limit > 0);
+        let limit = limit.unwrap_or(default.batch_limit);
+        let rest = Some(self.sleep_interval).filter(|rest| !rest.is_zero());
+        apply::ScrubSteps {
+            batch_limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            rest: rest.unwrap_or(default.sleep_interval),
+        }
+    }
 }
 
 impl Default for CompactionSettings {
@@ -257,32 +275,5 @@ impl DiscoverySettings {
     #[must_use]
     pub const fn is_set(&self) -> bool {
         !self.url.is_empty() || !self.srv.is_empty() || !self.endpoints.is_empty()
-    }
-}
-
-/// Backups that the member takes by itself; kvorum's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackupSettings {
-    /// `--backup-schedule`: an interval or five cron fields; nothing is never.
-    pub schedule: String,
-    /// `--backup-destination`: a directory, or `s3://bucket/prefix`.
-    pub destination: String,
-    /// `--backup-retention`: how many are kept; 0 is all.
-    pub retention: u64,
-    /// `--backup-compression`: `none`, `gzip` or `zstd`.
-    pub compression: String,
-    /// `--backup-age-max`: with an older last good one the member says so; zero is never.
-    pub age_max: Duration,
-}
-
-impl Default for BackupSettings {
-    fn default() -> Self {
-        Self {
-            schedule: String::new(),
-            destination: String::new(),
-            retention: 5,
-            compression: "none".to_owned(),
-            age_max: Duration::ZERO,
-        }
     }
 }

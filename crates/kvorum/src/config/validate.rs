@@ -10,8 +10,8 @@ use types::{Url, UrlError};
 
 use super::flags::{self, Section};
 use super::{
-    AutoCompaction, Config, Gate, InitialCluster, InitialMember, Options, SlowSettings, Warning,
-    duration, initial_cluster,
+    AutoCompaction, Config, Gate, InitialCluster, InitialMember, Options, RAFT_IO_TIMEOUT,
+    SlowSettings, Warning, duration, initial_cluster,
 };
 
 /// What `--quota-backend-bytes=0` means.
@@ -230,6 +230,9 @@ impl Check {
             strict_reconfig_check: options.strict_reconfig_check,
             pre_vote: options.pre_vote,
             wal_dir: (!options.wal_dir.is_empty()).then(|| PathBuf::from(&options.wal_dir)),
+            memory_mlock: options.memory_mlock,
+            raft_read_timeout: self.raft_timeout("raft-read-timeout", options.raft_read_timeout),
+            raft_write_timeout: self.raft_timeout("raft-write-timeout", options.raft_write_timeout),
             grpc: options.grpc,
             http: options.http,
             auth: options.auth,
@@ -240,7 +243,7 @@ impl Check {
             tracing: options.tracing,
             sockets: options.sockets,
             discovery: options.discovery,
-            backup: options.backup,
+            backup: self.backups(&options.backup),
             features: options.feature_gates,
             snapshot_count: options.snapshot_count,
             snapshot_catchup_entries: options.snapshot_catchup_entries,
@@ -306,14 +309,7 @@ impl Check {
                 self.warn(Warning::Deprecated { text });
             }
             let is_gate = GATES_OF_FLAGS.iter().any(|(name, _)| *name == flag.name);
-            if flags::pending::REFUSED.contains(&flag.name) {
-                self.problem(format!(
-                    "--{} is not available in this version of kvorum",
-                    flag.name
-                ));
-            }
-            let is_pending = flags::pending::WARNED.contains(&flag.name);
-            if is_pending || flag.section == Section::NoEffect && !is_gate {
+            if flag.section == Section::NoEffect && !is_gate {
                 self.warn(Warning::NoEffect { flag: flag.name });
             }
         }
@@ -384,6 +380,13 @@ impl Check {
             self.problem(
                 "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
                  \"discovery\", \"discovery-endpoints\" or \"discovery-srv\"",
+            );
+        }
+        if !discovery.url.is_empty() || !discovery.proxy.is_empty() {
+            self.problem(
+                "--discovery and --discovery-proxy are not supported: etcd has given its v2 discovery \
+                 service up in v3.7; choose --discovery-token and --discovery-endpoints, or \
+                 --discovery-srv",
             );
         }
         let v3_texts = [
@@ -457,6 +460,13 @@ impl Check {
         }
     }
 
+    fn raft_timeout(&mut self, flag: &'static str, asked: Duration) -> Duration {
+        if asked < RAFT_IO_TIMEOUT {
+            self.warn(Warning::Raised { flag });
+        }
+        asked.max(RAFT_IO_TIMEOUT)
+    }
+
     fn intervals(&mut self, options: &Options) {
         let heartbeat = options.heartbeat_interval_ms;
         let election = options.election_timeout_ms;
@@ -503,7 +513,11 @@ impl Check {
         };
         InitialCluster {
             state: options.initial_cluster_state,
-            token: options.initial_cluster_token.clone(),
+            // As in etcd, the ids of members that meet at another etcd come from the token of that.
+            token: match options.discovery.endpoints.is_empty() {
+                true => options.initial_cluster_token.clone(),
+                false => options.discovery.token.clone(),
+            },
             members,
         }
     }

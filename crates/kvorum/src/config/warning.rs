@@ -19,6 +19,11 @@ pub enum Warning {
         /// Which.
         flag: &'static str,
     },
+    /// A time between members that is shorter than it may be.
+    Raised {
+        /// Which flag gave it.
+        flag: &'static str,
+    },
     /// A feature gate that was opened and has nothing behind it yet.
     NoFeature {
         /// Which.
@@ -64,6 +69,9 @@ impl Warning {
             Self::Deprecated { text } => tracing::warn!("{text}"),
             Self::NoEffect { flag } => {
                 tracing::warn!("--{flag} is accepted, but has no effect in kvorum");
+            }
+            Self::Raised { flag } => {
+                tracing::info!("{flag} increased to minimum value: 5s");
             }
             Self::NoFeature { gate } => tracing::warn!(
                 "feature-gate" = gate.name(),

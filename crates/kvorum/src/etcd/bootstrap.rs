@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use types::{MemberId, Url};
+use types::{MemberId, Url, Version};
 
 use super::identity::Identity;
+use super::peer::DOWNGRADE_ENABLED;
 use super::peer_client::{PeerClient, RemoteCluster, RemoteMember};
 use crate::config::{ClusterState, Config, InitialCluster, InitialMember};
 use crate::error::{BootstrapError, chain};
@@ -181,6 +182,7 @@ async fn check_version(config: &Config, peers: &PeerClient) -> Result<(), Bootst
     let asked = urls
         .iter()
         .map(|url| peers.cluster_version(url, MEMBERS_TIMEOUT));
+    let (oldest, newest) = joinable(is_downgrading(&urls, peers).await);
     let mut fits = false;
     for (url, version) in urls.iter().zip(join_all(asked).await) {
         let version = match version {
@@ -191,17 +193,22 @@ async fn check_version(config: &Config, peers: &PeerClient) -> Result<(), Bootst
                 continue;
             }
         };
-        let Some(number) = number(&version) else {
+        let Some(cluster) = Version::parse(&version) else {
+            tracing::warn!(
+                "remote-peer-url" = %url,
+                "remote-member-cluster-version" = version,
+                "failed to parse cluster version of remote member"
+            );
             continue;
         };
-        let low = number < minor_of(api::version::MIN_CLUSTER_VERSION);
-        if low || number > minor_of(api::version::CLUSTER_VERSION) {
+        let low = cluster < oldest;
+        if low || cluster > newest {
             let direction = if low { "low" } else { "high" };
             tracing::warn!(
                 "remote-peer-url" = %url,
                 "remote-member-cluster-version" = version,
-                "minimum-cluster-version-supported" = api::version::MIN_CLUSTER_VERSION,
-                "maximum-cluster-version-supported" = api::version::CLUSTER_VERSION,
+                "minimum-cluster-version-supported" = %oldest,
+                "maximum-cluster-version-supported" = %newest,
                 "cluster version of remote member is not compatible; too {direction}",
             );
             return Err(BootstrapError::Incompatible);
@@ -215,14 +222,36 @@ async fn check_version(config: &Config, peers: &PeerClient) -> Result<(), Bootst
     }
 }
 
-/// Major and minor version.
-fn number(version: &str) -> Option<(u64, u64)> {
-    let mut parts = version.split('.').map(str::parse);
-    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+/// Whether the cluster is to go down to an older version, as the first says who knows.
+async fn is_downgrading(urls: &[Url], peers: &PeerClient) -> bool {
+    let asked = urls
+        .iter()
+        .map(|url| peers.downgrade_enabled(url, MEMBERS_TIMEOUT));
+    for (url, answer) in urls.iter().zip(join_all(asked).await) {
+        match answer {
+            Ok(is_enabled) => return is_enabled,
+            Err(error) => {
+                let (address, error) = (format!("{url}{DOWNGRADE_ENABLED}"), chain(&error));
+                tracing::warn!(address, error, "failed to get downgrade enabled status");
+            }
+        }
+    }
+    false
 }
 
-fn minor_of(version: &'static str) -> (u64, u64) {
-    number(version).expect("our versions are versions")
+/// The clusters that a member of this version can join: up to its own; and while one goes down, only
+/// one that comes from the next.
+fn joinable(is_downgrading: bool) -> (Version, Version) {
+    let version = |text| Version::parse(text).expect("our versions are versions");
+    let own = version(api::version::ETCD_VERSION);
+    if is_downgrading {
+        let next = Version {
+            minor: own.minor + 1,
+            ..own
+        };
+        return (next, next);
+    }
+    (version(api::version::MIN_CLUSTER_VERSION), own)
 }
 
 fn local(config: &Config) -> Result<&InitialMember, BootstrapError> {

@@ -70,7 +70,16 @@ impl Certificates {
         if let Some(address) = config.local_address {
             tracing::info!(LocalAddr = %address, "setting member local address");
         }
-        Arc::new(Dialer::new(self.dialer.clone(), config.local_address))
+        // As in etcd, members that DNS names may all show the certificate of its domain.
+        let domain = &config.discovery.srv;
+        let has_authority = match &config.peer_tls {
+            Some(PeerTls::Files(files)) => files.client.trusted_ca_file.is_some(),
+            _ => false,
+        };
+        let name = (!domain.is_empty() && !has_authority).then(|| domain.clone());
+        let dialer = Dialer::new(self.dialer.clone(), config.local_address);
+        let dialer = dialer.with_write_timeout(config.raft_write_timeout);
+        Arc::new(dialer.with_server_name(name))
     }
 }
 

@@ -7,7 +7,7 @@ use backend::schema::raft::{RaftMetaKey, encode_meta};
 use backend::{Backend, Batch, Bucket};
 use types::{ClusterId, MemberId, Url};
 
-use crate::config::{ClusterState, Config};
+use crate::config::{ClusterState, Config, InitialCluster};
 use crate::error::StartError;
 
 /// A member's id and its cluster's.
@@ -26,6 +26,15 @@ pub(super) fn load(log: &Backend) -> Result<Option<Identity>, StartError> {
     stored
         .map(|stored| Identity::decode(&stored).ok_or(StartError::Identity { len: stored.len() }))
         .transpose()
+}
+
+/// Whether the member has taken part in its cluster: it has voted, or heard from a leader.
+pub(super) fn has_begun(log: &Backend) -> Result<bool, StartError> {
+    let vote = log
+        .reader
+        .get(Bucket::RaftMeta, encode_meta(RaftMetaKey::Vote));
+    let vote = vote.map_err(|source| StartError::ReadIdentity(Box::new(source)))?;
+    Ok(vote.is_some())
 }
 
 /// Stores the ids; they are durable on return.
@@ -56,11 +65,11 @@ impl Identity {
     }
 
     /// How this member runs Raft.
-    pub(super) fn raft_config(self, config: &Config) -> raft::Config {
+    pub(super) fn raft_config(self, config: &Config, initial: &InitialCluster) -> raft::Config {
         raft::Config {
             member: self.member,
             cluster: self.cluster,
-            initial_members: self.initial_members(config),
+            initial_members: self.initial_members(&config.name, initial),
             force_new_cluster: config.force_new_cluster,
             snapshot_catchup_entries: config.snapshot_catchup_entries,
             pre_vote: config.pre_vote,
@@ -70,6 +79,7 @@ impl Identity {
             started_at: types::Clock::wall(&types::SystemClock),
             heartbeat_interval: config.heartbeat_interval,
             election_timeout: config.election_timeout,
+            read_timeout: config.raft_read_timeout,
             snapshot_count: config.snapshot_count,
             request_bytes_max: config.request_bytes_max,
         }
@@ -77,11 +87,8 @@ impl Identity {
 
     /// The members that begin the cluster; they count only while the log is empty. None if this
     /// member joins one, or if the flags speak of another cluster than the data.
-    fn initial_members(self, config: &Config) -> Vec<raft::Peer> {
-        let initial = &config.initial_cluster;
-        let this = initial
-            .member(&config.name)
-            .map(|this| initial.member_id(this));
+    fn initial_members(self, name: &str, initial: &InitialCluster) -> Vec<raft::Peer> {
+        let this = initial.member(name).map(|this| initial.member_id(this));
         let begins = initial.state == ClusterState::New
             && this == Some(self.member)
             && initial.cluster_id() == self.cluster;
@@ -95,13 +102,14 @@ impl Identity {
             .collect()
     }
 
-    pub(super) fn log_start(self, config: &Config) {
+    pub(super) fn log_start(self, config: &Config, initial: &InitialCluster) {
         let list = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
         tracing::info!(
             "etcd-version" = api::version::ETCD_VERSION,
             "kvorum-version" = api::version::KVORUM_VERSION,
             name = config.name,
             "data-dir" = %config.data_dir.display(),
+            "dedicated-wal-dir" = config.wal_dir.as_ref().map(|it| it.display().to_string()),
             "local-member-id" = %self.member,
             "cluster-id" = %self.cluster,
             "heartbeat-interval" = ?config.heartbeat_interval,
@@ -113,7 +121,7 @@ impl Identity {
             "listen-client-urls" = list(&config.listen_client_urls),
             "listen-client-http-urls" = list(&config.listen_client_http_urls),
             "listen-metrics-urls" = list(&config.listen_metrics_urls),
-            "initial-cluster" = %config.initial_cluster,
+            "initial-cluster" = %initial,
             "initial-cluster-token" = config.initial_cluster.token,
             "force-new-cluster" = config.force_new_cluster,
             "pre-vote" = config.pre_vote,

@@ -1,6 +1,6 @@
 //! Every address of a member, bound before anything else happens.
 
-use transport::{Endpoint, EndpointKind, ListenError, Listener, TlsServer};
+use transport::{Endpoint, EndpointKind, ListenError, ListenOptions, Listener, TlsServer};
 use types::Url;
 
 use super::certificates::Certificates;
@@ -18,6 +18,10 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Binds every url of the configuration, peers' first, as etcd does.
     pub(super) fn bind(config: &Config, certificates: &Certificates) -> Result<Self, ListenError> {
+        let options = ListenOptions {
+            reuse_port: config.sockets.reuse_port,
+        };
+        let bind_all = |urls: &[Url], kind, tls| bind_all(urls, kind, tls, options);
         let (peer, client) = (certificates.peer.as_ref(), certificates.client.as_ref());
         Ok(Self {
             peer: bind_all(&config.listen_peer_urls, EndpointKind::Peer, peer)?,
@@ -41,10 +45,11 @@ fn bind_all(
     urls: &[Url],
     kind: EndpointKind,
     tls: Option<&TlsServer>,
+    options: ListenOptions,
 ) -> Result<Vec<Listener>, ListenError> {
     Endpoint::from_urls(urls)
         .iter()
-        .map(|endpoint| Listener::bind(endpoint, kind, tls))
+        .map(|endpoint| Listener::bind_with(endpoint, kind, tls, options))
         .collect()
 }
 

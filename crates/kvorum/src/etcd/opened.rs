@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use apply::Views;
+use api::version::ETCD_VERSION;
+use apply::{ClusterVersions, Views};
 use backend::{Backend, DataDir};
 use tokio::task::spawn_blocking;
 use transport::SharedDial;
-use types::Clock;
+use types::{Clock, Version};
 
 use super::bootstrap;
+use super::discovery::{self, NameServers};
 use super::identity::{self, Identity};
 use super::peer_client::PeerClient;
 use super::tokens;
-use crate::config::Config;
+use crate::config::{ClusterState, Config, InitialCluster};
 use crate::error::StartError;
 
 /// Bytes of recent events kept for watchers.
@@ -26,6 +28,8 @@ const STATE_CACHE_BYTES: u64 = 16 << 20;
 pub(super) struct Opened {
     data_dir: DataDir,
     pub(super) identity: Identity,
+    /// The members that begin the cluster, from wherever they are known.
+    pub(super) initial_cluster: InitialCluster,
     /// Whether the identity was there already.
     is_restart: bool,
     log: Backend,
@@ -49,24 +53,31 @@ impl Opened {
         config: &Arc<Config>,
         clock: &Arc<dyn Clock>,
         dial: &SharedDial,
+        name_servers: &NameServers,
     ) -> Result<Self, StartError> {
         let (data_dir, mut log, stored) = {
             let config = Arc::clone(config);
-            blocking(move || {
-                let data_dir = DataDir::lock(&config.data_dir)?;
-                let log = open_store("log", data_dir.log_path(), LOG_CACHE_BYTES)?;
-                let stored = identity::load(&log)?;
-                Ok((data_dir, log, stored))
-            })
-            .await?
+            blocking(move || open_log(&config)).await?
         };
         let tokens = {
             let (settings, clock) = (config.auth.clone(), Arc::clone(clock));
             blocking(move || Ok(tokens::open(&settings, clock)?)).await?
         };
-        let identity = match stored {
-            Some(identity) => identity,
-            None => bootstrap::bootstrap(config, &PeerClient::new(Arc::clone(dial))).await?,
+        let is_restart = stored.is_some();
+        let (identity, initial_cluster) = match stored {
+            Some(identity) => {
+                if config.discovery.is_set() {
+                    tracing::warn!(
+                        "discovery token is ignored since cluster already initialized; valid logs \
+                         are found",
+                    );
+                }
+                (identity, config.initial_cluster.clone())
+            }
+            None => {
+                let peers = PeerClient::new(Arc::clone(dial));
+                Box::pin(first_start(config, clock, &peers, name_servers)).await?
+            }
         };
         let apply_config = apply::Config {
             quota: config.quota,
@@ -75,9 +86,9 @@ impl Opened {
             mvcc: mvcc::Config {
                 event_log_bytes_max: EVENT_LOG_BYTES_MAX,
             },
+            scrub: config.compaction.steps(),
             workers: apply::Workers::Threads,
         };
-        let is_restart = stored.is_some();
         blocking(move || {
             if !is_restart {
                 identity::store(&mut log, identity)?;
@@ -89,9 +100,11 @@ impl Opened {
                     let source = Box::new(source);
                     StartError::State { path, source }
                 })?;
+            check_version(views.versions.get())?;
             Ok(Self {
                 data_dir,
                 identity,
+                initial_cluster,
                 is_restart,
                 log,
                 machine,
@@ -111,7 +124,7 @@ impl Opened {
         let raft_config = raft::Config {
             // Without data there is nothing to force.
             force_new_cluster: config.force_new_cluster && self.is_restart,
-            ..self.identity.raft_config(config)
+            ..self.identity.raft_config(config, &self.initial_cluster)
         };
         log_member(&raft_config, self.is_restart);
         let (views, persister) = (self.views, self.persister);
@@ -139,6 +152,67 @@ impl Opened {
             persister,
         })
     }
+}
+
+/// Whether this member speaks what its cluster has agreed on: else it is older than the others.
+fn check_version(versions: ClusterVersions) -> Result<(), StartError> {
+    let own = Version::parse(ETCD_VERSION).expect("our versions are versions");
+    match versions.cluster {
+        Some(cluster) if own < cluster => Err(StartError::Downgrade { own, cluster }),
+        _ => Ok(()),
+    }
+}
+
+/// The log's store, and who the member is if it has begun.
+fn open_log(config: &Config) -> Result<(DataDir, Backend, Option<Identity>), StartError> {
+    let data_dir = DataDir::lock_with(&config.data_dir, config.wal_dir.as_deref())?;
+    let log = open_store("log", data_dir.log_path(), LOG_CACHE_BYTES)?;
+    let stored = identity::load(&log)?;
+    let has_begun = stored.is_some() && identity::has_begun(&log)?;
+    // The identity comes first: a state without one has lost its log.
+    if stored.is_none() && data_dir.state_path().exists() {
+        let path = data_dir.log_path();
+        return Err(StartError::NoIdentity { path });
+    }
+    // Whom a member has found counts only once it is in the log.
+    let counts = has_begun || !config.discovery.is_set();
+    Ok((data_dir, log, stored.filter(|_| counts)))
+}
+
+/// Who a member is that starts for the first time, and with whom it begins.
+async fn first_start(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    peers: &PeerClient,
+    name_servers: &NameServers,
+) -> Result<(Identity, InitialCluster), StartError> {
+    let named = match discovery::from_dns(config, name_servers).await? {
+        None => config.clone(),
+        Some(initial_cluster) => Config {
+            initial_cluster,
+            ..config.clone()
+        },
+    };
+    let identity = bootstrap::bootstrap(&named, peers).await?;
+    let begun = named.initial_cluster;
+    if begun.state == ClusterState::Existing {
+        return Ok((identity, begun));
+    }
+    Ok(
+        match discovery::from_service(config, identity.member, clock).await? {
+            None => (identity, begun),
+            Some(found) => {
+                let cluster = found.cluster_id();
+                (
+                    Identity {
+                        cluster,
+                        ..identity
+                    },
+                    found,
+                )
+            }
+        },
+    )
 }
 
 /// Runs what blocks on the disk.

@@ -7,8 +7,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use api::version::{CLUSTER_VERSION, ETCD_VERSION, STORAGE_VERSION};
-use apply::{Cluster, Member};
+use apply::{Cluster, Member, Versions};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -18,16 +17,21 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use serde::Serialize;
+use server::ShownVersions;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use transport::{Greeted, Greeting, Listener, Stream};
 use types::ClusterId;
 
+use super::backups::{self, Backups};
+
 /// The header that every answer carries.
 pub(super) const CLUSTER_ID: &str = "x-etcd-cluster-id";
 /// The header that tells a kvorum from an etcd.
 pub(super) const KVORUM_VERSION: &str = "x-kvorum-version";
+/// Whether there is a downgrade.
+pub(super) const DOWNGRADE_ENABLED: &str = "/downgrade/enabled";
 /// Connections served at a time; more are hung up on.
 const CONNECTIONS_MAX: usize = 1024;
 /// A connection has to have said what it speaks within this time; so long may the headers of an
@@ -39,7 +43,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct PeerService {
     cluster_id: ClusterId,
     cluster: Cluster,
+    versions: Versions,
+    node: raft::Node,
     raft: raft::PeerService,
+    backups: Option<Backups>,
 }
 
 /// How long a peer's connection is silent before it is asked whether it is still there.
@@ -116,11 +123,19 @@ pub(super) async fn serve(
 }
 
 impl PeerService {
-    pub(super) fn new(cluster_id: ClusterId, cluster: Cluster, node: &raft::Node) -> Self {
+    pub(super) fn new(
+        cluster_id: ClusterId,
+        views: &apply::Views,
+        node: &raft::Node,
+        backups: Option<Backups>,
+    ) -> Self {
         Self {
             cluster_id,
-            cluster,
+            cluster: views.cluster.clone(),
+            versions: views.versions.clone(),
+            node: node.clone(),
             raft: node.peer_service(),
+            backups,
         }
     }
 
@@ -153,12 +168,34 @@ impl PeerService {
         if raft::PeerService::answers(path) {
             return self.raft.call(request).await;
         }
-        Ok(self.answer(request.method(), path).map(Body::new))
+        if let Some(backups) = self.backups.as_ref().filter(|_| path == backups::PATH) {
+            return Ok(backups.answer(request).await.map(Body::new));
+        }
+        let mut response = match (request.method(), path) {
+            (&Method::GET, DOWNGRADE_ENABLED) => self.downgrade_enabled().await,
+            (method, path) => self.answer(method, path),
+        };
+        self.name_cluster(&mut response);
+        Ok(response.map(Body::new))
+    }
+
+    /// Whether the cluster is to go down to an older version, for a member that wants to join: by what
+    /// the log says now.
+    async fn downgrade_enabled(&self) -> Response<Full<Bytes>> {
+        if let Err(error) = self.node.read_index().await {
+            let failed = format!("failed linearized read: {error}\n");
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, failed);
+        }
+        let is_enabled = self.versions.get().downgrade.is_some();
+        let mut response = plain(StatusCode::OK, is_enabled.to_string());
+        let text = HeaderValue::from_static("text/plain");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+        response
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        let mut response = match path {
-            "/members" | "/version" if *method != Method::GET => {
+        match path {
+            "/members" | "/version" | DOWNGRADE_ENABLED if *method != Method::GET => {
                 let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
                 refused
                     .headers_mut()
@@ -166,15 +203,17 @@ impl PeerService {
                 refused
             }
             "/members" => json(self.members()),
-            "/version" => json(version()),
+            "/version" => json(ShownVersions::new(self.versions.get()).to_string()),
             _ => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
-        };
+        }
+    }
+
+    fn name_cluster(&self, response: &mut Response<Full<Bytes>>) {
         let cluster_id = HeaderValue::from_str(&self.cluster_id.to_string())
             .expect("hexadecimal digits are a header value");
         response.headers_mut().insert(CLUSTER_ID, cluster_id);
         let version = HeaderValue::from_static(api::version::KVORUM_VERSION);
         response.headers_mut().insert(KVORUM_VERSION, version);
-        response
     }
 
     fn members(&self) -> String {
@@ -203,14 +242,7 @@ async fn unless_silent<E: From<io::Error>>(
     }
 }
 
-fn version() -> String {
-    format!(
-        "{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{CLUSTER_VERSION}\",\
-         \"storage\":\"{STORAGE_VERSION}\"}}"
-    )
-}
-
-fn json(body: String) -> Response<Full<Bytes>> {
+pub(super) fn json(body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     response
         .headers_mut()
@@ -218,8 +250,8 @@ fn json(body: String) -> Response<Full<Bytes>> {
     response
 }
 
-fn plain(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
+pub(super) fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, text);

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
+use http::request::Builder;
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use transport::SharedDial;
 use types::{ClusterId, MemberId, Url};
 
-use super::peer::{CLUSTER_ID, KVORUM_VERSION};
+use super::peer::{CLUSTER_ID, DOWNGRADE_ENABLED, KVORUM_VERSION};
 
 /// Bytes of the largest answer that is read; a list of members is far smaller.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -144,19 +145,69 @@ impl PeerClient {
         Ok(version.etcdcluster)
     }
 
+    /// Whether the cluster is to go down to an older version.
+    pub(super) async fn downgrade_enabled(
+        &self,
+        url: &Url,
+        timeout: Duration,
+    ) -> Result<bool, AskError> {
+        let (_headers, body) = self.get(url, DOWNGRADE_ENABLED, timeout).await?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+
     async fn get(
         &self,
         url: &Url,
         path: &str,
         timeout: Duration,
     ) -> Result<(HeaderMap, Bytes), AskError> {
-        match tokio::time::timeout(timeout, self.ask(url, path)).await {
+        self.within(timeout, url, Request::get(path), Bytes::new())
+            .await
+    }
+
+    /// What the member behind `url` has at a path.
+    pub(super) async fn get_text(
+        &self,
+        url: &Url,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<Bytes, AskError> {
+        let (_headers, body) = self.get(url, path, timeout).await?;
+        Ok(body)
+    }
+
+    /// Sends something to the member behind `url`, which has to be of this cluster.
+    pub(super) async fn post(
+        &self,
+        (url, path): (&Url, &str),
+        cluster: ClusterId,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, AskError> {
+        let request = Request::post(path).header(CLUSTER_ID, cluster.to_string());
+        let (_headers, body) = self.within(timeout, url, request, body).await?;
+        Ok(body)
+    }
+
+    async fn within(
+        &self,
+        timeout: Duration,
+        url: &Url,
+        request: Builder,
+        body: Bytes,
+    ) -> Result<(HeaderMap, Bytes), AskError> {
+        match tokio::time::timeout(timeout, self.ask(url, request, body)).await {
             Ok(answer) => answer,
             Err(_elapsed) => Err(AskError::Timeout),
         }
     }
 
-    async fn ask(&self, url: &Url, path: &str) -> Result<(HeaderMap, Bytes), AskError> {
+    async fn ask(
+        &self,
+        url: &Url,
+        request: Builder,
+        body: Bytes,
+    ) -> Result<(HeaderMap, Bytes), AskError> {
         let stream = self.dial.dial(url).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let host = if url.scheme().is_unix() {
@@ -164,9 +215,9 @@ impl PeerClient {
         } else {
             url.authority()
         };
-        let request = Request::get(path)
+        let request = request
             .header(HOST, host)
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(body))
             .expect("a path and a host make a request");
         let answer = async {
             let response = sender.send_request(request).await?;

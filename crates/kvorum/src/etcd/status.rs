@@ -8,6 +8,24 @@ use types::MemberId;
 use super::Kvorum;
 
 /// How a member does.
+///
+/// ```
+/// use std::pin::pin;
+/// use futures_util::StreamExt;
+/// # use kvorum::{Config, Kvorum};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
+/// # let member = Kvorum::start(config).await?;
+/// # member.wait_ready().await?;
+/// let mut changes = pin!(member.watch_status());
+/// let status = changes.next().await.expect("the member runs");
+/// assert!(status.is_ready && status.is_leader() && !status.is_learner);
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberStatus {
     /// The member.
@@ -82,6 +100,21 @@ impl Kvorum {
 }
 
 /// The metrics could not be rendered.
+///
+/// ```
+/// # use kvorum::{Config, Kvorum};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
+/// # let member = Kvorum::start(config).await?;
+/// # member.wait_ready().await?;
+/// let text = member.metrics()?;
+/// assert!(text.contains("etcd_server_has_leader 1"));
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("metrics: {0}")]
 pub struct MetricsError(String);

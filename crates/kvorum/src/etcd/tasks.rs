@@ -70,7 +70,8 @@ impl Tasks {
         });
     }
 
-    fn fail(&self, reason: Fatal) {
+    /// Notes a failure that the member cannot live with.
+    pub(super) fn fail(&self, reason: Fatal) {
         self.failure.send_if_modified(|failure| {
             let is_first = failure.is_none();
             failure.get_or_insert_with(|| Arc::new(reason));

@@ -1,5 +1,8 @@
 //! Members in this process: start, stop, restart, and what is refused.
 
+mod flags;
+mod traces;
+
 use tempfile::TempDir;
 
 use super::*;

@@ -24,6 +24,12 @@ pub enum PlaceError {
         /// The directory.
         path: PathBuf,
     },
+    /// There is something where its log is to go.
+    #[error("wal-dir {path:?} exists")]
+    LogThere {
+        /// The log's directory.
+        path: PathBuf,
+    },
     /// A file of it could not be written.
     #[error("cannot {operation} {}", path.display())]
     Io {
@@ -45,12 +51,14 @@ pub enum PlaceError {
 pub(crate) struct Place {
     target: PathBuf,
     work: PathBuf,
+    /// Where the log goes, if not into the directory.
+    wal_dir: Option<PathBuf>,
     is_finished: bool,
 }
 
 impl Place {
-    /// A place that is not there, or empty.
-    pub(crate) fn begin(target: &Path) -> Result<Self, PlaceError> {
+    /// A place that is not there, or empty; `wal_dir` must not be there at all, as in etcd.
+    pub(crate) fn begin(target: &Path, wal_dir: Option<&Path>) -> Result<Self, PlaceError> {
         let not_empty = |path: &Path| PlaceError::NotEmpty {
             path: path.to_owned(),
         };
@@ -63,9 +71,15 @@ impl Place {
         if work.exists() {
             return Err(not_empty(&work));
         }
+        if let Some(there) = wal_dir.filter(|wal_dir| wal_dir.exists()) {
+            return Err(PlaceError::LogThere {
+                path: there.to_owned(),
+            });
+        }
         Ok(Self {
             target: target.to_owned(),
             work,
+            wal_dir: wal_dir.map(Path::to_owned),
             is_finished: false,
         })
     }
@@ -73,22 +87,24 @@ impl Place {
     /// Makes the directory, and takes it.
     pub(crate) fn lock(&self) -> Result<DataDir, PlaceError> {
         make_private(&self.work)?;
-        Ok(DataDir::lock(&self.work)?)
+        Ok(DataDir::lock_with(&self.work, self.wal_dir.as_deref())?)
     }
 
     /// Moves what was made, and is closed, to its place; durable on return.
     pub(crate) fn finish(mut self) -> Result<(), PlaceError> {
         make_private(&self.target)?;
         let (from, to) = (self.work.join(MEMBER), self.target.join(MEMBER));
+        // A log without its data directory is of no use to anybody, so it need not be moved.
+        if let Some(wal_dir) = &self.wal_dir {
+            sync_all(wal_dir)?;
+            sync_parent(wal_dir)?;
+        }
         sync_all(&from)?;
         fs::rename(&from, &to).map_err(failed("move the new member to", &to))?;
         self.is_finished = true;
         fs::remove_dir_all(&self.work).map_err(failed("remove", &self.work))?;
         sync(&self.target)?;
-        match self.target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
-            _ => sync(Path::new(".")),
-        }
+        sync_parent(&self.target)
     }
 }
 
@@ -97,8 +113,13 @@ impl Drop for Place {
         if self.is_finished || !self.work.exists() {
             return;
         }
-        if let Err(error) = fs::remove_dir_all(&self.work) {
-            tracing::warn!(path = %self.work.display(), %error, "cannot remove what was begun");
+        for begun in [Some(&self.work), self.wal_dir.as_ref()] {
+            let Some(begun) = begun.filter(|begun| begun.exists()) else {
+                continue;
+            };
+            if let Err(error) = fs::remove_dir_all(begun) {
+                tracing::warn!(path = %begun.display(), %error, "cannot remove what was begun");
+            }
         }
     }
 }
@@ -124,6 +145,13 @@ fn sync_all(directory: &Path) -> Result<(), PlaceError> {
         sync(&path)?;
     }
     sync(directory)
+}
+
+fn sync_parent(path: &Path) -> Result<(), PlaceError> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
+        _ => sync(Path::new(".")),
+    }
 }
 
 fn sync(path: &Path) -> Result<(), PlaceError> {
@@ -155,18 +183,38 @@ mod tests {
             if there {
                 fs::create_dir(&target).unwrap();
             }
-            let place = Place::begin(&target).unwrap();
+            let place = Place::begin(&target, None).unwrap();
             drop(place.lock().unwrap());
-            assert!(Place::begin(&target).is_err(), "somebody makes it");
+            assert!(Place::begin(&target, None).is_err(), "somebody makes it");
             drop(place);
             assert_eq!(target.exists(), there);
-            let place = Place::begin(&target).unwrap();
+            let place = Place::begin(&target, None).unwrap();
             drop(place.lock().unwrap());
             place.finish().unwrap();
             assert!(target.join("member/FORMAT").is_file());
             assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
-            assert!(Place::begin(&target).is_err(), "it is not empty");
+            assert!(Place::begin(&target, None).is_err(), "it is not empty");
             fs::remove_dir_all(&target).unwrap();
         }
+    }
+
+    #[test]
+    fn the_log_goes_with_what_is_not_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, wal) = (dir.path().join("data"), dir.path().join("wal"));
+        let begin = || Place::begin(&target, Some(&wal));
+        let place = begin().unwrap();
+        drop(place.lock().unwrap());
+        assert!(wal.exists());
+        drop(place);
+        assert!(!wal.exists());
+        fs::create_dir(&wal).unwrap();
+        let error = begin().unwrap_err();
+        assert_eq!(error.to_string(), format!("wal-dir {wal:?} exists"));
+        fs::remove_dir(&wal).unwrap();
+        let place = begin().unwrap();
+        drop(place.lock().unwrap());
+        place.finish().unwrap();
+        drop(DataDir::lock_with(&target, Some(&wal)).unwrap());
     }
 }

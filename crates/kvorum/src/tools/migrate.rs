@@ -1,49 +1,136 @@
 //! `kvorum migrate`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::arguments::{Arguments, Known};
-use super::snapshot::report;
-use super::{Failure, complain, print, say};
+use clap::ValueHint;
+
+use super::snapshot::{NewMember, report};
+use super::{Failure, Output, complain, print, say};
+use crate::migrate::sqlite::{KineSource, KineSummary};
 use crate::migrate::{Source, Summary};
 
-const MIGRATE: Known = Known {
-    values: &["from", "from-wal-dir", "data-dir", "write-out"],
-    switches: &["dry-run"],
-};
+/// Takes over the data of an etcd or a k3s that has stopped; they stay as they are
+///
+/// With --from the new member has the ids of the etcd, and goes on where it stopped. With --from-sqlite it
+/// is one of a new cluster, and holds the keys that exist in k3s's database with their revisions; what
+/// cannot be kept is said before anything is done.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    override_usage = "kvorum migrate --from DIR --data-dir DIR [options]\n       \
+                      kvorum migrate --from-sqlite FILE --data-dir DIR [options]"
+)]
+pub(super) struct Arguments {
+    /// The data directory of the etcd
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) from: Option<PathBuf>,
+    /// Where its log is, if it is not in there
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) from_wal_dir: Option<PathBuf>,
+    /// The database of k3s (server/db/state.db) or of kine; one that was not closed is copied to the
+    /// directory for temporary files
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) from_sqlite: Option<PathBuf>,
+    /// The data directory that is made
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) data_dir: Option<String>,
+    /// A directory of its own for the log that is made
+    #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_hint = ValueHint::DirPath)]
+    pub(super) wal_dir: String,
+    /// Say what would be taken over, and make nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) output: Output,
+    // Last: its heading is that of all that follows.
+    #[command(flatten, next_help_heading = "Only with --from-sqlite")]
+    pub(super) member: NewMember,
+}
 
-pub(super) fn run(arguments: &[&str]) -> Result<(), Failure> {
-    let arguments = Arguments::parse(arguments, MIGRATE)?;
-    let missing = |flag: &str| Failure::bad_arguments(format!("migrate requires --{flag}"));
-    if let Some(word) = arguments.words.first() {
-        return Err(Failure::bad_arguments(format!(
-            "{word:?} is no flag of migrate"
-        )));
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let refused = |text: &str| Err(Failure::bad_arguments(text));
+    if arguments.data_dir.is_none() && !arguments.dry_run {
+        return refused("migrate requires --data-dir");
     }
-    let from = arguments.value("from").ok_or_else(|| missing("from"))?;
-    let is_dry = arguments.is_on("dry-run")?;
-    let to = arguments.value("data-dir");
-    if to.is_none() && !is_dry {
-        return Err(missing("data-dir"));
+    let to = arguments.data_dir.as_deref().filter(|_| !arguments.dry_run);
+    match (&arguments.from, &arguments.from_sqlite) {
+        (Some(from), None) => from_etcd(arguments, from, to),
+        (None, Some(from)) if arguments.from_wal_dir.is_none() => from_sqlite(arguments, from, to),
+        (None, Some(_)) => refused("--from-wal-dir is for --from"),
+        (None, None) => refused("migrate requires --from or --from-sqlite"),
+        (Some(_), Some(_)) => refused("--from and --from-sqlite exclude each other"),
     }
-    let wal = arguments.value("from-wal-dir").map(Path::new);
-    let source = Source::open(Path::new(from), wal).map_err(|error| Failure::of(&error))?;
+}
+
+fn from_etcd(arguments: &Arguments, from: &Path, to: Option<&str>) -> Result<(), Failure> {
+    let wal = arguments.from_wal_dir.as_deref();
+    let source = Source::open(from, wal).map_err(|error| Failure::of(&error))?;
     let summary = source.summary().map_err(|error| Failure::of(&error))?;
-    match arguments.value_or("write-out", "simple") {
-        "json" => say(&print::json(&summary)),
-        "simple" => say(&text(&summary)),
-        _ => return Err(print::bad_form("unsupported output format")),
+    tell(arguments, &summary, text)?;
+    match to {
+        None => Ok(()),
+        Some(to) => {
+            let wal_dir = Some(arguments.wal_dir.as_str()).filter(|dir| !dir.is_empty());
+            take_over(&source, from, Path::new(to), wal_dir.map(Path::new))
+        }
     }
-    let Some(to) = to.filter(|_| !is_dry) else {
-        complain("this was a dry run: nothing was written\n");
+}
+
+fn from_sqlite(arguments: &Arguments, from: &Path, to: Option<&str>) -> Result<(), Failure> {
+    let source = KineSource::open(from).map_err(|error| Failure::of(&error))?;
+    tell(arguments, source.summary(), kine_text)?;
+    let Some(to) = to else {
         return Ok(());
     };
+    let config = arguments.member.config(to, &arguments.wal_dir)?;
     let migrated = source
-        .migrate(Path::new(to), report)
+        .migrate(&config, report)
         .map_err(|error| Failure::of(&error))?;
     complain(&format!(
-        "migrated {from} into {to}: member {} of cluster {}, {} versions and {} entries, revision {}\n",
-        migrated.member, migrated.cluster, migrated.versions, migrated.entries, migrated.revision,
+        "migrated {} into {to}: member {} of cluster {}, {} keys, revision {}\n",
+        from.display(),
+        migrated.member,
+        migrated.cluster,
+        migrated.keys,
+        migrated.revision,
+    ));
+    Ok(())
+}
+
+/// Says what is there, before anything is done.
+fn tell<S: serde::Serialize>(
+    arguments: &Arguments,
+    summary: &S,
+    text: fn(&S) -> String,
+) -> Result<(), Failure> {
+    match arguments.output.write_out.as_str() {
+        "json" => say(&print::json(summary)),
+        "simple" => say(&text(summary)),
+        _ => return Err(print::bad_form("unsupported output format")),
+    }
+    if arguments.dry_run {
+        complain("this was a dry run: nothing was written\n");
+    }
+    Ok(())
+}
+
+fn take_over(
+    source: &Source,
+    from: &Path,
+    to: &Path,
+    wal_dir: Option<&Path>,
+) -> Result<(), Failure> {
+    let migrated = source
+        .migrate(to, wal_dir, report)
+        .map_err(|error| Failure::of(&error))?;
+    complain(&format!(
+        "migrated {} into {}: member {} of cluster {}, {} versions and {} entries, revision {}\n",
+        from.display(),
+        to.display(),
+        migrated.member,
+        migrated.cluster,
+        migrated.versions,
+        migrated.entries,
+        migrated.revision,
     ));
     Ok(())
 }
@@ -64,10 +151,27 @@ fn text(summary: &Summary) -> String {
         summary.entries,
         summary.uncommitted,
     );
-    for note in &summary.notes {
+    push_notes(&mut text, &summary.notes);
+    text
+}
+
+fn kine_text(summary: &KineSummary) -> String {
+    let mut text = format!(
+        "database of kine: revision {}, {} keys, {}, {} of them expire, {} rows of history\n",
+        summary.revision,
+        summary.keys,
+        print::size(summary.bytes),
+        summary.expiring_keys,
+        summary.history,
+    );
+    push_notes(&mut text, &summary.notes);
+    text
+}
+
+fn push_notes(text: &mut String, notes: &[String]) {
+    for note in notes {
         text.push_str("note: ");
         text.push_str(note);
         text.push('\n');
     }
-    text
 }

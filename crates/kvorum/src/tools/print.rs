@@ -34,6 +34,14 @@ pub(super) fn json(value: &impl serde::Serialize) -> String {
     format!("{text}\n")
 }
 
+/// Whether etcd's tools have such a form.
+pub(super) fn is_form(form: &str) -> Result<(), Failure> {
+    match form {
+        "simple" | "json" | "fields" | "table" | "protobuf" => Ok(()),
+        _ => Err(bad_form("unsupported output format")),
+    }
+}
+
 pub(super) fn bad_form(text: &str) -> Failure {
     Failure {
         status: EXIT_BAD_FEATURE,

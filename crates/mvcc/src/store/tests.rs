@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use types::KeyRange;
 
 use crate::fixture::{Fixture, all, put};
-use crate::{CompactError, EventKind, HashKv, PrevKv, Range, RangeError, RevisionEvents, StoredKv};
+use crate::{
+    CompactError, CompactionHash, EventKind, HashKv, PrevKv, Range, RangeError, RevisionEvents,
+    StoredKv,
+};
 
 /// One key in the model; what a [`StoredKv`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ struct Model {
     states: Vec<State>,
     events: Vec<Vec<ModelEvent>>,
     compact_revision: i64,
+    /// What compactions are to leave, as far as it is known.
+    left: Vec<CompactionHash>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +65,8 @@ enum Action {
     Publish,
     Stage,
     Settle,
+    /// Make the hashes of compactions.
+    Hash,
     Reopen,
     /// Compact at this share of the way from the compacted revision to the current one.
     Compact(f64),
@@ -72,6 +79,7 @@ impl Model {
             states: empty(),
             events: vec![vec![], vec![]],
             compact_revision: -1,
+            left: Vec::new(),
         }
     }
 
@@ -153,6 +161,7 @@ fn action() -> impl Strategy<Value = Action> {
         5 => Just(Action::Publish),
         4 => Just(Action::Stage),
         1 => Just(Action::Settle),
+        2 => Just(Action::Hash),
         2 => Just(Action::Reopen),
         2 => (0.0..=1.0).prop_map(Action::Compact),
     ]
@@ -181,6 +190,7 @@ fn act(store: &mut Fixture, model: &mut Model, action: &Action) {
         Action::Publish => store.writer.publish(),
         Action::Stage => store.stage(),
         Action::Settle => store.settle(),
+        Action::Hash => store.hash(),
         Action::Reopen => {
             store.writer.publish();
             store.stage();
@@ -196,12 +206,14 @@ fn act(store: &mut Fixture, model: &mut Model, action: &Action) {
         Action::Compact(share) => {
             let from = model.compact_revision.max(0);
             let revision = from + ((model.revision() - from) as f64 * share).round() as i64;
+            let left = hash_to_be_left(store, model, revision);
             let done = store.writer.compact(revision);
             if revision <= model.compact_revision {
                 assert_eq!(done, Err(CompactError::Compacted));
             } else {
                 assert_eq!(done, Ok(()));
                 model.compact_revision = revision;
+                model.left.extend(left);
             }
         }
     }
@@ -215,8 +227,48 @@ fn state_of(kvs: &[StoredKv]) -> State {
     kvs.iter().map(ModelKv::of).collect()
 }
 
+/// The hash that a compaction at `revision` leaves, if it can be had before.
+fn hash_to_be_left(store: &Fixture, model: &Model, revision: i64) -> Option<CompactionHash> {
+    let view = store.reads.view();
+    let is_published =
+        revision <= view.revision() && view.compact_revision() == model.compact_revision;
+    // There etcd's two ways to say what is kept differ.
+    let is_emptied = model.at(revision).is_empty()
+        && !model.events[usize::try_from(revision).unwrap()].is_empty();
+    // Asked for at 0, it is the newest.
+    let is_old = revision <= model.compact_revision.max(0);
+    if !is_published || is_emptied || is_old {
+        return None;
+    }
+    let hash = store.reads.hash_kv(Some(revision)).unwrap();
+    Some(CompactionHash {
+        hash: hash.hash,
+        revision,
+        compact_revision: hash.compact_revision,
+    })
+}
+
+/// What compactions have left is what could be had before them; and it is the answer at their revisions.
+fn check_left(store: &Fixture, model: &Model) {
+    let found = store.reads.compaction_hashes();
+    assert!(found.is_sorted_by_key(|hash| hash.revision) && found.len() <= 10);
+    for hash in &found {
+        let left = model
+            .left
+            .iter()
+            .find(|left| left.revision == hash.revision);
+        if let Some(left) = left {
+            assert_eq!(hash, left);
+        }
+        let answer = store.reads.hash_kv(Some(hash.revision)).unwrap();
+        let answered = (answer.hash, answer.compact_revision, answer.hash_revision);
+        assert_eq!(answered, (hash.hash, hash.compact_revision, hash.revision));
+    }
+}
+
+/// Not at the compacted revision: a hash that is remembered is not there any more after a restart.
 fn hashes(store: &Fixture, model: &Model) -> Vec<HashKv> {
-    let readable = model.compact_revision.max(1)..=model.revision();
+    let readable = (model.compact_revision + 1).max(1)..=model.revision();
     readable
         .map(|revision| store.reads.hash_kv(Some(revision)).unwrap())
         .collect()
@@ -336,10 +388,14 @@ proptest! {
             if matches!(action, Action::Publish | Action::Reopen | Action::Settle) {
                 check(&store, &model, &ranges);
             }
+            if let Action::Settle | Action::Hash = action {
+                check_left(&store, &model);
+            }
         }
         store.writer.publish();
         let before = hashes(&store, &model);
         store.settle();
+        check_left(&store, &model);
         prop_assert_eq!(hashes(&store, &model), before, "a hash must not depend on scrubbing");
         check(&store, &model, &ranges);
         store.reopen();
@@ -360,6 +416,7 @@ fn a_key_that_is_gone_does_not_come_back_with_a_crash_in_the_middle_of_scrubbing
         let revision = store.put("last", "x");
         store.writer.compact(revision).unwrap();
         store.writer.publish();
+        store.hash();
         for _ in 0..crash_after {
             store.stage();
         }

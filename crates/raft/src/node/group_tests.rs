@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Node;
 use crate::error::{FatalCell, ProposeError};
-use crate::peer::channels::{Introduced, Peers};
+use crate::peer::channels::{Introduced, Peers, Times};
 use crate::peer::handshake::Identity;
 use crate::testing::errors::Errors;
 use crate::testing::group::{Group, PATIENCE, eventually, id};
@@ -482,7 +482,11 @@ fn leader_for(group: &Group, number: usize, leader: usize) -> LeaderClient<Intro
         cluster: crate::testing::config().cluster,
     };
     let dial = group.net.dialer(number);
-    let times = (Duration::from_millis(100), Duration::from_secs(1));
+    let times = Times {
+        heartbeat_interval: Duration::from_millis(100),
+        election_timeout: Duration::from_secs(1),
+        read_timeout: Duration::from_secs(5),
+    };
     let peers = Peers::new(me, dial, times, FatalCell::default());
     peers.at(id(leader), &[url(leader)]).leader()
 }

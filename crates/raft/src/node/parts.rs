@@ -20,6 +20,7 @@ use crate::member_change::catch_up::CatchUp;
 use crate::member_change::changer::Changer;
 use crate::peer::PeerService;
 use crate::peer::channels::Peers;
+use crate::peer::hashes::Hashes;
 use crate::peer::leader_service::LeaderService;
 use crate::peer::pinger::Pinger;
 use crate::peer::service::{PingService, RaftService};
@@ -27,8 +28,9 @@ use crate::progress::Progress;
 use crate::proposal_id::{ProposalIds, Reserving};
 use crate::proposer::{self, ProposeQueue};
 use crate::read_index::{ReadIndex, Rounds};
-use crate::snapshot::Counters;
+use crate::repair::Repairs;
 use crate::snapshot::receive::{Means, Receiver};
+use crate::snapshot::send::Sender;
 use crate::state_machine::MachineHandle;
 use crate::status::{LeaderSeen, Removal, Status, StatusTask};
 use crate::waiters::Waiters;
@@ -44,7 +46,7 @@ pub(super) struct Parts {
     pub(super) waiters: Arc<Waiters>,
     pub(super) log: Arc<LogHandle>,
     pub(super) machine: Arc<MachineHandle>,
-    pub(super) transfers: Arc<Counters>,
+    pub(super) states: Arc<Sender>,
     pub(super) progress: Arc<Progress>,
     pub(super) views: Views,
     pub(super) persister: Persister,
@@ -59,7 +61,8 @@ impl Parts {
         let queue = self.propose();
         let (reads, leases) = self.read();
         let changer = self.change_members();
-        let receiver = self.receiver();
+        let repairs = Arc::<Repairs>::default();
+        let receiver = self.receiver(&repairs);
         let peer_service = self.serve(&leases, &changer, receiver.clone());
         let promoted = self.lead();
         self.cut_log(receiver);
@@ -90,7 +93,9 @@ impl Parts {
             server,
             log: self.log,
             machine: self.machine,
-            transfers: self.transfers,
+            transfers: Arc::clone(&self.states.counters),
+            waiters: self.waiters,
+            repairs,
             fatal: self.fatal,
             tasks: self.tasks,
             stop: self.stop,
@@ -189,14 +194,15 @@ impl Parts {
     }
 
     /// Takes states that a leader sends.
-    fn receiver(&self) -> Receiver {
+    fn receiver(&self, repairs: &Arc<Repairs>) -> Receiver {
         Receiver::new(Means {
             raft: self.raft.clone(),
             machine: Arc::clone(&self.machine),
             persister: self.persister.clone(),
             workers: self.config.workers.clone(),
-            counters: Arc::clone(&self.transfers),
+            counters: Arc::clone(&self.states.counters),
             cluster: self.views.cluster.clone(),
+            repairs: Arc::clone(repairs),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         })
@@ -220,11 +226,14 @@ impl Parts {
             forwarded: Arc::default(),
             changer: Arc::clone(changer),
             leases: leases.clone(),
+            peers: Arc::clone(&self.peers),
+            states: Arc::clone(&self.states),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         };
         let ping = PingService {
             progress: Arc::clone(&self.progress),
+            hashes: Hashes::new(self.views.clone(), self.config.workers.clone()),
         };
         let cluster = self.views.cluster.clone();
         PeerService::new(self.peers.me(), cluster, raft, leader, ping)
@@ -237,6 +246,7 @@ impl Parts {
             raft: self.raft.clone(),
             views: self.views.clone(),
             entries: self.lease_entries(),
+            machine: Arc::clone(&self.machine),
             election_timeout: self.config.election_timeout,
             promoted,
         };

@@ -34,6 +34,7 @@ use super::handshake::{Identity, Introduction, says_removed};
 use super::pinger::Observed;
 use crate::error::{Fatal, FatalCell};
 use crate::network::append::Confirmed;
+use crate::node::Config;
 
 /// The largest message that a peer is believed, as in etcd (`rafthttp/message.go`).
 pub(crate) const MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -45,13 +46,29 @@ const CALLS_MAX: usize = 128;
 /// What a connection may take besides an election timeout, as in etcd (`DialTimeout`).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After this long without a sign of life a connection that carries data is given up, as in etcd
-/// (`ConnReadTimeout`): data ahead of the sign may take long on a slow link.
-const BULK_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Bytes that a peer may send ahead on one stream, and on one connection.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// How long things may take between members.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) election_timeout: Duration,
+    /// After this long without a sign of life a connection that carries data is given up, as in etcd
+    /// (`ConnReadTimeout`): data ahead of the sign may take long on a slow link.
+    pub(crate) read_timeout: Duration,
+}
+
+impl Times {
+    pub(crate) const fn of(config: &Config) -> Self {
+        Self {
+            heartbeat_interval: config.heartbeat_interval,
+            election_timeout: config.election_timeout,
+            read_timeout: config.read_timeout,
+        }
+    }
+}
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +88,7 @@ pub(crate) type Introduced = InterceptedService<Channel, Introduction>;
 pub(crate) struct Peers {
     me: Identity,
     dial: SharedDial,
-    election_timeout: Duration,
+    times: Times,
     late_heartbeats: Arc<LateHeartbeats>,
     fatal: FatalCell,
     known: Mutex<BTreeMap<MemberId, Arc<Connections>>>,
@@ -87,17 +104,12 @@ impl fmt::Debug for Peers {
 }
 
 impl Peers {
-    pub(crate) fn new(
-        me: Identity,
-        dial: SharedDial,
-        (heartbeat_interval, election_timeout): (Duration, Duration),
-        fatal: FatalCell,
-    ) -> Self {
+    pub(crate) fn new(me: Identity, dial: SharedDial, times: Times, fatal: FatalCell) -> Self {
         Self {
             me,
             dial,
-            election_timeout,
-            late_heartbeats: Arc::new(LateHeartbeats::new(heartbeat_interval)),
+            times,
+            late_heartbeats: Arc::new(LateHeartbeats::new(times.heartbeat_interval)),
             fatal,
             known: Mutex::default(),
             led_since: Mutex::default(),
@@ -178,19 +190,24 @@ impl fmt::Debug for Connections {
 
 impl Connections {
     fn new(peers: &Peers, id: MemberId) -> Self {
+        let Times {
+            election_timeout,
+            read_timeout,
+            ..
+        } = peers.times;
         let route = Arc::new(Route {
             dial: Arc::clone(&peers.dial),
             urls: RwLock::default(),
-            timeout: CONNECT_TIMEOUT + peers.election_timeout,
+            timeout: CONNECT_TIMEOUT + election_timeout,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
         });
-        let bulk = || channel(&route, peers.election_timeout / 2, BULK_TIMEOUT);
+        let bulk = || channel(&route, election_timeout / 2, read_timeout);
         Self {
             id,
             introduction: Introduction::new(peers.me, id),
             entries: bulk(),
-            heartbeats: channel(&route, peers.election_timeout / 2, peers.election_timeout),
+            heartbeats: channel(&route, election_timeout / 2, election_timeout),
             snapshots: bulk(),
             failures: AtomicU64::new(0),
             observed: Mutex::default(),
@@ -363,5 +380,49 @@ impl AsyncWrite for Counted {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.connection).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::peerpb::ReadIndexRequest;
+    use futures_util::future::BoxFuture;
+    use tokio::io::{DuplexStream, duplex};
+    use types::ClusterId;
+
+    use super::*;
+
+    /// A peer that takes connections, and says nothing.
+    #[derive(Debug, Default)]
+    struct Silent(Mutex<Vec<DuplexStream>>);
+
+    impl transport::Dial for Silent {
+        fn dial(&self, _url: &Url) -> BoxFuture<'static, io::Result<Dialed>> {
+            let (ours, theirs) = duplex(1 << 20);
+            self.0.lock().push(theirs);
+            Box::pin(async move { Ok(Box::new(ours) as Dialed) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_silent_for_too_long_is_given_up() {
+        for seconds in [5, 20] {
+            let times = Times {
+                heartbeat_interval: Duration::from_millis(100),
+                election_timeout: Duration::from_secs(1),
+                read_timeout: Duration::from_secs(seconds),
+            };
+            let me = Identity {
+                member: MemberId(1),
+                cluster: ClusterId(1),
+            };
+            let peers = Peers::new(me, Arc::new(Silent::default()), times, FatalCell::default());
+            let url = "http://127.0.0.1:1".to_owned();
+            let mut peer = peers.at(MemberId(2), &[url]).leader();
+            let begun = tokio::time::Instant::now();
+            peer.read_index(ReadIndexRequest {}).await.unwrap_err();
+            let took = begun.elapsed().as_secs_f64();
+            assert!((took - seconds as f64).abs() < 2.0, "{took} of {seconds}");
+        }
     }
 }

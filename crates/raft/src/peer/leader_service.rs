@@ -17,6 +17,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 use types::{LeaseId, MemberId};
 
+use super::channels::Peers;
 use super::forwarded::{Answers, Came, Forwarded, Take};
 use super::service::stopped;
 use crate::error::Chain;
@@ -25,6 +26,7 @@ use crate::member_change::changer::Changer;
 use crate::node::{COMMIT_APPLY_GAP_MAX, Raft};
 use crate::progress::Progress;
 use crate::proposer::{leader_id, was_not_appended};
+use crate::snapshot::send::Sender;
 use crate::type_config::{OnComplete, Proposal, Proposed, TypeConfig};
 
 /// Answers of one stream that wait to be sent. A member has fewer proposals on their way; when it
@@ -39,6 +41,8 @@ pub(crate) struct LeaderService {
     pub(crate) forwarded: Arc<Forwarded>,
     pub(crate) changer: Arc<Changer>,
     pub(crate) leases: LeaseAnswers,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) states: Arc<Sender>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -71,6 +75,15 @@ impl LeaderApi for LeaderService {
         self.sender(&request)?;
         let changed = self.changer.serve(request.into_inner()).await;
         Ok(Response::new(changed))
+    }
+
+    async fn repair(
+        &self,
+        request: Request<peerpb::RepairRequest>,
+    ) -> Result<Response<peerpb::RepairResponse>, Status> {
+        let from = self.sender(&request)?;
+        let sent = self.send_state(from, request.into_inner().applied).await?;
+        Ok(Response::new(sent))
     }
 
     async fn read_index(

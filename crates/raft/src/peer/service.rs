@@ -16,6 +16,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 use types::MemberId;
 
+use super::hashes::Hashes;
 use super::wire::{self, Appended, WireError};
 use crate::ask::ask;
 use crate::error::{Chain, Fatal, FatalCell};
@@ -33,17 +34,18 @@ pub(crate) struct RaftService {
     pub(crate) stop: CancellationToken,
 }
 
-/// Answers pings. Cheap to clone.
+/// Answers pings, and what members compare. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct PingService {
     pub(crate) progress: Arc<Progress>,
+    pub(crate) hashes: Hashes,
 }
 
 pub(super) fn unreadable(error: &WireError) -> Status {
     Status::invalid_argument(Chain(error).to_string())
 }
 
-pub(super) fn stopped(error: &impl std::error::Error) -> Status {
+pub(crate) fn stopped(error: &impl std::error::Error) -> Status {
     Status::unavailable(Chain(error).to_string())
 }
 
@@ -202,5 +204,13 @@ impl Peer for PingService {
             version: ETCD_VERSION.to_owned(),
             applied_index: self.progress.applied(),
         }))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<peerpb::HashKvRequest>,
+    ) -> Result<Response<peerpb::HashKvResponse>, Status> {
+        let hash = self.hashes.answer(request.into_inner()).await;
+        Ok(Response::new(hash))
     }
 }

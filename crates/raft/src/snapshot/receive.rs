@@ -23,6 +23,7 @@ use crate::error::Chain;
 use crate::membership;
 use crate::node::Raft;
 use crate::peer::wire;
+use crate::repair::Repairs;
 use crate::state_machine::{DurableState, MachineHandle};
 use crate::type_config::{LogId, Snapshot, SnapshotMeta, Vote};
 
@@ -40,6 +41,7 @@ pub(crate) struct Means {
     pub(crate) workers: Workers,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cluster: apply::Cluster,
+    pub(crate) repairs: Arc<Repairs>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -69,6 +71,7 @@ struct Offer {
     needed: Option<LogId>,
     membership: bytes::Bytes,
     bytes: u64,
+    is_repair: bool,
 }
 
 /// One transfer.
@@ -237,7 +240,13 @@ impl Offer {
             needed: offer.needed.map(wire::id_from),
             membership: offer.membership,
             bytes: offer.bytes,
+            is_repair: offer.repair,
         })
+    }
+
+    /// Whether a member that has applied this has no use for it.
+    fn is_useless(&self, applied: Option<LogId>) -> bool {
+        !self.is_repair && self.needed.is_some() && applied >= self.needed
     }
 
     fn meta(&self) -> Result<SnapshotMeta, Status> {
@@ -269,9 +278,11 @@ impl Receiver {
         if own > offer.vote {
             return Ok((last(&own), None));
         }
-        let applied = shared.means.machine.applied();
-        if offer.needed.is_some() && applied >= offer.needed {
+        if offer.is_useless(shared.means.machine.applied()) {
             return Ok((last(&offer.vote), None));
+        }
+        if offer.is_repair && !shared.means.repairs.is_awaited() {
+            return Err(Status::failed_precondition("nobody has asked for a state"));
         }
         offer.meta()?;
         let turn = {
@@ -281,7 +292,7 @@ impl Receiver {
         };
         // An earlier transfer ends with its next chunk, or has come so far that it is installed first.
         let slot = Arc::clone(&shared.slot).lock_owned().await;
-        if offer.needed.is_some() && shared.means.machine.applied() >= offer.needed {
+        if offer.is_useless(shared.means.machine.applied()) {
             return Ok((last(&offer.vote), None));
         }
         let next = self.open(slot, offer.id).await?;
@@ -366,6 +377,13 @@ impl Receiver {
         }
         tracing::info!(applied_index = at.index + 1, "applying database snapshot");
         let installing = Installing::begin(&shared.means.counters);
+        if offer.is_repair {
+            let repaired = shared.means.repairs.deliver(meta, received).await;
+            repaired.map_err(|error| Status::aborted(Chain(&error).to_string()))?;
+            drop((slot, installing));
+            report.done();
+            return Ok(last(&offer.vote));
+        }
         let snapshot = Snapshot {
             meta,
             snapshot: DurableState::received(received),

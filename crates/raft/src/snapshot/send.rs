@@ -36,6 +36,15 @@ pub(crate) struct Sender {
     pub(crate) fatal: FatalCell,
 }
 
+/// What a transfer is for.
+#[derive(Clone, Copy, Debug)]
+struct Aim {
+    /// The state must have this entry.
+    needed: Option<LogId>,
+    /// The peer has asked for it, to put it in the place of its own.
+    is_repair: bool,
+}
+
 /// A transfer broke off.
 #[derive(Debug, thiserror::Error)]
 enum SendError {
@@ -70,10 +79,14 @@ impl Sender {
         needed: SnapshotMeta,
         cancel: impl Future<Output = ReplicationClosed> + Send,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let aim = Aim {
+            needed: needed.last_log_id,
+            is_repair: false,
+        };
         let sent = tokio::select! {
             biased;
             closed = cancel => return Err(closed.into()),
-            sent = self.transfer(to, vote, needed.last_log_id) => sent,
+            sent = self.transfer(to, vote, aim) => sent,
         };
         sent.map(SnapshotResponse::new).map_err(|error| {
             if let SendError::Status(status) | SendError::Unreached(status) = &error {
@@ -95,16 +108,35 @@ impl Sender {
         })
     }
 
-    async fn transfer(
+    /// Sends a peer that has asked for it the state of `applied` or later, which is to take the place of its own.
+    pub(crate) async fn repair(
         &self,
         to: &Connections,
         vote: Vote,
-        needed: Option<LogId>,
-    ) -> Result<Vote, SendError> {
+        applied: LogId,
+    ) -> Result<(), Status> {
+        let aim = Aim {
+            needed: Some(applied),
+            is_repair: true,
+        };
+        match self.transfer(to, vote, aim).await {
+            Ok(answered) if answered == vote => Ok(()),
+            Ok(_higher) => Err(Status::aborted("another member leads now")),
+            Err(error) => {
+                if let SendError::Fatal(fatal) = &error {
+                    self.fatal.set(fatal.clone());
+                }
+                Err(Status::aborted(Chain(&error).to_string()))
+            }
+        }
+    }
+
+    async fn transfer(&self, to: &Connections, vote: Vote, aim: Aim) -> Result<Vote, SendError> {
+        let needed = aim.needed;
         // Before anything is held for it: who is not there may not be for long.
         let (requests, mut answers) = open(to).await?;
         let mut running = self.begin(to.id, &vote, needed).await?;
-        let offer = running.offer(&vote, needed);
+        let offer = running.offer(&vote, aim);
         if requests.send(request(Kind::Offer(offer))).await.is_err() {
             return Err(SendError::Ended);
         }
@@ -231,7 +263,7 @@ impl Running {
             .expect("it has not ended: that takes it by value")
     }
 
-    fn offer(&mut self, vote: &Vote, needed: Option<LogId>) -> peerpb::SnapshotOffer {
+    fn offer(&mut self, vote: &Vote, aim: Aim) -> peerpb::SnapshotOffer {
         let transfer = self.transfer();
         peerpb::SnapshotOffer {
             vote: Some(wire::vote_to(vote)),
@@ -239,7 +271,8 @@ impl Running {
             applied: transfer.meta.last_log_id.map(wire::id_to),
             membership: transfer.pinned.membership(),
             bytes: transfer.pinned.bytes(),
-            needed: needed.map(wire::id_to),
+            needed: aim.needed.map(wire::id_to),
+            repair: aim.is_repair,
         }
     }
 

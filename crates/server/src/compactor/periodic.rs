@@ -34,7 +34,12 @@ impl Periodic {
         }
     }
 
-    /// The time between two notes.
+    /// How much time is kept.
+    pub(super) fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// The time between two notes, after which a compaction that failed is tried again.
     pub(super) fn interval(&self) -> Duration {
         self.period.min(INTERVAL_MAX) / NOTES_PER_INTERVAL
     }

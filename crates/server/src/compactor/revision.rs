@@ -22,6 +22,11 @@ impl Revision {
         }
     }
 
+    /// How many revisions are kept.
+    pub(super) fn kept(&self) -> i64 {
+        self.kept
+    }
+
     /// What is due at the current revision.
     pub(super) fn step(&self, current: i64) -> Step {
         let revision = current.saturating_sub(self.kept);

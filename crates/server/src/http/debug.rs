@@ -3,11 +3,9 @@
 //! What this is not: Go's profiler. A process of another runtime has no goroutines to show; its command
 //! line it has.
 
-use http::{HeaderValue, Response};
+use http::Response;
 
-use super::{Body, JSON_UTF8, respond, text};
-
-const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+use super::{Body, HTML, JSON_UTF8, respond, text};
 
 /// Go's `expvar`: the variables that etcd publishes and a few of `memstats`.
 pub(super) fn vars(raft: &raft::Status, member: types::MemberId) -> Response<Body> {

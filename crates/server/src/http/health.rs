@@ -75,8 +75,8 @@ impl Check {
     async fn run(self, server: &EtcdServer) -> Result<(), String> {
         match self {
             Self::DataCorruption => {
-                let alarms = server.views().alarms.list();
-                if alarms.iter().any(|alarm| alarm.kind == AlarmKind::Corrupt) {
+                let is_corrupt = alarms_here(server).any(|kind| kind == AlarmKind::Corrupt);
+                if is_corrupt {
                     return Err("alarm activated: CORRUPT".to_owned());
                 }
                 Ok(())
@@ -136,7 +136,7 @@ pub(super) async fn health(server: &EtcdServer, query: &Query<'_>) -> Response<B
     };
     let problem = problem(server, &query.all("exclude"), consistency).await;
     server.metrics().health_answered(problem.is_none());
-    health_response(problem.as_deref())
+    health_response(problem.as_deref(), &server.notice())
 }
 
 /// What is wrong, by alarms, leader and a read, in this order.
@@ -145,11 +145,8 @@ async fn problem(
     excluded: &[&str],
     consistency: Consistency,
 ) -> Option<String> {
-    for alarm in server.views().alarms.list() {
-        let name = match alarm.kind {
-            AlarmKind::NoSpace => "NOSPACE",
-            AlarmKind::Corrupt => "CORRUPT",
-        };
+    for kind in alarms_here(server) {
+        let name = kind.name();
         if !excluded.contains(&name) {
             return Some(format!("ALARM {name}"));
         }
@@ -161,9 +158,20 @@ async fn problem(
     read.err().map(|reason| format!("RANGE ERROR:{reason}"))
 }
 
-fn health_response(problem: Option<&str>) -> Response<Body> {
+/// The alarms that are a reason to go elsewhere: not those that are another member's own affair.
+fn alarms_here(server: &EtcdServer) -> impl Iterator<Item = AlarmKind> + use<> {
+    let of_all = server.views().alarms.of_the_cluster();
+    let own = server.is_quarantined().then_some(AlarmKind::Corrupt);
+    of_all.into_iter().map(|alarm| alarm.kind).chain(own)
+}
+
+/// Differs from etcd: a member that serves may have something to say too, if it was asked to watch it (an old
+/// backup).
+fn health_response(problem: Option<&str>, notice: &str) -> Response<Body> {
     let Some(reason) = problem else {
-        return respond(StatusCode::OK, TEXT, r#"{"health":"true","reason":""}"#);
+        let reason = serde_json::Value::from(notice);
+        let body = format!(r#"{{"health":"true","reason":{reason}}}"#);
+        return respond(StatusCode::OK, TEXT, body);
     };
     let body = serde_json::json!({ "health": "false", "reason": reason }).to_string();
     tracing::warn!(output = body, "/health error");
@@ -208,12 +216,18 @@ mod tests {
     #[test]
     fn health_bodies_are_etcds() {
         let healthy = (200, r#"{"health":"true","reason":""}"#.to_owned());
-        assert_eq!(shown(health_response(None)), healthy);
+        assert_eq!(shown(health_response(None, "")), healthy);
+        let told = r#"{"health":"true","reason":"BACKUP \"a\" is old"}"#.to_owned();
+        let shown_told = shown(health_response(None, r#"BACKUP "a" is old"#));
+        assert_eq!(shown_told, (200, told));
         let full = (
             503,
             "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n".to_owned(),
         );
-        assert_eq!(shown(health_response(Some("ALARM NOSPACE"))), full);
+        assert_eq!(
+            shown(health_response(Some("ALARM NOSPACE"), "backup")),
+            full
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub struct MetricsConfig {
 pub(super) struct DebuggingMetrics {
     leases_granted: IntCounter,
     leases_revoked: IntCounter,
+    leases_expired: IntCounter,
     pub(super) leases_renewed: IntCounter,
     alarms: IntGaugeVec,
     ranges: HistogramVec,
@@ -63,6 +64,10 @@ impl DebuggingMetrics {
         Ok(Self {
             leases_granted: counter("etcd_debugging_lease_granted_total", "Leases granted.")?,
             leases_revoked: counter("etcd_debugging_lease_revoked_total", "Leases revoked.")?,
+            leases_expired: counter(
+                "etcd_debugging_server_lease_expired_total",
+                "Leases that had expired and were revoked.",
+            )?,
             leases_renewed: counter("etcd_debugging_lease_renewed_total", "Leases renewed.")?,
             alarms: registrar.gauges(
                 "etcd_debugging_server_alarms",
@@ -85,6 +90,7 @@ impl DebuggingMetrics {
         };
         show(&self.leases_granted, applications.leases_granted);
         show(&self.leases_revoked, applications.leases_revoked);
+        show(&self.leases_expired, applications.leases_expired);
         self.alarms.reset();
         for alarm in server.views().alarms.list() {
             self.alarms

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use apply::CompactionCounts;
 use mvcc::Range;
 use prometheus::{IntCounter, IntGauge};
 use raft::Applications;
@@ -27,6 +28,9 @@ pub(super) struct StoreMetrics {
     pub(super) watchers: IntGauge,
     pub(super) slow_watchers: IntGauge,
     pub(super) events: IntCounter,
+    pub(super) put_bytes: IntGauge,
+    pub(super) compaction_last: IntGauge,
+    pub(super) compaction_keys: IntCounter,
 }
 
 impl StoreMetrics {
@@ -64,11 +68,33 @@ impl StoreMetrics {
                 "etcd_debugging_mvcc_events_total",
                 "Events sent to watchers.",
             )?,
+            put_bytes: gauge(
+                "etcd_debugging_mvcc_total_put_size_in_bytes",
+                "Bytes of the keys and values put on this member.",
+            )?,
+            compaction_last: gauge(
+                "etcd_debugging_mvcc_db_compaction_last",
+                "When the last compaction ended, Unix time; 0 if there was none since the start.",
+            )?,
+            compaction_keys: counter(
+                "etcd_debugging_mvcc_db_compaction_keys_total",
+                "Revisions that compactions removed from the disk.",
+            )?,
         })
     }
 
     /// Reads them off the member.
-    pub(super) fn read(&self, server: &EtcdServer, applications: &Applications) {
+    pub(super) fn read(
+        &self,
+        server: &EtcdServer,
+        applications: &Applications,
+        compactions: &CompactionCounts,
+    ) {
+        let put_bytes = server.views().store.put_bytes();
+        self.put_bytes.set(gauge_value(put_bytes));
+        self.compaction_last.set(gauge_value(compactions.last_s));
+        self.compaction_keys.reset();
+        self.compaction_keys.inc_by(compactions.keys);
         let view = server.views().store.view();
         self.current_revision.set(view.revision());
         self.auth_revision

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use apply::CompactionCounts;
 use parking_lot::Mutex;
 use prometheus::Registry;
 use prometheus::core::{Collector, Desc};
@@ -30,6 +31,18 @@ const LEASE_TTL: (&str, &str) = (
     "etcd_debugging_lease_ttl_total",
     "The TTLs of the leases that were granted, in seconds.",
 );
+const INDEX_COMPACTION_PAUSE: (&str, &str) = (
+    "etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds",
+    "How long steps of compactions took that forget what the index holds.",
+);
+const COMPACTION_PAUSE: (&str, &str) = (
+    "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
+    "How long steps of compactions took that remove history from the disk.",
+);
+const COMPACTION_TOTAL: (&str, &str) = (
+    "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds",
+    "How long compactions took.",
+);
 const APPLY: (&str, &str) = (
     "etcd_server_apply_duration_seconds",
     "How long it took to apply a command.",
@@ -42,6 +55,7 @@ pub(super) struct Timings {
     pub(super) wal_fsync: Buckets,
     pub(super) backend_commit: Buckets,
     pub(super) applications: Applications,
+    pub(super) compactions: CompactionCounts,
 }
 
 pub(super) struct TimingMetrics {
@@ -66,6 +80,9 @@ impl TimingMetrics {
                 describe(WAL_WRITE, &[])?,
                 describe(BACKEND_COMMIT, &[])?,
                 describe(LEASE_TTL, &[])?,
+                describe(INDEX_COMPACTION_PAUSE, &[])?,
+                describe(COMPACTION_PAUSE, &[])?,
+                describe(COMPACTION_TOTAL, &[])?,
                 describe(APPLY, &["op", "success", "version"])?,
             ],
             timings: Arc::clone(&timings),
@@ -85,6 +102,7 @@ impl Collector for Shown {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let timings = self.timings.lock();
+        let compactions = &timings.compactions;
         let one = |name, buckets: &Buckets| family(name, vec![histogram(buckets, &[])]);
         let applied = timings.applications.durations.iter();
         let applied = applied.map(|(op, is_ok, buckets)| {
@@ -97,6 +115,9 @@ impl Collector for Shown {
             one(WAL_WRITE, &timings.wal_write),
             one(BACKEND_COMMIT, &timings.backend_commit),
             one(LEASE_TTL, &timings.applications.lease_ttls),
+            one(INDEX_COMPACTION_PAUSE, &compactions.index_pauses_ms),
+            one(COMPACTION_PAUSE, &compactions.pauses_ms),
+            one(COMPACTION_TOTAL, &compactions.totals_ms),
             family(APPLY, applied.collect()),
         ];
         families

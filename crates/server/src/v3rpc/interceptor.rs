@@ -39,6 +39,7 @@ use super::v3client::V3Client;
 use super::watch::WatchService;
 use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, status_code};
 use crate::call::Call;
+use crate::corrupt::is_fenced;
 use crate::{EtcdServer, SlowRequests};
 
 /// What a gRPC message may be larger than the request in it.
@@ -129,11 +130,19 @@ impl GrpcServices {
             message_bytes_max,
             ..
         } = &*self.services;
-        let metrics = server.metrics().call(index);
+        let peer = request.extensions().get::<Arc<PeerInfo>>();
+        let traces = server.config().traces.as_ref();
+        let span = traces
+            .and_then(|traces| traces.begin(method, request.headers(), peer.map(|peer| &**peer)));
+        let metrics = server.metrics().call(index, span);
         let with_certificates = server.config().client_cert_auth;
         let credentials =
             Credentials::of(request.headers(), request.extensions(), with_certificates);
-        let admitted = match admit(server, method, request.headers()) {
+        let sound = match is_fenced(method.path) {
+            true => server.wait_sound().await,
+            false => Ok(()),
+        };
+        let admitted = match sound.and_then(|()| admit(server, method, request.headers())) {
             Ok(()) => admit_caller(server, method, &credentials).await,
             Err(error) => Err(error),
         };

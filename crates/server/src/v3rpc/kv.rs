@@ -5,7 +5,8 @@ use api::encoded::etcdserverpb::{
     DeleteRangeResponse, PutResponse, RangeResponse, RangeStreamResponse, TxnResponse,
 };
 use api::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, RangeRequest,
+    TxnRequest, request_op,
 };
 use api::rpctypes::ErrorCode;
 use apply::{Access, Command, Guard, Op, RangeOp, RangeReply, Reply, Txn, TxnReply};
@@ -17,6 +18,7 @@ use types::KeyRange;
 
 use super::validate::{Consistency, TxnAccess};
 use super::{Credentials, range_stream, reply, validate};
+use crate::traffic::Kind;
 use crate::{EtcdServer, RequestError};
 
 /// Serves keys.
@@ -67,6 +69,10 @@ impl Kv for KvService {
         if !request.get_ref().serializable && self.server.is_learner() {
             return Err(ErrorCode::NotSupportedForLearner.into());
         }
+        let _timed = self
+            .server
+            .traffic()
+            .time(Kind::Read, &request.get_ref().key);
         let credentials = Credentials::beside(&request);
         let (range, consistency) = validate::range(request.into_inner())?;
         let read = self.server.read_range(&credentials, range, consistency);
@@ -88,6 +94,10 @@ impl Kv for KvService {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let _timed = self
+            .server
+            .traffic()
+            .time(Kind::Write, &request.get_ref().key);
         let credentials = Credentials::beside(&request);
         let put = validate::put(request.into_inner())?;
         match self.propose(&credentials, Command::Put(put)).await? {
@@ -103,6 +113,10 @@ impl Kv for KvService {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let _timed = self
+            .server
+            .traffic()
+            .time(Kind::Write, &request.get_ref().key);
         let credentials = Credentials::beside(&request);
         let delete = validate::delete_range(request.into_inner())?;
         let delete = Command::DeleteRange(delete);
@@ -122,7 +136,14 @@ impl Kv for KvService {
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let credentials = Credentials::beside(&request);
         let ops_max = self.server.config().txn_ops_max;
+        let mut timed = self
+            .server
+            .traffic()
+            .time(Kind::Write, key_of(request.get_ref()));
         let (txn, access) = validate::txn(request.into_inner(), ops_max)?;
+        if matches!(access, TxnAccess::Read(_)) {
+            timed.is_a(Kind::Read);
+        }
         Ok(Response::new(
             self.execute_txn(&credentials, txn, access).await?,
         ))
@@ -213,8 +234,25 @@ impl EtcdServer {
         if consistency == Consistency::Linearizable {
             self.read_index().await?;
         }
+        if !matches!(credentials, Credentials::Member) {
+            self.wait_sound().await?;
+        }
         let guard = self.guard(access, credentials).await?;
         Ok((guard, self.views().store.view()))
+    }
+}
+
+/// The key that a transaction is mostly about: the first one that it names.
+fn key_of(txn: &TxnRequest) -> &[u8] {
+    if let Some(compare) = txn.compare.first() {
+        return &compare.key;
+    }
+    let op = txn.success.first().or_else(|| txn.failure.first());
+    match op.and_then(|op| op.request.as_ref()) {
+        Some(request_op::Request::RequestRange(range)) => &range.key,
+        Some(request_op::Request::RequestPut(put)) => &put.key,
+        Some(request_op::Request::RequestDeleteRange(delete)) => &delete.key,
+        Some(request_op::Request::RequestTxn(_)) | None => &[],
     }
 }
 

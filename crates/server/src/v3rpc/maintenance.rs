@@ -4,11 +4,12 @@ use api::encoded::etcdserverpb::maintenance_server::Maintenance;
 use api::etcdserverpb::alarm_request::AlarmAction as WireAction;
 use api::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
-    DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
-    MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse,
+    StatusRequest, StatusResponse,
 };
 use api::rpctypes::ErrorCode;
-use api::version::{ETCD_VERSION, STORAGE_VERSION};
+use api::version::ETCD_VERSION;
 use apply::{Access, Alarm, AlarmAction, AlarmKind, AlarmReply, Command, Quota, Reply};
 use futures_util::StreamExt;
 use mvcc::HashKv;
@@ -67,10 +68,14 @@ impl Maintenance for MaintenanceService {
         let _until_it_is_done = Defragmenting::begin(&self.server);
         // Differs from etcd: reads and writes go on meanwhile.
         tracing::info!("starting defragment");
+        let clock = &self.server.config().clock;
+        let begun = clock.now();
         if let Err(error) = self.server.persister().defragment().await {
             tracing::warn!(%error, "failed to defragment");
             return Err(Status::unknown(format!("etcdserver: {error}")));
         }
+        let took = clock.now().saturating_duration_since(begun);
+        self.server.metrics().upkeep().defragmented(took);
         tracing::info!("finished defragment");
         Ok(Response::new(DefragmentResponse { header: None }))
     }
@@ -93,6 +98,15 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(MoveLeaderResponse { header: None }))
     }
 
+    async fn downgrade(
+        &self,
+        request: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
+        let credentials = Credentials::beside(&request);
+        let answer = self.server.downgrade(&credentials, request.get_ref());
+        Ok(Response::new(answer.await?))
+    }
+
     async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let hash = self.server.hash_kv(None).await?;
         let header = Some(self.server.header_at(hash.current_revision));
@@ -106,8 +120,10 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
-        let revision = Some(request.get_ref().revision).filter(|&revision| revision != 0);
-        let hash = self.server.hash_kv(revision).await?;
+        let hash = self
+            .server
+            .hash_kv(Some(request.get_ref().revision))
+            .await?;
         Ok(Response::new(HashKvResponse {
             header: Some(self.server.header_at(hash.current_revision)),
             hash: hash.hash,
@@ -120,6 +136,13 @@ impl Maintenance for MaintenanceService {
 impl EtcdServer {
     fn member_status(&self) -> StatusResponse {
         let status = self.node().status();
+        let downgrade = match self.views().versions.get().downgrade {
+            Some(target) => DowngradeInfo {
+                enabled: true,
+                target_version: target.to_string(),
+            },
+            None => DowngradeInfo::default(),
+        };
         let mut errors = Vec::new();
         if status.leader.is_none() {
             errors.push(ErrorCode::NoLeader.text().to_owned());
@@ -136,12 +159,12 @@ impl EtcdServer {
             errors,
             db_size_in_use: wire_size(self.db_size_in_use()),
             is_learner: self.is_learner(),
-            storage_version: STORAGE_VERSION.to_owned(),
+            storage_version: self.shown_versions().storage().to_string(),
             db_size_quota: match self.config().quota {
                 Quota::Bytes(bytes) => wire_size(bytes),
                 Quota::Unlimited => -1,
             },
-            downgrade_info: Some(DowngradeInfo::default()),
+            downgrade_info: Some(downgrade),
         }
     }
 
@@ -196,7 +219,7 @@ impl EtcdServer {
     }
 
     /// Hashes the store, off the async threads.
-    async fn hash_kv(&self, revision: Option<i64>) -> Result<HashKv, RequestError> {
+    pub(crate) async fn hash_kv(&self, revision: Option<i64>) -> Result<HashKv, RequestError> {
         let store = self.views().store.clone();
         let begun = self.config().clock.now();
         let hashing = tokio::task::spawn_blocking(move || store.hash_kv(revision));

@@ -181,6 +181,12 @@ pub(crate) const METHODS: &[Method] = &[
         Admits::Root,
     ),
     method(
+        "/etcdserverpb.Maintenance/Downgrade",
+        MethodKind::Unary,
+        Learner::Refuses,
+        Admits::Root,
+    ),
+    method(
         "/etcdserverpb.Maintenance/Hash",
         MethodKind::Unary,
         Learner::Refuses,

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use api::etcdserverpb::SnapshotResponse;
 use api::rpctypes::ErrorCode;
-use api::version::STORAGE_VERSION;
 use etcdfile::{ExportError, Image, Sha256Sink};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -43,17 +42,22 @@ impl EtcdServer {
         let pinned = pinned.ok_or_else(|| Status::from(ErrorCode::Stopped))?;
         let (queue, pieces) = mpsc::channel(BLOBS_QUEUED_MAX);
         let clock = Arc::clone(&self.config().clock);
+        let metrics = self.metrics().clone();
         let runtime = tokio::runtime::Handle::current();
         // It ends by itself when the client or the member goes: nobody takes from the queue then.
         tokio::task::spawn_blocking(move || {
             let started = clock.now();
             match send(&pinned, &queue, runtime) {
-                Ok(bytes) => tracing::info!(
-                    "total-bytes" = bytes,
-                    took_ms = clock.now().saturating_duration_since(started).as_millis(),
-                    "storage-version" = STORAGE_VERSION,
-                    "successfully sent database snapshot to client"
-                ),
+                Ok((bytes, version)) => {
+                    let took = clock.now().saturating_duration_since(started);
+                    metrics.upkeep().snapshot_sent(took);
+                    tracing::info!(
+                        "total-bytes" = bytes,
+                        took_ms = took.as_millis(),
+                        "storage-version" = version,
+                        "successfully sent database snapshot to client"
+                    );
+                }
                 Err(error) => give_up(&error, &queue),
             }
         });
@@ -65,23 +69,24 @@ impl EtcdServer {
     }
 }
 
-/// Sends it, and says how many bytes it had.
+/// Sends it, and says how many bytes it had, and of which version it is.
 fn send(
     pinned: &apply::Pinned,
     queue: &mpsc::Sender<Piece>,
     runtime: tokio::runtime::Handle,
-) -> Result<u64, ExportError> {
+) -> Result<(u64, String), ExportError> {
     let image = Image::measure(pinned.clone())?;
-    let bytes = image.bytes();
+    let (bytes, version) = (image.bytes(), image.storage_version());
     tracing::info!(
         "total-bytes" = bytes,
         revision = image.revision(),
-        "storage-version" = STORAGE_VERSION,
+        "storage-version" = version,
         "sending database snapshot to client"
     );
     let mut out = Sha256Sink::new(Blobs {
         queue,
         runtime,
+        version: version.clone(),
         left: bytes,
         blob: Vec::with_capacity(BLOB_BYTES),
     });
@@ -90,7 +95,7 @@ fn send(
     debug_assert!(blobs.blob.is_empty(), "a database ends with its last blob");
     blobs.blob = digest.to_vec();
     blobs.send().map_err(boltfile_error)?;
-    Ok(bytes)
+    Ok((bytes, version))
 }
 
 fn boltfile_error(error: io::Error) -> ExportError {
@@ -113,6 +118,7 @@ fn give_up(error: &ExportError, queue: &mpsc::Sender<Piece>) {
 struct Blobs<'q> {
     queue: &'q mpsc::Sender<Piece>,
     runtime: tokio::runtime::Handle,
+    version: String,
     /// Bytes of the database that are still to come.
     left: u64,
     blob: Vec<u8>,
@@ -127,7 +133,7 @@ impl Blobs<'_> {
             header: None,
             remaining_bytes: self.left,
             blob,
-            version: STORAGE_VERSION.to_owned(),
+            version: self.version.clone(),
         };
         let sending = tokio::time::timeout(STALL_TIMEOUT, self.queue.send(Ok(piece)));
         match self.runtime.block_on(sending) {

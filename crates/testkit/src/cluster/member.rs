@@ -99,7 +99,7 @@ impl Member {
         self.disk.as_ref().context("the disk is a real one")
     }
 
-    /// Sets `--initial-cluster` and `--initial-cluster-state` for the next start.
+    /// Sets `--initial-cluster`, if it is not empty, and `--initial-cluster-state` for the next start.
     pub fn bootstrap(&mut self, initial_cluster: &str, state: &'static str) {
         initial_cluster.clone_into(&mut self.initial_cluster);
         self.initial_cluster_state = state;
@@ -436,9 +436,11 @@ impl Member {
             format!("--advertise-client-urls={client}"),
             format!("--listen-peer-urls={scheme}://127.0.0.1:{port}"),
             format!("--initial-advertise-peer-urls={}", self.peer_url()),
-            format!("--initial-cluster={}", self.initial_cluster),
             format!("--initial-cluster-state={}", self.initial_cluster_state),
         ];
+        if !self.initial_cluster.is_empty() {
+            args.push(format!("--initial-cluster={}", self.initial_cluster));
+        }
         if let Some(tls) = &self.spec.tls {
             for prefix in ["", "peer-"] {
                 args.extend([

@@ -176,6 +176,27 @@ async fn servers_need_not_be_checked_or_can_be_the_systems() {
 }
 
 #[tokio::test]
+async fn whoever_has_no_certificate_shows_none() {
+    let pki = Pki::new();
+    pki.sign("server", "server");
+    let anonymous = AnonymousTls {
+        trusted_ca_file: Some(pki.path("ca.crt")),
+        ..AnonymousTls::default()
+    };
+    let client = TlsClient::anonymous(&anonymous, Arc::new(SystemClock)).unwrap();
+    let dialer = Dialer::new(Some(client), None);
+    for (auth, is_welcome) in [(ClientAuth::None, true), (pki.required(), false)] {
+        let server = echo_tls(&pki.server(auth));
+        let url = format!("https://127.0.0.1:{}", server.port);
+        let echoes = match dialled(&dialer, &url).await {
+            Ok(dialed) => echoes(dialed).await,
+            Err(_refused) => false,
+        };
+        assert_eq!(echoes, is_welcome);
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_reached_is_told_in_gos_words() {
     let closed = port(&listen("http://127.0.0.1:0", None));
     let dialer = Dialer::new(None, None);
@@ -215,4 +236,22 @@ async fn tls_to_a_plain_server_is_told_so() {
     // And without an identity there is nothing to dial with.
     let text = failure(&Dialer::new(None, None), "https://127.0.0.1:1").await;
     assert!(!text.is_empty());
+}
+
+#[tokio::test]
+async fn how_long_a_peer_may_leave_data_unconfirmed_is_set() {
+    let mut listener = listen("http://127.0.0.1:0", None);
+    let url = Url::parse(&format!("http://127.0.0.1:{}", port(&listener))).unwrap();
+    for limit in [None, Some(Duration::from_secs(7))] {
+        let dialer = match limit {
+            None => Dialer::new(None, None),
+            Some(limit) => Dialer::new(None, None).with_write_timeout(limit),
+        };
+        let crate::stream::Socket::Tcp(tcp) = dialer.connect_tcp(&url).await.unwrap() else {
+            panic!("it is TCP");
+        };
+        let set = socket2::SockRef::from(&tcp).tcp_user_timeout().unwrap();
+        assert_eq!(set.filter(|set| !set.is_zero()), limit);
+        accept(&mut listener).await;
+    }
 }

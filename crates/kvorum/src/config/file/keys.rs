@@ -178,8 +178,15 @@ const TEXTS: &[&str] = &[
     "proxy",
     "feature-gates",
     "backup-schedule",
-    "backup-destination",
+    "backup-dir",
+    "backup-name",
     "backup-compression",
+    "backup-s3-bucket",
+    "backup-s3-folder",
+    "backup-s3-endpoint",
+    "backup-s3-region",
+    "backup-s3-endpoint-ca",
+    "backup-s3-credentials-file",
 ];
 
 const SWITCHES: &[&str] = &[
@@ -198,6 +205,7 @@ const SWITCHES: &[&str] = &[
     "experimental-enable-distributed-tracing",
     "experimental-initial-corrupt-check",
     "nospace-auto-disarm",
+    "corrupt-repair",
     "experimental-compact-hash-check-enabled",
     "experimental-enable-lease-checkpoint",
     "experimental-enable-lease-checkpoint-persist",
@@ -256,6 +264,7 @@ const DURATIONS: &[&str] = &[
     "downgrade-check-time",
     "experimental-downgrade-check-time",
     "backup-age-max",
+    "backup-archive-interval",
 ];
 
 /// A key with another name than its flag.

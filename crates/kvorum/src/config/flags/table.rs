@@ -6,7 +6,6 @@ mod discovery;
 mod member;
 mod monitoring;
 mod no_effect;
-pub(in crate::config) mod pending;
 mod security;
 mod upkeep;
 

@@ -6,6 +6,7 @@ use types::{Url, UrlError};
 
 use crate::config::features::FeatureGateError;
 use crate::config::{ClusterState, MetricsLevel, duration};
+use backup::Compression;
 
 /// A value was refused, in the words of Go's `flag` package and of etcd.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +46,7 @@ pub(super) fn switch(option: &mut bool, value: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
-pub(in crate::config) fn truth(value: &str) -> Result<bool, ValueError> {
+pub(crate) fn truth(value: &str) -> Result<bool, ValueError> {
     match value {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -59,7 +60,7 @@ pub(super) fn signed(option: &mut i64, value: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
-pub(super) fn unsigned(option: &mut u64, value: &str) -> Result<(), ValueError> {
+pub(crate) fn unsigned(option: &mut u64, value: &str) -> Result<(), ValueError> {
     if value.starts_with(['-', '+']) {
         return Err(ValueError::Parse);
     }
@@ -162,6 +163,16 @@ pub(super) fn metrics_level(option: &mut MetricsLevel, value: &str) -> Result<()
 
 pub(super) fn time(option: &mut Duration, value: &str) -> Result<(), ValueError> {
     *option = duration::parse(value).or(Err(ValueError::Parse))?;
+    Ok(())
+}
+
+pub(super) fn compression(option: &mut Compression, value: &str) -> Result<(), ValueError> {
+    *option = match value {
+        "none" => Compression::None,
+        "gzip" => Compression::Gzip,
+        "zstd" => Compression::Zstd,
+        _ => return Err(ValueError::Choice),
+    };
     Ok(())
 }
 

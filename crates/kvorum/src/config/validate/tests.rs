@@ -468,3 +468,42 @@ fn a_negative_quota_is_none() {
     assert_eq!(quota(-1), apply::Quota::Unlimited);
     assert_eq!(quota(7), apply::Quota::Bytes(7));
 }
+
+#[test]
+fn the_old_discovery_service_is_refused_with_a_reason() {
+    for set in [
+        |options: &mut Options| options.discovery.url = "http://127.0.0.1:1/token".to_owned(),
+        |options: &mut Options| options.discovery.proxy = "http://127.0.0.1:1".to_owned(),
+    ] {
+        let mut options = Options::default();
+        set(&mut options);
+        let error = options.validate().unwrap_err().to_string();
+        assert!(error.contains("choose --discovery-token and"), "{error}");
+    }
+}
+
+#[test]
+fn the_checks_of_data_have_two_names_each() {
+    for prefix in ["", "experimental-"] {
+        let arguments = [
+            format!("--{prefix}corrupt-check-time=3h"),
+            format!("--{prefix}compact-hash-check-time=5m"),
+        ];
+        let config = validate(&arguments.each_ref().map(String::as_str)).unwrap();
+        let hours = Duration::from_secs(3 * 60 * 60);
+        assert_eq!(config.checks.corrupt_check_time, hours);
+        let minutes = Duration::from_secs(5 * 60);
+        assert_eq!(config.checks.compact_hash_check_time, minutes);
+    }
+    // Comparing what compactions leave is on by default, and so is the repair; both can be switched off.
+    let by_default = validate(&[]).unwrap();
+    assert!(by_default.features.enabled(Gate::CompactHashCheck));
+    assert!(!by_default.features.enabled(Gate::InitialCorruptCheck));
+    assert!(by_default.checks.corrupt_repair);
+    let off = [
+        "--feature-gates=CompactHashCheck=false",
+        "--corrupt-repair=false",
+    ];
+    let off = validate(&off).unwrap();
+    assert!(!off.features.enabled(Gate::CompactHashCheck) && !off.checks.corrupt_repair);
+}

@@ -20,6 +20,7 @@ struct Peers(BTreeMap<String, Answer>);
 struct Answer {
     members: String,
     version: String,
+    downgrade: &'static str,
     is_kvorum: bool,
 }
 
@@ -28,6 +29,7 @@ impl Peers {
         let answer = Answer {
             members: members.to_owned(),
             version: "3.6.0".to_owned(),
+            downgrade: "false",
             is_kvorum: true,
         };
         self.0.insert(url.to_owned(), answer);
@@ -56,6 +58,8 @@ impl Dial for Peers {
                 let request = String::from_utf8_lossy(&request[..read]);
                 let body = if request.starts_with("GET /members ") {
                     answer.members
+                } else if request.starts_with("GET /downgrade/enabled ") {
+                    answer.downgrade.to_owned()
                 } else {
                     format!(
                         "{{\"etcdserver\":\"3.6.14\",\"etcdcluster\":\"{}\"}}",
@@ -228,6 +232,12 @@ async fn a_cluster_that_cannot_be_joined_is_refused_in_etcds_words() {
             "{version}"
         );
     }
+    let down = peers.clone().change(B, |peer| peer.downgrade = "true");
+    assert_eq!(
+        refusal(down).await,
+        "incompatible with current running cluster",
+        "nobody of this version joins a cluster that goes down from it"
+    );
     let text = refusal(peers.change(B, |peer| peer.is_kvorum = false)).await;
     assert!(
         text.starts_with("the member at http://10.0.0.2:2380 is an etcd"),

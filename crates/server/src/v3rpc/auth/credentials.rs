@@ -8,7 +8,7 @@ use auth::{AuthError, AuthInfo, TokenInfo};
 use http::{Extensions, HeaderMap};
 use transport::PeerInfo;
 
-use crate::{EtcdServer, RequestError};
+use crate::{EtcdServer, RequestError, call};
 
 /// How long a token may be ahead of what this member has applied; then it counts as invalid. etcd waits
 /// for as long as the client does.
@@ -80,7 +80,9 @@ impl EtcdServer {
             return Ok(Asker::default());
         }
         if let Some(token) = token {
-            return Ok(Asker::Client(self.user_of(token).await?));
+            let info = self.user_of(token).await?;
+            call::asked_by(&info.user);
+            return Ok(Asker::Client(info));
         }
         let Some(user) = common_name.clone() else {
             return Ok(Asker::default());

@@ -23,6 +23,19 @@ pub(super) static FLAGS: &[Flag] = flags! {
     Member Switch "socket-reuse-address" "false"
         "Whether an address may be listened on that a process before has left in TIME_WAIT (SO_REUSEADDR)."
         => |o, v| switch(&mut o.sockets.reuse_address, v);
+    Member Switch "memory-mlock" "false"
+        "Whether all memory of the process stays in RAM; it must be allowed to lock as much as it needs."
+        => |o, v| switch(&mut o.memory_mlock, v);
+    Member Switch "experimental-memory-mlock" "false"
+        "The name of --memory-mlock before etcd 3.6."
+        deprecated "--experimental-memory-mlock is deprecated in v3.6 and will be decommissioned in v3.7. Use '--memory-mlock' instead."
+        => |o, v| switch(&mut o.memory_mlock, v);
+    Member Value "raft-read-timeout" "5s"
+        "How long a connection with a peer that carries entries may be silent; at least 5s."
+        => |o, v| time(&mut o.raft_read_timeout, v);
+    Member Value "raft-write-timeout" "5s"
+        "How long a peer may leave unconfirmed what was sent to it, before its connection is given up; at least 5s."
+        => |o, v| time(&mut o.raft_write_timeout, v);
     Member Value "snapshot-count" "10000"
         "Number of log entries after which the log is cut."
         => |o, v| unsigned(&mut o.snapshot_count, v);

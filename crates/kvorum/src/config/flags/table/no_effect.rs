@@ -18,12 +18,6 @@ pub(super) static FLAGS: &[Flag] = flags! {
     NoEffect Value "max-wals" "5"
         "The log is not kept in many files."
         => natural;
-    NoEffect Value "raft-read-timeout" "5s"
-        "Silent peers are noticed by their heartbeats."
-        => duration;
-    NoEffect Value "raft-write-timeout" "5s"
-        "Silent peers are noticed by their heartbeats."
-        => duration;
     NoEffect Value "backend-bbolt-freelist-type" "map"
         "There is no bbolt."
         => any;
@@ -40,13 +34,6 @@ pub(super) static FLAGS: &[Flag] = flags! {
         "There is nothing to defragment at the start."
         deprecated "--experimental-bootstrap-defrag-threshold-megabytes is deprecated in v3.6 and will be decommissioned in v3.7. Use '--bootstrap-defrag-threshold-megabytes' instead."
         => natural;
-    NoEffect Switch "memory-mlock" "false"
-        "No file is mapped into memory."
-        => boolean;
-    NoEffect Switch "experimental-memory-mlock" "false"
-        "No file is mapped into memory."
-        deprecated "--experimental-memory-mlock is deprecated in v3.6 and will be decommissioned in v3.7. Use '--memory-mlock' instead."
-        => boolean;
     NoEffect Value "v2-deprecation" "write-only"
         "There is no v2 store."
         deprecated "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input."
