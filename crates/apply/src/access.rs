@@ -112,6 +112,8 @@ pub fn permit(
 pub struct Guard {
     auth: Auth,
     asker: Asker,
+    /// Whether names had to be said when it was allowed.
+    was_enabled: bool,
 }
 
 impl Guard {
@@ -131,6 +133,7 @@ impl Guard {
         Ok(Self {
             auth: auth.clone(),
             asker,
+            was_enabled: state.is_enabled(),
         })
     }
 
@@ -152,7 +155,9 @@ impl Guard {
         match &self.asker {
             // Nobody asked, because nobody had to say a name. If authentication was switched on meanwhile, what
             // was read may be from after that. Differs from etcd, which hands it out.
-            Asker::Client(client) if !client.is_somebody() && self.auth.is_enabled() => {
+            Asker::Client(client)
+                if !client.is_somebody() && !self.was_enabled && self.auth.is_enabled() =>
+            {
                 Err(AuthError::UserEmpty)
             }
             Asker::Client(client)

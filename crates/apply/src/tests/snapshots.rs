@@ -57,10 +57,11 @@ impl Bench {
         self.next = self.machine.applied().0.unwrap().index + 1;
     }
 
-    /// The hashes of all revisions that can be read.
+    /// The hashes of all revisions after the compacted one, of which only the member that compacted
+    /// remembers what it was before.
     fn hashes(&self) -> Vec<String> {
         let store = &self.views.store;
-        let from = store.compact_revision().max(1);
+        let from = store.compact_revision().max(0) + 1;
         let hash = |revision| format!("{:?}", store.hash_kv(Some(revision)));
         (from..=store.revision()).map(hash).collect()
     }

@@ -9,6 +9,7 @@ use types::KeyRange;
 use super::{Bench, bench, open_on, put};
 use crate::{
     Access, Asker, AuthCommand, Command, DeleteRange, Guard, LogPosition, Quota, Rejection, Reply,
+    Txn,
 };
 
 impl Bench {
@@ -233,4 +234,9 @@ fn who_had_to_say_no_name_is_not_answered_when_everybody_has_to() {
     assert_eq!(guard.check_again(), Ok(()));
     b.enable_auth();
     assert_eq!(guard.check_again(), Err(AuthError::UserEmpty));
+    // What asks for nothing needs no name, as in etcd.
+    let empty = Txn::default();
+    let access = Access::ReadTxn(&empty);
+    let guard = Guard::new(access, Asker::default(), &views.auth, &views.leases).unwrap();
+    assert_eq!(guard.check_again(), Ok(()));
 }
