@@ -240,10 +240,6 @@ impl Writer {
             self.shared
                 .scrubbed
                 .send_replace(self.compaction.finished());
-            tracing::info!(
-                "compact-revision" = revision,
-                "finished scheduled compaction"
-            );
         } else {
             self.compaction.phase = Phase::Scrub(queue);
         }
