@@ -157,7 +157,6 @@ impl Kvorum {
             is_ready,
         };
         starting.run(listeners);
-        tasks.watch_node(node.clone());
         Ok(Self {
             identity,
             config,
@@ -192,7 +191,13 @@ impl Kvorum {
     /// Waits until the member has to stop, and says why. It does not stop by itself: call
     /// [`Kvorum::stop`].
     pub async fn failed(&self) -> Arc<Fatal> {
-        self.tasks.failed().await
+        // Asked by the caller itself: no task of a runtime whose threads may all wait for a broken disk has to
+        // pass it on.
+        tokio::select! {
+            biased;
+            reason = self.tasks.failed() => reason,
+            reason = self.node.fatal() => Arc::new(Fatal::Raft(Box::new(reason))),
+        }
     }
 
     /// A client that needs no connection: for the program that the member lives in.

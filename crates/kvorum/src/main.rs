@@ -25,6 +25,9 @@ const EXIT_USAGE: u8 = 2;
 /// How long to wait, after everything has been stopped, for what has not.
 const LEFT_OVER_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// How long a member that cannot go on may take to stop.
+const FAILED_STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
@@ -171,6 +174,9 @@ async fn serve(config: Config) -> ExitCode {
             None
         }
     };
+    if failure.is_some() {
+        end_anyway();
+    }
     tokio::select! {
         () = member.stop() => {}
         // Whoever asks twice does not want to wait.
@@ -186,6 +192,22 @@ async fn serve(config: Config) -> ExitCode {
             // that has failed.
             std::process::exit(1)
         }
+    }
+}
+
+/// Ends the process when its member, which has failed, does not stop: sled may wait for a disk that has failed for
+/// ever, and who waits for sled may hold every thread of the runtime. Nothing is lost: what counts is what the
+/// disk has.
+fn end_anyway() {
+    let watch = std::thread::Builder::new().name("undertaker".to_owned());
+    let watching = watch.spawn(|| {
+        #[expect(clippy::disallowed_methods, reason = "a thread of its own, beside the runtime")]
+        std::thread::sleep(FAILED_STOP_TIME_MAX);
+        tracing::error!("the member does not stop; the process ends");
+        std::process::exit(1)
+    });
+    if let Err(error) = watching {
+        tracing::error!(%error, "nobody watches over the end");
     }
 }
 

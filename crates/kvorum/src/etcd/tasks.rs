@@ -59,17 +59,6 @@ impl Tasks {
         });
     }
 
-    /// Notices when Raft, the log or the state cannot go on.
-    pub(super) fn watch_node(&self, node: raft::Node) {
-        let tasks = self.clone();
-        self.tracker.spawn(async move {
-            tokio::select! {
-                reason = node.fatal() => tasks.fail(Fatal::Raft(Box::new(reason))),
-                () = tasks.stopping.cancelled() => {}
-            }
-        });
-    }
-
     /// Notes a failure that the member cannot live with.
     pub(super) fn fail(&self, reason: Fatal) {
         self.failure.send_if_modified(|failure| {
