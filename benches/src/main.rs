@@ -10,6 +10,8 @@
 //! cargo run --release -p kvorum-benches -- quorum --html FILE     every fault there is, and its timeline
 //! cargo run --release -p kvorum-benches -- leases            100,000 leases that expire at once
 //! cargo run --release -p kvorum-benches -- snapshots         2 GiB saved under load, restored, started
+//! cargo run --release -p kvorum-benches -- maintenance       2 GiB compacted and defragmented under load
+//! cargo run --release -p kvorum-benches -- lists             1 GiB listed
 //! ```
 //!
 //! The etcd is the one that `tests/fetch-clients` fetches; `KVORUM_TEST_ETCD` names another.
@@ -18,8 +20,11 @@
 mod bulk;
 mod failover;
 mod grpc;
+mod large_store;
 mod leases;
+mod lists;
 mod load;
+mod maintenance;
 mod measure;
 mod quorum;
 mod report;
@@ -77,6 +82,41 @@ enum Command {
     Leases(leases::Options),
     /// A snapshot of a large store under full write load, its restoration, and a start on it.
     Snapshots(snapshots::Options),
+    /// Compaction and Defragment of a large store under load.
+    Maintenance(maintenance::Options),
+    /// A list of 1 GiB, and the memory it costs.
+    Lists(lists::Options),
+}
+
+impl Command {
+    async fn run(&self, servers: &[Server], args: &Args) -> anyhow::Result<()> {
+        match self {
+            Self::Failover(options) => report(
+                &failover::run(servers, options).await?,
+                failover::table,
+                args,
+            ),
+            Self::Quorum(options) => {
+                report(&quorum::run(servers, options).await?, quorum::table, args)
+            }
+            Self::Leases(options) => {
+                report(&leases::run(servers, options).await?, leases::table, args)
+            }
+            Self::Snapshots(options) => report(
+                &snapshots::run(servers, options).await?,
+                snapshots::table,
+                args,
+            ),
+            Self::Maintenance(options) => report(
+                &maintenance::run(servers, options).await?,
+                maintenance::table,
+                args,
+            ),
+            Self::Lists(options) => {
+                report(&lists::run(servers, options).await?, lists::table, args)
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -112,16 +152,8 @@ async fn main() -> anyhow::Result<()> {
         Some(server) => vec![server],
         None => vec![Server::Etcd, Server::Kvorum],
     };
-    match &args.command {
-        Some(Command::Failover(options)) => {
-            return measure_failover(&servers, options, &args).await;
-        }
-        Some(Command::Quorum(options)) => return measure_quorum(&servers, options, &args).await,
-        Some(Command::Leases(options)) => return measure_leases(&servers, options, &args).await,
-        Some(Command::Snapshots(options)) => {
-            return measure_snapshots(&servers, options, &args).await;
-        }
-        None => {}
+    if let Some(command) = &args.command {
+        return command.run(&servers, &args).await;
     }
     if let Some(keys) = args.bulk {
         return measure_bulk(&servers, keys, &args).await;
@@ -168,59 +200,17 @@ async fn measure_bulk(servers: &[Server], keys: u64, args: &Args) -> anyhow::Res
     Ok(())
 }
 
-async fn measure_failover(
-    servers: &[Server],
-    options: &failover::Options,
+/// Prints what was measured, and writes it where that is asked for.
+fn report<T: serde::Serialize>(
+    measured: &[T],
+    table: impl FnOnce(&[T]) -> String,
     args: &Args,
 ) -> anyhow::Result<()> {
-    let outages = failover::run(servers, options).await?;
     if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&outages)?)
+        std::fs::write(path, serde_json::to_string_pretty(measured)?)
             .with_context(|| format!("writing {}", path.display()))?;
     }
-    print(&failover::table(&outages));
-    Ok(())
-}
-
-async fn measure_quorum(
-    servers: &[Server],
-    options: &quorum::Options,
-    args: &Args,
-) -> anyhow::Result<()> {
-    let outcomes = quorum::run(servers, options).await?;
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&outcomes)?)
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
-    print(&quorum::table(&outcomes));
-    Ok(())
-}
-
-async fn measure_leases(
-    servers: &[Server],
-    options: &leases::Options,
-    args: &Args,
-) -> anyhow::Result<()> {
-    let expiries = leases::run(servers, options).await?;
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&expiries)?)
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
-    print(&leases::table(&expiries));
-    Ok(())
-}
-
-async fn measure_snapshots(
-    servers: &[Server],
-    options: &snapshots::Options,
-    args: &Args,
-) -> anyhow::Result<()> {
-    let measured = snapshots::run(servers, options).await?;
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&measured)?)
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
-    print(&snapshots::table(&measured));
+    print(&table(measured));
     Ok(())
 }
 

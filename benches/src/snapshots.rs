@@ -4,27 +4,20 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use api::etcdserverpb::{PutRequest, RangeRequest, SnapshotRequest};
+use api::etcdserverpb::SnapshotRequest;
 use serde::Serialize;
 use testkit::{Client, Program, Server as Member, Spec, binaries, process};
-use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Server;
 use crate::bulk::mib;
-use crate::measure::{Latencies, now};
+use crate::large_store::{Load, Noticed, QUOTA, Writers, fill};
+use crate::measure::now;
 
-/// Clients that fill the store.
-const FILLERS: usize = 64;
-/// Between two reads of the client that reads, and between two looks at the memory.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Between two looks at the memory.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// More than any store that is asked for.
-const QUOTA: &str = "--quota-backend-bytes=68719476736";
 
 /// What `snapshots` is told.
 #[derive(Debug, clap::Args)]
@@ -55,16 +48,6 @@ pub(crate) struct Snapshot {
     rss_peak_mib: f64,
     restore_s: f64,
     start_s: f64,
-}
-
-/// What clients noticed.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Noticed {
-    writes_per_s: f64,
-    write_p99_ms: f64,
-    write_worst_ms: f64,
-    read_p99_ms: f64,
-    read_worst_ms: f64,
 }
 
 /// Measures all servers, one after the other.
@@ -111,12 +94,17 @@ pub(crate) fn table(all: &[Snapshot]) -> String {
 async fn measure(server: Server, options: &Options) -> anyhow::Result<Snapshot> {
     let mut running = Spec::of(server.program()).arg(QUOTA).start().await?;
     let client = running.client().await?;
-    fill(&client, options).await?;
-    let load = Load::start(&client, options);
+    let keys = options.bytes / options.value.max(1) as u64;
+    fill(&client, keys, options.value).await?;
+    let writers = Writers {
+        count: options.writers,
+        pause: Duration::ZERO,
+    };
+    let load = Load::start(&client, writers);
     tokio::time::sleep(Duration::from_secs(options.seconds)).await;
     let before = load.stop().await?;
     let rss_before_mib = mib(running.rss()?);
-    let load = Load::start(&client, options);
+    let load = Load::start(&client, writers);
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("snapshot.db");
     let begun = now();
@@ -148,116 +136,6 @@ async fn measure(server: Server, options: &Options) -> anyhow::Result<Snapshot> 
         restore_s,
         start_s,
     })
-}
-
-fn key(number: u64) -> Vec<u8> {
-    format!("snapshots/{number:09}").into_bytes()
-}
-
-async fn fill(client: &Client, options: &Options) -> anyhow::Result<()> {
-    let keys = options.bytes / options.value.max(1) as u64;
-    let mut tasks = JoinSet::new();
-    for filler in 0..FILLERS as u64 {
-        let mut client = client.clone();
-        let value = vec![b'v'; options.value];
-        tasks.spawn(async move {
-            for number in (filler..keys).step_by(FILLERS) {
-                let put = PutRequest {
-                    key: key(number),
-                    value: value.clone(),
-                    ..PutRequest::default()
-                };
-                client.kv.put(put).await?;
-            }
-            anyhow::Ok(())
-        });
-    }
-    while let Some(done) = tasks.join_next().await {
-        done.context("a client panicked")??;
-    }
-    Ok(())
-}
-
-/// Clients that write as fast as they can, and one that reads.
-struct Load {
-    is_over: Arc<AtomicBool>,
-    begun: std::time::Instant,
-    writers: Vec<JoinHandle<anyhow::Result<Latencies>>>,
-    reader: JoinHandle<anyhow::Result<Latencies>>,
-}
-
-impl Load {
-    fn start(client: &Client, options: &Options) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let writer = |writer: usize| {
-            let (client, is_over) = (client.clone(), Arc::clone(&is_over));
-            tokio::spawn(write(client, writer as u64, is_over))
-        };
-        Self {
-            begun: now(),
-            writers: (0..options.writers).map(writer).collect(),
-            reader: tokio::spawn(read(client.clone(), Arc::clone(&is_over))),
-            is_over,
-        }
-    }
-
-    async fn stop(self) -> anyhow::Result<Noticed> {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        self.is_over.store(true, Ordering::Relaxed);
-        let mut writes = Latencies::new();
-        for writer in self.writers {
-            writes.add(&writer.await??);
-        }
-        let reads = self.reader.await??;
-        let ms = |of: &Latencies, quantile| {
-            Duration::from_micros(of.quantile_us(quantile)).as_secs_f64() * 1000.0
-        };
-        let count = u32::try_from(writes.count())?;
-        Ok(Noticed {
-            writes_per_s: f64::from(count) / seconds,
-            write_p99_ms: ms(&writes, 0.99),
-            write_worst_ms: ms(&writes, 1.0),
-            read_p99_ms: ms(&reads, 0.99),
-            read_worst_ms: ms(&reads, 1.0),
-        })
-    }
-}
-
-async fn write(
-    mut client: Client,
-    writer: u64,
-    is_over: Arc<AtomicBool>,
-) -> anyhow::Result<Latencies> {
-    let mut latencies = Latencies::new();
-    let mut number = writer;
-    while !is_over.load(Ordering::Relaxed) {
-        // New keys, beside those that are there.
-        number += 1_000;
-        let put = PutRequest {
-            key: format!("load/{}", number % 1_000_000).into_bytes(),
-            value: vec![b'w'; 256],
-            ..PutRequest::default()
-        };
-        let asked = now();
-        client.kv.put(put).await?;
-        latencies.record(asked.elapsed());
-    }
-    Ok(latencies)
-}
-
-async fn read(mut client: Client, is_over: Arc<AtomicBool>) -> anyhow::Result<Latencies> {
-    let mut latencies = Latencies::new();
-    while !is_over.load(Ordering::Relaxed) {
-        let range = RangeRequest {
-            key: key(0),
-            ..RangeRequest::default()
-        };
-        let asked = now();
-        client.kv.range(range).await?;
-        latencies.record(asked.elapsed());
-        tokio::time::sleep(PAUSE).await;
-    }
-    Ok(latencies)
 }
 
 /// Bytes of a snapshot that is stored in `file`.
