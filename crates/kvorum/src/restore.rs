@@ -50,7 +50,7 @@ const TERM: u64 = 1;
 ///
 /// let data_dir = dir.path().join("restored");
 /// let config = Config::builder().data_dir(&data_dir).any_ports();
-/// let request = Restore { snapshot, hash: HashCheck::Required, bump: None, config: config.clone().build()? };
+/// let request = Restore { snapshot, way: None, hash: HashCheck::Required, bump: None, config: config.clone().build()? };
 /// tokio::task::spawn_blocking(move || restore(&request, |_versions| ())).await??;
 /// let restored = Kvorum::start(config.build()?).await?;
 /// restored.wait_ready().await?;

@@ -13,8 +13,7 @@ pub fn kvorum() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("KVORUM_BIN") {
         return existing(PathBuf::from(path), "KVORUM_BIN");
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| checkout().join("target"), PathBuf::from);
+    let target = target();
     for profile in ["release", "debug"] {
         let path = target.join(profile).join("kvorum");
         if path.is_file() {
@@ -27,13 +26,18 @@ pub fn kvorum() -> Result<PathBuf> {
     )
 }
 
-/// The server like k3s: where kvorum is.
+/// The server like k3s, as it is built with the tests.
 ///
 /// # Errors
 /// When there is none.
 pub fn k3s_like() -> Result<PathBuf> {
-    let path = kvorum()?.with_file_name("k3s-like");
-    existing(path, "cargo build --release --package kvorum-k3s-like")
+    let path = target().join("debug/k3s-like");
+    existing(path, "cargo test --workspace --no-run")
+}
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout().join("target"), PathBuf::from)
 }
 
 /// A real etcd.

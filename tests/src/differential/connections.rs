@@ -376,6 +376,24 @@ impl Side {
         Ok(reached)
     }
 
+    /// The first change after `last`, asked of the history.
+    async fn change_after(&self, prefix: &[u8], last: i64) -> Result<i64> {
+        let create = pb::WatchCreateRequest {
+            key: prefix.to_vec(),
+            range_end: prefix_end(prefix),
+            start_revision: last + 1,
+            ..Default::default()
+        };
+        let mut watch = self.caller.watch(create).await?;
+        loop {
+            let response = timed(watch.next()).await?;
+            ensure!(!response.canceled, "canceled: {response:?}");
+            if let Some(kv) = response.events.first().and_then(|event| event.kv.as_ref()) {
+                return Ok(kv.mod_revision);
+            }
+        }
+    }
+
     fn as_it_is<Q: Clone>(&self, request: &Q) -> Q {
         request.clone()
     }

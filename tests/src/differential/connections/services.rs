@@ -282,7 +282,12 @@ impl Connection {
             if let Some(newest) = newest.filter(|newest| *newest > last) {
                 side.changed_at(newest)?;
             } else if !before.iter().all(is_there) {
-                side.changed_at(side.answered_at)?;
+                // A refusal says no revision: one may come of a lock that is let go of again.
+                let revision = match side.answered_at {
+                    answered_at if answered_at > last => answered_at,
+                    _ => side.change_after(self.place.prefix(), last).await?,
+                };
+                side.changed_at(revision)?;
             }
         }
         self.learn()
