@@ -10,7 +10,7 @@ use kvorum_tests::differential::{self, Wire};
 use testkit::patience::parameter;
 use testkit::{Spec, note};
 
-const REQUESTS: u64 = 20_000;
+const REQUESTS: u64 = 10_000;
 
 #[tokio::test]
 async fn every_answer_is_the_same_as_etcds() -> Result<()> {

@@ -10,7 +10,7 @@
 //! r) need not be there either. So only those count that a read at r finds. A tombstone exactly at c
 //! is kept by newer etcds and not by older ones, and never counts. One oddity is etcd's: if there
 //! is no key at all at r, it takes its set of records to keep for missing, and counts all that are
-//! there.
+//! there; and one that r itself deleted and put again is none to it.
 //!
 //! Each compaction, at c after one at p, leaves the hash up to c as it was before: of the history since p, all
 //! of it. It is remembered ([`Remembered`]) and is from then on the answer for c, however long c is compacted: that
@@ -218,7 +218,11 @@ fn hash_view(view: &ReadView, revision: Option<i64>) -> Result<HashKv, HashError
         return Err(RangeError::FutureRevision);
     }
     let index = &view.snapshot.index;
-    let nothing_to_keep = index.count(&KeyRange::all(), hash_revision, current_revision) == 0;
+    // A key that was deleted and put again by one transaction is none that etcd keeps.
+    let is_to_keep = |key: &KeyIndex| {
+        !matches!(key.at(hash_revision), At::Absent) && !key.has_tombstone_at(hash_revision)
+    };
+    let nothing_to_keep = !index.all().any(is_to_keep);
     let mut hasher = Hasher {
         view,
         compact_revision,

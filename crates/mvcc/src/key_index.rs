@@ -199,6 +199,22 @@ impl KeyIndex {
         })
     }
 
+    /// Whether the key was deleted at `revision`, and perhaps put again in the same transaction.
+    pub(crate) fn has_tombstone_at(&self, revision: i64) -> bool {
+        let is_one = |version: Version| version.is_tombstone() && version.main == revision;
+        if is_one(self.newest_version()) {
+            return true;
+        }
+        let Some(older) = self.older.as_deref() else {
+            return false;
+        };
+        let until = (0..changes_until(older, revision)).rev();
+        let mut of_revision = until
+            .map_while(|place| older.get(place).copied())
+            .take_while(|version| version.main == revision);
+        of_revision.any(is_one)
+    }
+
     /// Whether the key was deleted exactly at `revision`.
     pub(crate) fn is_deleted_at(&self, revision: i64) -> bool {
         let version = self.version_at(revision);

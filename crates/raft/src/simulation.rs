@@ -21,7 +21,7 @@ use properties::PROPERTIES;
 use run::{Broken, Run};
 
 /// Seeds when nothing else is asked for.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 8;
 
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))

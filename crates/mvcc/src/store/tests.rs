@@ -232,8 +232,11 @@ fn hash_to_be_left(store: &Fixture, model: &Model, revision: i64) -> Option<Comp
     let view = store.reads.view();
     let is_published =
         revision <= view.revision() && view.compact_revision() == model.compact_revision;
-    // There etcd's two ways to say what is kept differ.
-    let is_emptied = model.at(revision).is_empty()
+    // There etcd's two ways to say what is kept differ; who is new may have been deleted by the same transaction.
+    let is_emptied = model
+        .at(revision)
+        .values()
+        .all(|kv| kv.modified == revision)
         && !model.events[usize::try_from(revision).unwrap()].is_empty();
     // Asked for at 0, it is the newest.
     let is_old = revision <= model.compact_revision.max(0);
