@@ -2,8 +2,8 @@
 //! `etcdutl` and `etcdctl`, `kvorum migrate` and `kvorum certs`; `kvorum check` and `kvorum top` to look with; completions and
 //! manual pages.
 //!
-//! [`Tool`] is the tree, and [`command`] what help, completions and manual pages are made of. A command is
-//! a variant of [`Command`], and a file beside this one with its arguments (`clap::Args`) and a function
+//! `Tool` is the tree, and [`command`] what help, completions and manual pages are made of. A command is
+//! a variant of `Command`, and a file beside this one with its arguments (`clap::Args`) and a function
 //! that carries it out.
 //!
 //! What this is not: the work; [`crate::restore`], [`crate::migrate`], [`crate::certs`] and `etcdfile` do

@@ -1,12 +1,12 @@
 //! Members compare what they have, and one whose data is not what the others have is found, told of, and
 //! repaired (`server/etcdserver/corrupt.go`).
 //!
-//! * [`checker`]: three checks. The first when the member starts (`InitialCorruptCheck`); one from time to time
+//! * `checker`: three checks. The first when the member starts (`InitialCorruptCheck`); one from time to time
 //!   (`--corrupt-check-time`); and one of the hashes that compactions leave (`CompactHashCheck`), which costs
 //!   a question a minute, because those are there anyway.
-//! * [`verdict`]: who is right, when not all say the same: a majority of all members.
-//! * [`repairer`]: a member that is found to be wrong takes the leader's state (`--corrupt-repair`).
-//! * [`fence`]: until then it answers nobody.
+//! * `verdict`: who is right, when not all say the same: a majority of all members.
+//! * `repairer`: a member that is found to be wrong takes the leader's state (`--corrupt-repair`).
+//! * `fence`: until then it answers nobody.
 //!
 //! ```text
 //!  the leader compares ─> not all the same ─┬─ a majority says the same: CORRUPT of each other member, alone
