@@ -146,24 +146,6 @@ impl SledEngine {
         })
     }
 
-    /// Has sled write what it has buffered. With the synchronous attribute each of its writes is durable when it
-    /// returns: the kernel does for it what fdatasync does. Without it more is needed: on Linux sled's flush ends in
-    /// sync_file_range, so that the pages are on their way to the device, but neither the file's
-    /// metadata nor the device's own cache is flushed (sled issues 1351 and 1452). sled's
-    /// flush_async is never used: it can deadlock (1308).
-    fn write_out(&self) -> Result<(), EngineError> {
-        let written = self.db().flush();
-        written
-            .map(drop)
-            .map_err(|source| self.fail("write out its buffers", source))
-    }
-
-    /// The fdatasync that sled's flush does not have, through our own descriptor of the same file.
-    fn sync(&self) -> Result<(), EngineError> {
-        let synced = self.file.sync_data();
-        synced.map_err(|source| self.fail("sync its file", source))
-    }
-
     fn db(&self) -> &sled::Db {
         self.db.as_ref().expect("only drop takes the database away")
     }
@@ -269,16 +251,24 @@ impl Engine for SledEngine {
         let number = flushes.last + 1;
         let numbered = flushes.tree.insert(LAST_FLUSH, &number.to_be_bytes());
         numbered.map_err(|source| self.fail("number a flush", source))?;
-        match self.writes {
-            Writes::InOrder => self.write_out()?,
-            Writes::InAnyOrder => {
-                // The segments that sled has filled since the last flush must be durable before it
-                // writes over those whose records it has moved into them.
-                self.sync()?;
-                self.write_out()?;
-                self.sync()?;
-            }
+        if self.writes == Writes::InAnyOrder {
+            // The segments that sled has filled since the last flush must be durable before it
+            // writes over those whose records it has moved into them.
+            self.file
+                .sync_data()
+                .map_err(|source| self.fail("sync its file", source))?;
         }
+        // On Linux sled's flush ends in sync_file_range: the pages are on their way to the device,
+        // but neither the file's metadata nor the device's own cache is flushed, so the data does
+        // not survive a loss of power (sled issues 1351 and 1452). The fdatasync that is missing
+        // comes from our own descriptor of the same file. sled's flush_async is never used: it can
+        // deadlock (1308).
+        self.db()
+            .flush()
+            .map_err(|source| self.fail("write out its buffers", source))?;
+        self.file
+            .sync_data()
+            .map_err(|source| self.fail("sync its file", source))?;
         let noted = flushes.witness.note(number);
         noted.map_err(|source| self.fail("note that it is durable", source))?;
         flushes.last = number;
