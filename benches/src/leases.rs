@@ -11,8 +11,8 @@ use serde::Serialize;
 use testkit::{Client, Spec};
 use tokio::task::JoinSet;
 
-use crate::Server;
 use crate::measure::{Latencies, now};
+use crate::{Server, by_turns};
 
 /// Clients that make leases.
 const GRANTERS: usize = 64;
@@ -47,12 +47,7 @@ pub(crate) struct Expiry {
 
 /// Measures all servers, one after the other.
 pub(crate) async fn run(servers: &[Server], options: &Options) -> anyhow::Result<Vec<Expiry>> {
-    let mut all = Vec::new();
-    for server in servers {
-        let measured = measure(*server, options).await;
-        all.push(measured.with_context(|| server.name())?);
-    }
-    Ok(all)
+    by_turns(servers, async |server| measure(server, options).await).await
 }
 
 /// As Markdown.

@@ -1,15 +1,14 @@
 //! A list of a very large range: what it takes, and what memory it costs the server. kvorum by RangeStream and by
 //! Range, an etcd that has no RangeStream by Range alone.
 
-use anyhow::Context as _;
 use api::etcdserverpb::RangeRequest;
 use serde::Serialize;
 use testkit::{Client, Spec};
 
-use crate::Server;
 use crate::bulk::mib;
 use crate::large_store::{QUOTA, fill};
 use crate::measure::now;
+use crate::{Server, by_turns};
 
 /// What `lists` is told.
 #[derive(Debug, clap::Args)]
@@ -35,16 +34,14 @@ pub(crate) struct List {
 
 /// Measures all servers, one after the other.
 pub(crate) async fn run(servers: &[Server], options: &Options) -> anyhow::Result<Vec<List>> {
-    let mut all = Vec::new();
-    for &server in servers {
+    let lists = by_turns(servers, async |server| {
         let calls: &[&str] = match server {
             Server::Etcd => &["Range"],
             Server::Kvorum => &["RangeStream", "Range"],
         };
-        let measured = measure(server, calls, options).await;
-        all.extend(measured.with_context(|| server.name())?);
-    }
-    Ok(all)
+        measure(server, calls, options).await
+    });
+    Ok(lists.await?.into_iter().flatten().collect())
 }
 
 /// As Markdown.

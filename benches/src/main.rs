@@ -200,6 +200,18 @@ async fn measure_bulk(servers: &[Server], keys: u64, args: &Args) -> anyhow::Res
     Ok(())
 }
 
+/// Measures all servers, one after the other.
+async fn by_turns<T>(
+    servers: &[Server],
+    measure: impl AsyncFn(Server) -> anyhow::Result<T>,
+) -> anyhow::Result<Vec<T>> {
+    let mut all = Vec::new();
+    for &server in servers {
+        all.push(measure(server).await.with_context(|| server.name())?);
+    }
+    Ok(all)
+}
+
 /// Prints what was measured, and writes it where that is asked for.
 fn report<T: serde::Serialize>(
     measured: &[T],

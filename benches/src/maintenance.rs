@@ -8,10 +8,10 @@ use api::etcdserverpb::{CompactionRequest, DefragmentRequest, StatusRequest};
 use serde::Serialize;
 use testkit::{Client, Spec};
 
-use crate::Server;
 use crate::bulk::mib;
 use crate::large_store::{Load, Noticed, QUOTA, Writers, fill};
 use crate::measure::now;
+use crate::{Server, by_turns};
 
 /// What `maintenance` is told.
 #[derive(Debug, clap::Args)]
@@ -51,12 +51,7 @@ struct Phase {
 
 /// Measures all servers, one after the other.
 pub(crate) async fn run(servers: &[Server], options: &Options) -> anyhow::Result<Vec<Maintenance>> {
-    let mut all = Vec::new();
-    for server in servers {
-        let measured = measure(*server, options).await;
-        all.push(measured.with_context(|| server.name())?);
-    }
-    Ok(all)
+    by_turns(servers, async |server| measure(server, options).await).await
 }
 
 /// As Markdown.

@@ -6,15 +6,15 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use api::etcdserverpb::SnapshotRequest;
 use serde::Serialize;
 use testkit::{Client, Program, Server as Member, Spec, binaries, process};
 
-use crate::Server;
 use crate::bulk::mib;
 use crate::large_store::{Load, Noticed, QUOTA, Writers, fill};
 use crate::measure::now;
+use crate::{Server, by_turns};
 
 /// Between two looks at the memory.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -52,12 +52,7 @@ pub(crate) struct Snapshot {
 
 /// Measures all servers, one after the other.
 pub(crate) async fn run(servers: &[Server], options: &Options) -> anyhow::Result<Vec<Snapshot>> {
-    let mut all = Vec::new();
-    for server in servers {
-        let measured = measure(*server, options).await;
-        all.push(measured.with_context(|| server.name())?);
-    }
-    Ok(all)
+    by_turns(servers, async |server| measure(server, options).await).await
 }
 
 /// As Markdown.

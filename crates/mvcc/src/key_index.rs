@@ -215,12 +215,6 @@ impl KeyIndex {
         of_revision.any(is_one)
     }
 
-    /// Whether the key was deleted exactly at `revision`.
-    pub(crate) fn is_deleted_at(&self, revision: i64) -> bool {
-        let version = self.version_at(revision);
-        version.is_some_and(|version| version.is_tombstone() && version.main == revision)
-    }
-
     /// What a read at `revision` finds.
     pub(crate) fn at(&self, revision: i64) -> At<'_> {
         let newest = self.newest_version();
