@@ -13,7 +13,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::exchange::Answer;
 
 /// Leases of the stream live longer than any run, except those that are waited for.
-const TTL_LONG: i64 = 1_000_000;
+pub(super) const TTL_LONG: i64 = 1_000_000;
 /// Lease ids that are used again and again.
 const LEASE_IDS: i64 = 24;
 /// What etcd takes in one request, and what its gRPC takes in one message.

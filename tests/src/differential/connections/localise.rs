@@ -4,7 +4,7 @@ use api::etcdserverpb as pb;
 use pb::compare::TargetUnion;
 use pb::request_op::Request as Op;
 
-use super::super::generate::Request;
+use super::super::generate::{Request, TTL_LONG};
 
 /// Leases that a connection uses.
 const LEASES: i64 = 24;
@@ -72,8 +72,11 @@ impl Place {
             Request::Put(it) => self.put(it),
             Request::DeleteRange(it) => self.range(&mut it.key, &mut it.range_end),
             Request::Txn(it) => self.txn(it),
-            // 0 is an id like any other.
-            Request::LeaseGrant(it) => it.id = self.lease(it.id.max(1)),
+            // 0 is an id like any other. No lease ends by itself here: no answer would tell of that change.
+            Request::LeaseGrant(it) => {
+                it.id = self.lease(it.id.max(1));
+                it.ttl = it.ttl.max(TTL_LONG);
+            }
             Request::LeaseRevoke(it) => it.id = self.lease(it.id),
             Request::LeaseTimeToLive(it) => it.id = self.lease(it.id),
             Request::LeaseKeepAlive(id) => *id = self.lease(*id),
