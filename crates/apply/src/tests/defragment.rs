@@ -12,14 +12,19 @@ fn churn(b: &mut Bench, rounds: usize) {
     }
 }
 
-fn compact(b: &mut Bench) {
+fn compact(b: &mut Bench) -> i64 {
     let revision = b.views.store.revision();
     b.run(&Command::Compact { revision }).unwrap();
+    revision
 }
 
-async fn settle(b: &mut Bench) {
+/// Waits until nothing is left of what the compaction at `revision` takes away.
+async fn compacted(b: &mut Bench, revision: i64) {
+    let store = b.views.store.clone();
+    let mut compacted = std::pin::pin!(store.compacted(revision));
     for _ in 0..10_000 {
-        if !b.machine.needs_tick() {
+        let look = std::time::Duration::from_millis(1);
+        if tokio::time::timeout(look, compacted.as_mut()).await.is_ok() {
             return;
         }
         b.persister.room().await;
@@ -44,8 +49,8 @@ async fn a_store_that_is_written_anew_has_everything_and_takes_less() {
     let mut b = on_disk(dir.path());
     churn(&mut b, 200);
     b.grant(5);
-    compact(&mut b);
-    settle(&mut b).await;
+    let revision = compact(&mut b);
+    compacted(&mut b, revision).await;
     b.put("old", "1");
     let old = b.put("old", "2") - 1;
     let before = (b.views.store.size(), b.persister.size_on_disk().unwrap());
@@ -78,16 +83,17 @@ async fn what_is_written_meanwhile_is_in_both() {
     for round in 0..30 {
         let persister = b.persister.clone();
         let defragmented = tokio::spawn(async move { persister.defragment().await });
+        let mut revision = 0;
         for key in 0..50 {
             b.put(&format!("k{key}"), &format!("{round}"));
             if key % 10 == 0 {
-                compact(&mut b);
+                revision = compact(&mut b);
                 b.machine.stage_all().unwrap();
                 tokio::task::yield_now().await;
             }
         }
         defragmented.await.unwrap().unwrap();
-        settle(&mut b).await;
+        compacted(&mut b, revision).await;
         b.machine.stage_all().unwrap();
         b.persister.written().await.unwrap();
         b.views.store.hash_kv(None).unwrap();

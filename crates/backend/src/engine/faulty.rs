@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::Bucket;
 use crate::engine::{Change, Engine, EngineError, EngineScan, MemoryEngine};
@@ -62,6 +62,8 @@ pub struct FaultyEngine {
     seen: MemoryEngine,
     disk: Mutex<Disk>,
     flush_takes: Mutex<Duration>,
+    /// It takes another time from now on.
+    flush_time_changed: Condvar,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ impl FaultyEngine {
             seen,
             disk: Mutex::new(disk),
             flush_takes: Mutex::default(),
+            flush_time_changed: Condvar::new(),
         }
     }
 
@@ -120,9 +123,10 @@ impl FaultyEngine {
         self.disk.lock().flushes_left = Some(flushes);
     }
 
-    /// Makes every flush that begins from now on take so long.
+    /// Makes every flush take so long, those too that have begun, from now on.
     pub fn slow_flush(&self, takes: Duration) {
         *self.flush_takes.lock() = takes;
+        self.flush_time_changed.notify_all();
     }
 
     /// From now on, and after crashes, does not keep this promise.
@@ -297,15 +301,19 @@ impl Engine for FaultyEngine {
         self.seen.apply(changes)
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a disk that is slow keeps its callers waiting"
-    )]
     fn flush_durable(&self) -> Result<(), EngineError> {
-        let takes = *self.flush_takes.lock();
-        if !takes.is_zero() {
-            std::thread::sleep(takes);
+        let mut takes = self.flush_takes.lock();
+        while !takes.is_zero() {
+            let left = *takes;
+            if self
+                .flush_time_changed
+                .wait_for(&mut takes, left)
+                .timed_out()
+            {
+                break;
+            }
         }
+        drop(takes);
         let mut disk = self.disk.lock();
         disk.refuse_after_failure("flush")?;
         if is_last(&mut disk.flushes_left) {

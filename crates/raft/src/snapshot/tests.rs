@@ -301,8 +301,8 @@ async fn a_stream_that_breaks_while_the_state_is_installed_changes_nothing() {
     group
         .net
         .break_connections(|from, to| from == leader && to == behind);
-    begun.slow_flush(Duration::ZERO);
     has_installed(group.member(behind)).await;
+    begun.slow_flush(Duration::ZERO);
     let received = received(group.member(behind));
     assert_eq!((received.success, received.failures), (1, 0));
     fill(&group.member(leader).node, KEYS..KEYS + 10, 100).await;
