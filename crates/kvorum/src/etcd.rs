@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use apply::{Command, Member};
 use backend::DataDir;
+use futures_util::future::BoxFuture;
 use server::{ClientService, EtcdServer, HttpOptions, InProcess, Metrics, MetricsConfig};
 use tokio::sync::watch;
 use types::{Clock, SystemClock, Url};
@@ -103,8 +104,10 @@ impl Kvorum {
     /// # Errors
     ///
     /// When an address, the data or a certificate cannot be had. Nothing is left running then.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        Box::pin(Self::start_with(config, NameServers::System)).await
+    pub fn start(
+        config: Config,
+    ) -> impl Future<Output = Result<Self, StartError>> + Send + 'static {
+        boxed(Self::start_with(config, NameServers::System))
     }
 
     async fn start_with(config: Config, name_servers: NameServers) -> Result<Self, StartError> {
@@ -238,7 +241,11 @@ impl Kvorum {
 
     /// Lets requests end, stops, and gives the data directory up. Everything applied is durable
     /// then, and the next start has nothing to replay.
-    pub async fn stop(mut self) {
+    pub fn stop(self) -> impl Future<Output = ()> + Send + 'static {
+        boxed(self.stop_all())
+    }
+
+    async fn stop_all(mut self) {
         let name = self.config.name.as_str();
         let data_dir = self.data_dir.path().display();
         tracing::info!(name, "data-dir" = %data_dir, "closing etcd server");
@@ -252,6 +259,12 @@ impl Kvorum {
         self.peer_tasks.stop().await;
         tracing::info!(name, "data-dir" = %data_dir, "closed etcd server");
     }
+}
+
+/// A future of a type that says nothing of what is in it. An `async fn` of a library is compiled in each program
+/// that awaits it; so is, but for this, the whole server.
+fn boxed<T>(future: impl Future<Output = T> + Send + 'static) -> BoxFuture<'static, T> {
+    Box::pin(future)
 }
 
 /// The member's metrics, in a registry of their own.

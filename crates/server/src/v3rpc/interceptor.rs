@@ -167,7 +167,7 @@ impl GrpcServices {
         });
         let request = {
             let (metrics, call) = (metrics.clone(), call.clone());
-            request.map(|body| RequestBody::new(body, *message_bytes_max, metrics, call))
+            request.map(|body| Body::new(RequestBody::new(body, *message_bytes_max, metrics, call)))
         };
         let answer = within(timeout, self.dispatch(method, request));
         let (response, told) = match call {
@@ -181,11 +181,8 @@ impl GrpcServices {
         response.map(|body| Body::new(ResponseBody::new(body, metrics, end, told)))
     }
 
-    async fn dispatch<B>(&self, method: &Method, request: Request<B>) -> Response<Body>
-    where
-        B: http_body::Body + Send + 'static,
-        B::Error: Into<tonic::codegen::StdError> + Send,
-    {
+    /// Every body has the same type here: of another one, every service would be compiled once more.
+    async fn dispatch(&self, method: &Method, request: Request<Body>) -> Response<Body> {
         let Services {
             kv,
             watch,
