@@ -3,7 +3,7 @@
 use anyhow::Result;
 use kvorum_tests::etcdctl::Pair;
 use testkit::process::Process;
-use testkit::{Server, Spec, binaries, eventually};
+use testkit::{Server, Spec, binaries, eventually, process};
 
 async fn same(script: &str) -> Result<()> {
     let mut pair = Pair::start().await?;
@@ -608,12 +608,22 @@ async fn mirrors_to_and_from_an_etcd() -> Result<()> {
     etcd.stop().await
 }
 
-/// etcdutl works on files that a later version of kvorum will speak; here it only has to be there.
-#[test]
-fn etcdutl_is_there() -> Result<()> {
-    let output = std::process::Command::new(binaries::etcdutl()?)
-        .arg("version")
+/// It puts, asks the metrics for the memory that this took, and deletes, compacts and defragments. (What
+/// `check perf` prints depends on the machine; it takes a minute.)
+#[tokio::test]
+async fn the_check_of_the_scale_of_data_passes() -> Result<()> {
+    let server = Spec::kvorum().start().await?;
+    let output = process::command(&binaries::etcdctl()?)
+        .arg(format!("--endpoints={}", server.client_url()))
+        .args(["check", "datascale", "--load=s"])
+        .args(["--auto-compact", "--auto-defrag"])
         .output()?;
-    anyhow::ensure!(output.status.success(), "{output:?}");
-    Ok(())
+    let printed = String::from_utf8_lossy(&output.stdout);
+    anyhow::ensure!(
+        output.status.success() && printed.contains("PASS: Approximate system memory used"),
+        "{output:?}"
+    );
+    let left = held(&server, "/").await?;
+    anyhow::ensure!(left.is_empty(), "{left:?}");
+    server.stop().await
 }

@@ -66,18 +66,18 @@ fn ports() -> Result<Vec<u16>> {
 }
 
 fn configs(directory: &Path) -> Result<Vec<Config>> {
-    let (peers, clients) = (ports()?, ports()?);
+    let peers = ports()?;
     let member = |at: usize| format!("m{at}=http://127.0.0.1:{}", peers[at]);
     let cluster = [member(0), member(1), member(2)].join(",");
     let config = |at: usize| {
-        let (peer, client) = (peers[at], clients[at]);
+        let peer = peers[at];
         Config::builder()
             .name(&format!("m{at}"))
             .data_dir(directory.join(format!("m{at}")))
             .initial_cluster(&cluster)
             .listen_peer_urls(&format!("http://127.0.0.1:{peer}"))
             .initial_advertise_peer_urls(&format!("http://127.0.0.1:{peer}"))
-            .listen_client_urls(&format!("http://127.0.0.1:{client}"))
+            .listen_client_urls("http://127.0.0.1:0")
             .flag("heartbeat-interval", "50")
             .flag("election-timeout", "500")
             .build()

@@ -3,41 +3,38 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-/// The kvorum binary: `KVORUM_BIN`, else the release build, else the debug build.
+/// The kvorum binary: `KVORUM_BIN`, else the one that was built with the test or benchmark that asks.
 ///
 /// # Errors
 /// When there is none.
 pub fn kvorum() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("KVORUM_BIN") {
-        return existing(PathBuf::from(path), "KVORUM_BIN");
+    match std::env::var_os("KVORUM_BIN") {
+        Some(path) => existing(PathBuf::from(path), "KVORUM_BIN"),
+        None => built("kvorum"),
     }
-    let target = target();
-    for profile in ["release", "debug"] {
-        let path = target.join(profile).join("kvorum");
-        if path.is_file() {
-            return Ok(path);
-        }
-    }
-    bail!(
-        "no kvorum binary under {}: cargo build --release",
-        target.display()
-    )
 }
 
-/// The server like k3s, as it is built with the tests.
+/// The server like k3s, as it was built with the test that asks.
 ///
 /// # Errors
 /// When there is none.
 pub fn k3s_like() -> Result<PathBuf> {
-    let path = target().join("debug/k3s-like");
-    existing(path, "cargo test --workspace --no-run")
+    built("k3s-like")
 }
 
-/// Where cargo builds.
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout().join("target"), PathBuf::from)
+/// A program of this workspace, of the same build as the program that runs: a release's tests run the
+/// release, and others the build for development.
+fn built(name: &str) -> Result<PathBuf> {
+    let running = std::env::current_exe().context("which program this is")?;
+    let folder = running.parent().context("a program is in a folder")?;
+    // Tests are one folder deeper.
+    let folder = match folder.file_name() {
+        Some(deps) if deps == "deps" => folder.parent().unwrap_or(folder),
+        _ => folder,
+    };
+    existing(folder.join(name), "it was not built: use tests/run")
 }
 
 /// A real etcd.
