@@ -48,7 +48,7 @@ const STAGE_COMMANDS: usize = 256;
 /// While the persister is behind, so many bytes may come together before it is waited for.
 const UNSTAGED_BYTES_MAX: usize = 1024 * 1024;
 /// Steps of physical compaction in one tick.
-const STEPS_PER_TICK: usize = 2;
+const STEPS_PER_TICK: usize = 8;
 
 /// The log entry a command came from. `index` counts from 0, as openraft does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
