@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -18,11 +19,13 @@ use sled::Transactional;
 use sled::transaction::{TransactionError, TransactionResult};
 use tracing::warn;
 
+use self::cache::CacheLimit;
 use self::witness::Witness;
 use crate::engine::{Change, Engine, EngineError, EngineScan, PACKED_FROM};
 use crate::site::remove_directory;
 use crate::{Config, OpenError};
 
+mod cache;
 mod witness;
 
 /// sled writes an item into a file of its own under `blobs/`, which it never syncs and sometimes
@@ -61,6 +64,7 @@ pub(crate) struct SledEngine {
     /// `None` only while it is dropped.
     db: Option<sled::Db>,
     small: sled::Tree,
+    cache: Arc<CacheLimit>,
     /// Our own descriptor of sled's only data file, to sync it.
     file: File,
     writes: Writes,
@@ -104,6 +108,7 @@ impl SledEngine {
         sync_names(&path).map_err(io_error)?;
         let (failed, retired) = (AtomicBool::new(false), AtomicBool::new(false));
         Ok(Self {
+            cache: Arc::new(CacheLimit::new(db.clone())),
             db: Some(db),
             small,
             file,
@@ -123,11 +128,14 @@ impl SledEngine {
         } else {
             &self.small
         };
-        match value {
-            Some(value) => tree.insert(&*key, &*value)?,
+        match &value {
+            Some(value) => tree.insert(&*key, &**value)?,
             None => tree.remove(&*key)?,
         };
-        Ok(())
+        match value {
+            Some(value) if is_packed(&key) => self.cache.passed(value.len()),
+            _ => Ok(()),
+        }
     }
 
     /// A transaction of sled's holds the same process-wide lock as a batch, and recovers as a whole
@@ -211,7 +219,13 @@ impl Engine for SledEngine {
         } else {
             self.small.get(key)
         };
-        let value = value.map_err(|source| EngineError::new("read", source))?;
+        let failed = |source| EngineError::new("read", source);
+        let value = value.map_err(failed)?;
+        if is_packed(key)
+            && let Some(value) = &value
+        {
+            self.cache.passed(value.len()).map_err(failed)?;
+        }
         Ok(value.map(Bytes::from_owner))
     }
 
@@ -219,10 +233,13 @@ impl Engine for SledEngine {
         // Every small record comes before every packed one.
         let small = (!is_packed(from)).then(|| self.small.range::<&[u8], _>(from..to));
         let packed = is_packed(to).then(|| self.db().range::<&[u8], _>(from..to));
-        let records = small
-            .into_iter()
-            .flatten()
-            .chain(packed.into_iter().flatten());
+        let cache = Arc::clone(&self.cache);
+        let packed = packed.into_iter().flatten().map(move |record| {
+            let record = record?;
+            cache.passed(record.1.len())?;
+            Ok(record)
+        });
+        let records = small.into_iter().flatten().chain(packed);
         Box::new(records.map(|record| match record {
             Ok((key, value)) => Ok((Bytes::from_owner(key), Bytes::from_owner(value))),
             Err(source) => Err(EngineError::new("read", source)),
@@ -238,12 +255,16 @@ impl Engine for SledEngine {
         }
         let (packed, small): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|(key, _)| is_packed(key));
+        let written = packed.iter().filter_map(|(_, value)| value.as_ref());
+        let written: usize = written.map(Bytes::len).sum();
         let applied = match (small.is_empty(), packed.is_empty()) {
             (true, _) => self.db().apply_batch(sled_batch(packed)),
             (false, true) => self.small.apply_batch(sled_batch(small)),
             (false, false) => self.apply_to_both(&sled_batch(small), &sled_batch(packed)),
         };
-        applied.map_err(|source| self.fail("apply a batch", source))
+        applied
+            .and_then(|()| self.cache.passed(written))
+            .map_err(|source| self.fail("apply a batch", source))
     }
 
     fn flush_durable(&self) -> Result<(), EngineError> {
