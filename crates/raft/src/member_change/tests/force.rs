@@ -9,8 +9,13 @@ fn forced(config: &mut Config) {
 /// Kills everybody, and makes one the only one.
 async fn force(group: &mut Group, survivor: usize) {
     let running: Vec<usize> = group.running().map(|(number, _)| number).collect();
+    // What a quorum of others has made durable need not be durable at the survivor.
+    let loss = match running.as_slice() {
+        [_alone] => Loss::All,
+        _ => Loss::Nothing,
+    };
     for number in running {
-        group.kill(number, Loss::All);
+        group.kill(number, loss);
     }
     group.begin_with(survivor, forced).await;
     let ready = group.member(survivor).node.wait_ready();
