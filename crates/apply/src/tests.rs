@@ -63,6 +63,22 @@ pub(super) fn bench() -> Bench {
 }
 
 impl Bench {
+    /// Waits until nothing is left of what the compaction at `revision` takes away.
+    async fn compacted(&mut self, revision: i64) {
+        let store = self.views.store.clone();
+        let mut compacted = std::pin::pin!(store.compacted(revision));
+        for _ in 0..10_000 {
+            let look = std::time::Duration::from_millis(1);
+            if tokio::time::timeout(look, compacted.as_mut()).await.is_ok() {
+                return;
+            }
+            self.persister.room().await;
+            self.machine.tick().unwrap();
+            self.persister.written().await.unwrap();
+        }
+        panic!("a compaction does not end");
+    }
+
     /// Applies without showing it.
     pub(super) fn apply(&mut self, command: &Command) -> Result<Reply, Rejection> {
         let at = LogPosition {

@@ -18,22 +18,6 @@ fn compact(b: &mut Bench) -> i64 {
     revision
 }
 
-/// Waits until nothing is left of what the compaction at `revision` takes away.
-async fn compacted(b: &mut Bench, revision: i64) {
-    let store = b.views.store.clone();
-    let mut compacted = std::pin::pin!(store.compacted(revision));
-    for _ in 0..10_000 {
-        let look = std::time::Duration::from_millis(1);
-        if tokio::time::timeout(look, compacted.as_mut()).await.is_ok() {
-            return;
-        }
-        b.persister.room().await;
-        b.machine.tick().unwrap();
-        b.persister.written().await.unwrap();
-    }
-    panic!("a compaction does not end");
-}
-
 fn on_disk(path: &std::path::Path) -> Bench {
     let data_dir = backend::DataDir::lock(path).unwrap();
     let config = backend::Config {
@@ -50,7 +34,7 @@ async fn a_store_that_is_written_anew_has_everything_and_takes_less() {
     churn(&mut b, 200);
     b.grant(5);
     let revision = compact(&mut b);
-    compacted(&mut b, revision).await;
+    b.compacted(revision).await;
     b.put("old", "1");
     let old = b.put("old", "2") - 1;
     let before = (b.views.store.size(), b.persister.size_on_disk().unwrap());
@@ -93,7 +77,7 @@ async fn what_is_written_meanwhile_is_in_both() {
             }
         }
         defragmented.await.unwrap().unwrap();
-        compacted(&mut b, revision).await;
+        b.compacted(revision).await;
         b.machine.stage_all().unwrap();
         b.persister.written().await.unwrap();
         b.views.store.hash_kv(None).unwrap();

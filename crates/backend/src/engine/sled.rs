@@ -128,14 +128,15 @@ impl SledEngine {
         } else {
             &self.small
         };
-        match &value {
-            Some(value) => tree.insert(&*key, &**value)?,
+        let written = value
+            .as_ref()
+            .filter(|_| is_packed(&key))
+            .map_or(0, Bytes::len);
+        match value {
+            Some(value) => tree.insert(&*key, &*value)?,
             None => tree.remove(&*key)?,
         };
-        match value {
-            Some(value) if is_packed(&key) => self.cache.passed(value.len()),
-            _ => Ok(()),
-        }
+        self.cache.passed(written)
     }
 
     /// A transaction of sled's holds the same process-wide lock as a batch, and recovers as a whole
