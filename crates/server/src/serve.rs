@@ -119,9 +119,9 @@ impl ClientService {
     async fn answer(
         &self,
         request: Request<Incoming>,
+        peer: &PeerInfo,
         upgraded: &Upgraded,
     ) -> Result<Response<Body>, NotSpoken> {
-        let peer = request.extensions().get::<Arc<PeerInfo>>().cloned();
         if let Some(grpc) = &self.grpc
             && request.version() == Version::HTTP_2
         {
@@ -130,16 +130,15 @@ impl ClientService {
                 return Ok(grpc.call(request).await);
             }
             // With TLS other requests can come over HTTP/2; without, etcd has gRPC only there.
-            let others_welcome =
-                self.endpoints != Endpoints::None && peer.as_ref().is_some_and(|peer| peer.tls);
+            let others_welcome = self.endpoints != Endpoints::None && peer.tls;
             if !others_welcome {
                 return Ok(not_grpc(content_type));
             }
         }
         match self.endpoints {
             Endpoints::None => Err(NotSpoken),
-            Endpoints::Metrics => Ok(self.endpoint(&request).await),
-            Endpoints::Client => Ok(self.http(request, peer.as_deref(), upgraded).await),
+            Endpoints::Metrics => Ok(Box::pin(self.endpoint(&request)).await),
+            Endpoints::Client => Ok(Box::pin(self.http(request, peer, upgraded)).await),
         }
     }
 
@@ -147,7 +146,7 @@ impl ClientService {
     async fn http(
         &self,
         mut request: Request<Incoming>,
-        peer: Option<&PeerInfo>,
+        peer: &PeerInfo,
         upgraded: &Upgraded,
     ) -> Response<Body> {
         paths::rewrite(&mut request);
@@ -177,6 +176,23 @@ impl ClientService {
         let listener = (self.endpoints, &*self.options);
         let response = crate::http::answer(&self.server, listener, request).await;
         response.map(Body::new)
+    }
+}
+
+/// What the requests of one connection have in common.
+struct Connected {
+    service: ClientService,
+    peer: Arc<PeerInfo>,
+    upgraded: Upgraded,
+}
+
+impl Connected {
+    /// Answers one request. An error ends the connection.
+    async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Body>, NotSpoken> {
+        request.extensions_mut().insert(Arc::clone(&self.peer));
+        self.service
+            .answer(request, &self.peer, &self.upgraded)
+            .await
     }
 }
 
@@ -303,13 +319,17 @@ async fn serve_connection(
     let config = service.server.config();
     let min_time = config.grpc.keepalive_min_time;
     let stream = PingGuard::new(stream, min_time, Arc::clone(&config.clock));
-    let upgraded = Arc::new(Upgraded::default());
+    let connected = Arc::new(Connected {
+        service,
+        peer,
+        upgraded: Upgraded::default(),
+    });
     let answer = {
-        let upgraded = Arc::clone(&upgraded);
-        service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Arc::clone(&peer));
-            let (service, upgraded) = (service.clone(), Arc::clone(&upgraded));
-            async move { service.answer(request, &upgraded).await }
+        let connected = Arc::clone(&connected);
+        service_fn(move |request| {
+            let connected = Arc::clone(&connected);
+            // Boxed, because hyper makes a task of it, and a task is moved several times on its way.
+            Box::pin(async move { connected.answer(request).await })
         })
     };
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
@@ -339,7 +359,7 @@ async fn serve_connection(
         }
     }
     drop(silent);
-    let session = upgraded.lock().take();
+    let session = connected.upgraded.lock().take();
     if let Some(session) = session {
         // Large, and only for those few that become one.
         Box::pin(session.run(stopping)).await;

@@ -45,13 +45,13 @@ impl HttpOptions {
     pub(crate) fn refuse<B>(
         &self,
         server: &EtcdServer,
-        peer: Option<&PeerInfo>,
+        peer: &PeerInfo,
         request: &Request<B>,
     ) -> Option<Response<Body>> {
-        if peer.is_none_or(|peer| !peer.tls) {
+        if !peer.tls {
             return self.refuse_host(&host_name(request.headers(), request.uri()));
         }
-        let name = peer?.certificate.as_ref()?.common_name.as_deref();
+        let name = peer.certificate.as_ref()?.common_name.as_deref();
         let is_gateways = self.gateway && request.uri().path().starts_with(GATEWAY);
         let would_count = server.config().client_cert_auth && server.views().auth.is_enabled();
         let is_ignored = is_gateways && would_count && name.is_some_and(|name| !name.is_empty());
