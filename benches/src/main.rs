@@ -12,12 +12,14 @@
 //! cargo run --release -p kvorum-benches -- snapshots         2 GiB saved under load, restored, started
 //! cargo run --release -p kvorum-benches -- maintenance       2 GiB compacted and defragmented under load
 //! cargo run --release -p kvorum-benches -- lists             1 GiB listed
+//! cargo run --release -p kvorum-benches -- engines           the log's way to the disk: sled, a plain file
 //! ```
 //!
 //! The etcd is the one that `tests/fetch-clients` fetches; `KVORUM_TEST_ETCD` names another.
 //! Each server gets a fresh data directory and its default flags; no two servers run at once.
 
 mod bulk;
+mod engines;
 mod failover;
 mod grpc;
 mod large_store;
@@ -86,6 +88,8 @@ enum Command {
     Maintenance(maintenance::Options),
     /// A list of 1 GiB, and the memory it costs.
     Lists(lists::Options),
+    /// What sled costs the log, beside a plain file behind the same trait.
+    Engines(engines::Options),
 }
 
 impl Command {
@@ -115,6 +119,7 @@ impl Command {
             Self::Lists(options) => {
                 report(&lists::run(servers, options).await?, lists::table, args)
             }
+            Self::Engines(options) => report(&engines::run(options)?, engines::table, args),
         }
     }
 }

@@ -98,6 +98,14 @@ pub fn protoc() -> Result<PathBuf> {
     fetched("KVORUM_TEST_PROTOC", "protoc/protoc")
 }
 
+/// valgrind, which counts instructions.
+///
+/// # Errors
+/// When it was not fetched.
+pub fn valgrind() -> Result<PathBuf> {
+    fetched("KVORUM_TEST_VALGRIND", "valgrind/valgrind")
+}
+
 /// Where fetched programs and outside builds live: never inside the checkout.
 ///
 /// # Errors
