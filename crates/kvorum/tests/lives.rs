@@ -12,11 +12,10 @@ use kvorum::{Config, Kvorum};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Rounds after which everything that is made once has been made.
-const FIRST_ROUNDS: usize = 3;
+/// How many times: the second half of them has to leave nothing.
 const ROUNDS: usize = 6;
-/// What the allocator may hold more at one moment than at another without a leak (it was 42 MiB after 12 rounds and 37
-/// after 40). What is kept of each member, if anything is, is more than this after a hundred rounds.
+/// What the allocator may hold more at one moment than at another without a leak. Its arenas grow for some fifty rounds
+/// (173 MiB after 10, 213 after 50) and not after that (215 after 120).
 const MEMORY_SLACK_MIB: u64 = 64;
 /// How long what has been told to end may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -103,17 +102,17 @@ async fn live() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "one run of six failed within a round, why is not known: cargo test --test lives -- --ignored"]
 async fn three_members_come_and_go_and_leave_nothing() -> Result<()> {
     let rounds = match std::env::var("KVORUM_ROUNDS") {
         Ok(rounds) => rounds.parse()?,
         Err(_) => ROUNDS,
     };
-    for _ in 0..FIRST_ROUNDS {
+    let first = rounds / 2;
+    for _ in 0..first {
         live().await?;
     }
     let before = Held::now()?;
-    for _ in 0..rounds {
+    for _ in first..rounds {
         live().await?;
     }
     // Threads of the storage engine's that have nothing to do end after a while.
@@ -121,12 +120,12 @@ async fn three_members_come_and_go_and_leave_nothing() -> Result<()> {
     loop {
         let after = Held::now()?;
         if after.is_no_more_than(before) {
-            println!("{before:?} after {FIRST_ROUNDS} rounds, {after:?} after {rounds} more");
+            println!("{before:?} after {first} rounds, {after:?} after {rounds}");
             return Ok(());
         }
         assert!(
             tokio::time::Instant::now() < deadline,
-            "{before:?} after {FIRST_ROUNDS} rounds, {after:?} after {rounds} more"
+            "{before:?} after {first} rounds, {after:?} after {rounds}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
