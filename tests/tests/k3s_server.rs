@@ -4,6 +4,8 @@
 
 #[path = "k3s_server/conversion.rs"]
 mod conversion;
+#[path = "k3s_server/five.rs"]
+mod five;
 #[path = "k3s_server/old_server.rs"]
 mod old_server;
 #[path = "k3s_server/site.rs"]
