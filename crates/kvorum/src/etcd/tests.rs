@@ -35,10 +35,10 @@ async fn start(options: Options) -> Kvorum {
 fn what_is_shared_may_be_sent_and_shared() {
     const fn is_shared<T: Send + Sync + 'static>() {}
     is_shared::<Kvorum>();
-    is_shared::<crate::Client>();
-    is_shared::<crate::Config>();
-    is_shared::<crate::Fatal>();
-    is_shared::<crate::StartError>();
+    is_shared::<Client>();
+    is_shared::<Config>();
+    is_shared::<Fatal>();
+    is_shared::<StartError>();
     is_shared::<crate::client::Lease>();
     is_shared::<crate::client::Txn>();
     is_shared::<crate::client::Watcher>();
