@@ -2,6 +2,10 @@
 //! a proxy that can fail in front of every member. The proxies are the tests' own tasks: they need threads
 //! beside the one that waits for a command.
 
+#[path = "k3s_server/conversion.rs"]
+mod conversion;
+#[path = "k3s_server/five.rs"]
+mod five;
 #[path = "k3s_server/old_server.rs"]
 mod old_server;
 #[path = "k3s_server/site.rs"]

@@ -1,13 +1,11 @@
 //! Whoever comes over to kvorum: from older etcds, with users and roles, with a hundred thousand keys, and
 //! from the SQLite database of k3s. What is there must be there afterwards, and go on.
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result, ensure};
 use api::etcdserverpb as pb;
 use kvorum_tests::contents::{self, Contents, Filling, becomes_equal, fill};
+use kvorum_tests::kine;
 use kvorum_tests::takeover::{check_all, checksum, restore, run, save, succeed, take_place, text};
-use rusqlite::{Connection, params};
 use serde_json::Value;
 use testkit::{Client, ClusterSpec, Program, Server, Spec, binaries, eventually, note};
 
@@ -281,41 +279,11 @@ async fn a_hundred_thousand_keys_with_history_come_and_go_back() -> Result<()> {
     Ok(())
 }
 
-/// kine's table and what k3s might have in it: a key that was changed, one that is gone, and two that expire.
-fn kine(path: &Path) -> Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_row| Ok(()))?;
-    connection.execute_batch(
-        "CREATE TABLE kine (id INTEGER PRIMARY KEY AUTOINCREMENT, name INTEGER, created INTEGER, \
-         deleted INTEGER, create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB, \
-         old_value BLOB);
-         CREATE INDEX kine_name_index ON kine (name);
-         CREATE UNIQUE INDEX kine_name_prev_revision_uindex ON kine (name, prev_revision);",
-    )?;
-    for (key, created, deleted, create_revision, prev_revision, lease, value) in [
-        ("compact_rev_key", 1, 0, 0, 0, 0, ""),
-        ("/registry/namespaces/default", 1, 0, 0, 0, 0, "one"),
-        ("/registry/gone", 1, 0, 0, 0, 0, "x"),
-        ("/registry/namespaces/default", 0, 0, 2, 2, 0, "two"),
-        ("/registry/gone", 0, 1, 3, 3, 0, "x"),
-        ("gap-6", 0, 1, 0, 0, 0, ""),
-        ("/registry/masterleases/127.0.0.1", 1, 0, 0, 0, 2, "soon"),
-        ("/registry/events/default/x", 1, 0, 0, 0, 3660, "later"),
-    ] {
-        connection.execute(
-            "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
-            params![key, created, deleted, create_revision, prev_revision, lease, value.as_bytes()],
-        )?;
-    }
-    Ok(connection)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_keys_of_k3s_come_out_of_its_sqlite_database() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let database = directory.path().join("state.db");
-    let open = kine(&database)?;
+    let open = kine::create(&database)?;
     let mut cluster = ClusterSpec::kvorum(1).prepare().await?;
     let member = cluster.member(0);
     let (name, peer_url) = (member.name().to_owned(), member.peer_url());

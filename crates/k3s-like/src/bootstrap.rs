@@ -20,7 +20,7 @@ use crate::pki::SERVICE_KEY;
 use crate::token::{hex, random};
 
 /// Under this the datastore has it.
-const PREFIX: &str = "/bootstrap/";
+pub(crate) const PREFIX: &str = "/bootstrap/";
 /// Digits of the token's hash that a key's name ends with.
 const KEY_HASH_LEN: usize = 12;
 const SALT_BYTES: usize = 8;

@@ -1,5 +1,6 @@
-//! The member inside the server: which one it is, how it is started, begun, joined and reset.
+//! The member inside the server: which one it is, how it is started, begun, converted, joined and reset.
 
+mod convert;
 mod join;
 mod reset;
 
@@ -14,6 +15,7 @@ use crate::PROGRAM;
 use crate::layout::{Layout, private_dir, read_if_there, write_private};
 use crate::token::{hex, random};
 
+pub(crate) use convert::{convert, finish_conversion};
 pub(crate) use join::{Members, join};
 pub(crate) use reset::reset;
 
@@ -133,11 +135,15 @@ impl Plan {
     /// Begins a cluster.
     pub(crate) async fn init(&self) -> Result<Kvorum> {
         let name = self.name(Naming::AsBefore)?;
-        let cluster = [
+        self.start(&name, &self.new_cluster(&name)).await
+    }
+
+    /// The flags of a member that begins a cluster.
+    fn new_cluster(&self, name: &str) -> [String; 2] {
+        [
             format!("--initial-cluster={name}={}", self.peer_url()),
             "--initial-cluster-state=new".to_owned(),
-        ];
-        self.start(&name, &cluster).await
+        ]
     }
 
     /// Starts the member that is on the disk.

@@ -14,6 +14,11 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// The name of the file that says the member's.
+    pub(crate) const NAME: &str = "name";
+    /// The name of the file that says that the member's data were made of another datastore.
+    pub(crate) const CONVERTED: &str = "converted";
+
     pub(crate) fn new(data_dir: &Path) -> Self {
         Self {
             server: data_dir.join("server"),
@@ -52,7 +57,7 @@ impl Layout {
 
     /// The member's name.
     pub(crate) fn name(&self) -> PathBuf {
-        self.etcd().join("name")
+        self.etcd().join(Self::NAME)
     }
 
     /// Says that the member was removed from its cluster.
@@ -68,6 +73,21 @@ impl Layout {
     /// A single server's datastore, before it had a cluster.
     pub(crate) fn sqlite(&self) -> PathBuf {
         self.db().join("state.db")
+    }
+
+    /// The same, once a member has what was in it.
+    pub(crate) fn sqlite_migrated(&self) -> PathBuf {
+        self.db().join("state.db.migrated")
+    }
+
+    /// The member's data while they are made of that datastore.
+    pub(crate) fn conversion(&self) -> PathBuf {
+        self.db().join("etcd-conversion")
+    }
+
+    /// Says that the member's data were made of that datastore, and that it is still to be put away.
+    pub(crate) fn converted(&self) -> PathBuf {
+        self.etcd().join(Self::CONVERTED)
     }
 
     /// Where snapshots go, unless another directory is given.

@@ -1,7 +1,7 @@
 //! `k3s-like`: kvorum inside a server that a k3s user knows how to run.
 //!
 //! ```text
-//! k3s-like server --cluster-init                                  the first server
+//! k3s-like server --cluster-init                                  the first server; converts SQLite
 //! k3s-like server --server https://10.0.0.1:6443 --token K10…     the others
 //! k3s-like get nodes                                              who is there
 //! k3s-like delete node NAME                                       who goes: its member goes, too

@@ -26,6 +26,8 @@ enum Beginning {
     Again,
     /// It begins a cluster.
     Init,
+    /// It begins one with what is in its SQLite datastore.
+    Convert,
     /// It joins the cluster of another server.
     Join(Access),
 }
@@ -55,6 +57,7 @@ pub(crate) async fn run(arguments: ServerArgs) -> Result<()> {
     let member = match &beginning {
         Beginning::Again => plan.again().await?,
         Beginning::Init => plan.init().await?,
+        Beginning::Convert => datastore::convert(&plan).await?,
         Beginning::Join(access) => datastore::join(&plan, access).await?,
     };
     forget_reset(&plan)?;
@@ -154,6 +157,7 @@ async fn begin(arguments: &ServerArgs, plan: &Plan, token: Option<&Token>) -> Re
     let was_removed = plan.leave_grave()?;
     if layout.is_initialized() {
         tracing::info!("Managed etcd cluster bootstrap already complete and initialized");
+        datastore::finish_conversion(layout)?;
         if arguments.datastore_endpoint.is_some() || arguments.server.is_some() {
             tracing::info!(
                 "a datastore is on the disk in {}: --datastore-endpoint, --cluster-init and --server are \
@@ -172,20 +176,14 @@ async fn begin(arguments: &ServerArgs, plan: &Plan, token: Option<&Token>) -> Re
                 "this server was removed from its cluster: give --server and --token to rejoin it"
             );
         }
-        if !arguments.cluster_init {
-            bail!("give --cluster-init to begin a cluster, or --server and --token to join one");
-        }
-        if layout.sqlite().exists() {
-            bail!(
-                "{} is a single server's SQLite datastore, which this server does not convert: convert it \
-                 or move it away first",
-                layout.sqlite().display()
-            );
-        }
-        tracing::info!("Managed etcd cluster initializing");
-        pki::ensure_authorities(layout)?;
-        return Ok(Beginning::Init);
+        return alone(arguments, layout);
     };
+    if layout.sqlite().exists() {
+        tracing::warn!(
+            "what is in {} is not taken over: this server gets the data of the cluster that it joins",
+            layout.sqlite().display()
+        );
+    }
     let Some(token) = token else {
         bail!("K3S_TOKEN is required to join a cluster");
     };
@@ -197,6 +195,26 @@ async fn begin(arguments: &ServerArgs, plan: &Plan, token: Option<&Token>) -> Re
     let data = access.get("/v1-k3s/server-bootstrap").await?;
     bootstrap::write(layout, &data)?;
     Ok(Beginning::Join(access))
+}
+
+/// How a server begins that joins nobody.
+fn alone(arguments: &ServerArgs, layout: &Layout) -> Result<Beginning> {
+    let sqlite = layout.sqlite();
+    let beginning = match (arguments.cluster_init, sqlite.exists()) {
+        (true, false) => Beginning::Init,
+        (true, true) => Beginning::Convert,
+        (false, false) => {
+            bail!("give --cluster-init to begin a cluster, or --server and --token to join one")
+        }
+        (false, true) => bail!(
+            "{} is the SQLite datastore of a single server, and {PROGRAM} runs on etcd: give \
+             --cluster-init to convert it",
+            sqlite.display()
+        ),
+    };
+    tracing::info!("Managed etcd cluster initializing");
+    pki::ensure_authorities(layout)?;
+    Ok(beginning)
 }
 
 /// Refuses to join when flags differ that must not.
@@ -219,7 +237,7 @@ fn password(plan: &Plan, given: Option<&Token>, beginning: &Beginning) -> Result
         }
         (Some(given), _, _) => Ok(given.password.clone()),
         (None, Some(known), _) => Ok(known.password),
-        (None, None, Beginning::Init) => token::random_password(),
+        (None, None, Beginning::Init | Beginning::Convert) => token::random_password(),
         (None, None, Beginning::Again | Beginning::Join(_)) => {
             bail!(
                 "there is no token in {}: give it with --token",

@@ -316,6 +316,15 @@ pub enum AutoCompaction {
 }
 
 /// How the binary logs.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::LogLevel;
+///
+/// let config = Config::builder().data_dir("/var/lib/mine").flag("log-level", "warn").build()?;
+/// assert_eq!(config.log.level, LogLevel::Warn);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// From which level on.

@@ -23,6 +23,18 @@
 //!
 //! Several members can run in one process. The library installs no logger, no metrics and no signal
 //! handlers, and knows no globals; the `kvorum` binary does that on top of it.
+//!
+//! # Stability
+//!
+//! Versions follow [semver](https://semver.org). What it promises is listed in `public-api.txt` beside this
+//! crate's manifest, and a test compares the list with the sources: nothing of it changes by chance. Before
+//! 1.0 a change that can break a program raises the middle number, and any other one the last; from 1.0 on
+//! the first and the middle one. Of the libraries that show through, `tonic`, `bytes`, `tokio` and `clap` belong to
+//! the promise, and so do the messages in [`api`], which are etcd's. The causes inside errors do not: what
+//! [`StartError`], [`Fatal`] and their like say is for people, and their inner types are this workspace's
+//! own. New variants and new fields of configuration can come at any time: build configuration with
+//! [`Config::builder`], and end a `match` with `_`. What is on the disk, on the wire and on the command
+//! line has promises of its own, which are etcd's.
 
 pub mod bucket;
 pub mod certs;

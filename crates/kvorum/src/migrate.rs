@@ -36,6 +36,18 @@ const BATCH_ENTRIES: u64 = 256;
 const EVENT_LOG_BYTES_MAX: usize = 1 << 20;
 
 /// The data directory of an etcd, locked and read but for its keys.
+///
+/// ```no_run
+/// use kvorum::migrate::Source;
+/// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+///
+/// let source = Source::open("/var/lib/etcd".as_ref(), None)?;
+/// println!("{} keys of member {}", source.summary()?.keys, source.summary()?.member_id);
+/// let migrated = source.migrate("/var/lib/kvorum".as_ref(), None, |versions| println!("{versions}"))?;
+/// println!("it goes on at revision {}", migrated.revision);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,

@@ -242,15 +242,18 @@ impl K3s {
 
     /// Waits until it has said something since its last start.
     pub(crate) async fn says(&mut self, words: &str) -> Result<()> {
+        self.says_one_of(&[words]).await
+    }
+
+    /// The same for one thing of several.
+    pub(crate) async fn says_one_of(&mut self, words: &[&str]) -> Result<()> {
         let what = format!("{} says {words:?}", self.name);
         let path = self.log_path();
         let begin = self.log_start;
         eventually(&what, || async {
             let log = std::fs::read(&path)?;
-            ensure!(
-                String::from_utf8_lossy(&log[begin..]).contains(words),
-                "not yet"
-            );
+            let log = String::from_utf8_lossy(&log[begin..]);
+            ensure!(words.iter().any(|words| log.contains(words)), "not yet");
             Ok(())
         })
         .await

@@ -40,8 +40,8 @@ impl Browser {
             ">Live<",
             ">m1<",
             ">leader<",
-            "1 of 1 voters",
-            "/registry/pods/",
+            ">1 of 1<",
+            "/registry/<wbr>pods/",
             "log fsync",
             "✓ this one",
         ] {

@@ -101,6 +101,16 @@ pub enum FeatureGateError {
 }
 
 /// Which features are on.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::Gate;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let config = builder.flag("feature-gates", "InitialCorruptCheck=true").build()?;
+/// assert!(config.features.enabled(Gate::InitialCorruptCheck));
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeatureGates {
     given: BTreeMap<Gate, bool>,

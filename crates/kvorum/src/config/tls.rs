@@ -53,6 +53,18 @@ pub struct AutoCertificates {
 }
 
 /// The identity shown to clients.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::ClientTls;
+///
+/// let url = "https://127.0.0.1:2379";
+/// let builder = Config::builder().data_dir("/var/lib/mine").listen_client_urls(url);
+/// let builder = builder.flag("advertise-client-urls", url);
+/// let builder = builder.flag("cert-file", "server.crt").flag("key-file", "server.key");
+/// assert!(matches!(builder.build()?.client_tls, Some(ClientTls::Files(_))));
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientTls {
     /// From these files.

@@ -117,6 +117,17 @@ pub struct Problem {
 }
 
 /// Everything that is wrong with the options.
+///
+/// ```
+/// use kvorum::Config;
+///
+/// let builder = Config::builder().flag("election-timeout", "100").flag("auto-compaction-mode", "never");
+/// let refused = builder.build().unwrap_err();
+/// assert!(refused.problems.len() > 1, "all of them are told at once");
+/// for problem in &refused.problems {
+///     println!("{problem}");
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// At least one.

@@ -5,6 +5,18 @@ use types::Url;
 use super::Gate;
 
 /// Something that whoever wrote the flags should know.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::Warning;
+///
+/// let config = Config::builder().data_dir("/var/lib/mine").build()?;
+/// assert!(config.warnings.contains(&Warning::DefaultName));
+/// for warning in &config.warnings {
+///     println!("{warning:?}");
+/// }
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// The name is the one that every member has that is given none.

@@ -30,6 +30,20 @@ async fn start(options: Options) -> Kvorum {
     member
 }
 
+/// What a host shares between its tasks: the list of the public API does not say it.
+#[test]
+fn what_is_shared_may_be_sent_and_shared() {
+    const fn is_shared<T: Send + Sync + 'static>() {}
+    is_shared::<Kvorum>();
+    is_shared::<Client>();
+    is_shared::<Config>();
+    is_shared::<Fatal>();
+    is_shared::<StartError>();
+    is_shared::<crate::client::Lease>();
+    is_shared::<crate::client::Txn>();
+    is_shared::<crate::client::Watcher>();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn several_members_live_in_one_process() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

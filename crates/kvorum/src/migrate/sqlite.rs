@@ -55,11 +55,29 @@ const LIVE: &str = "\
     WHERE COALESCE(kv.deleted, 0) = 0 AND kv.name != 'compact_rev_key'";
 
 /// kine's database, locked and looked through.
+///
+/// ```no_run
+/// use kvorum::Config;
+/// use kvorum::migrate::sqlite::KineSource;
+/// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+///
+/// let source = KineSource::open("/var/lib/rancher/k3s/server/db/state.db".as_ref())?;
+/// for note in &source.summary().notes {
+///     println!("note: {note}");
+/// }
+/// let config = Config::builder().name("m1").data_dir("/var/lib/kvorum").build()?;
+/// let migrated = source.migrate(&config, |keys| println!("{keys} keys"))?;
+/// println!("{} keys, revision {}", migrated.keys, migrated.revision);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct KineSource {
     path: PathBuf,
     connection: Connection,
     summary: KineSummary,
+    /// Keys that begin with one of these stay where they are.
+    left_out: Vec<Vec<u8>>,
     /// Keeps the kine from being started meanwhile.
     _lock: File,
     /// Where the copy is, if there has to be one.
@@ -94,6 +112,8 @@ pub struct KineMigrated {
     pub revision: i64,
     /// Its keys.
     pub keys: u64,
+    /// Keys that were left out, because the caller said so.
+    pub left_out: u64,
 }
 
 /// A database could not be taken over. It is as it was, and nothing was made.
@@ -189,6 +209,7 @@ impl KineSource {
             path: path.to_owned(),
             connection: connection.map_err(sqlite(path))?,
             summary: KineSummary::default(),
+            left_out: Vec::new(),
             _lock: lock,
             _copy: copy,
         };
@@ -203,6 +224,12 @@ impl KineSource {
         &self.summary
     }
 
+    /// Leaves out the keys that begin with `prefix`: those that belong to whoever ran kine, and that are
+    /// of no use to who runs the new member.
+    pub fn leave_out(&mut self, prefix: &str) {
+        self.left_out.push(prefix.into());
+    }
+
     /// Makes a member of a new cluster that goes on where kine stopped. Blocks; `seen` is told how many
     /// keys have been read.
     ///
@@ -214,10 +241,14 @@ impl KineSource {
         mut seen: impl FnMut(u64),
     ) -> Result<KineMigrated, KineError> {
         let revision = self.summary.revision;
-        let mut keys = 0;
+        let (mut keys, mut left_out) = (0, 0);
         let identity = found(config, |import| {
             let mut leases = BTreeSet::new();
             self.each_key(|key| {
+                if self.is_left_out(&key) {
+                    left_out += 1;
+                    return Ok(());
+                }
                 leases.extend(key.lease);
                 import.version(&key.into_version())?;
                 keys += 1;
@@ -242,7 +273,13 @@ impl KineSource {
             cluster: identity.cluster,
             revision,
             keys,
+            left_out,
         })
+    }
+
+    fn is_left_out(&self, key: &Key) -> bool {
+        let mut prefixes = self.left_out.iter();
+        prefixes.any(|prefix| key.name.starts_with(prefix))
     }
 
     /// Whether it is whole, and kine's.

@@ -2,6 +2,7 @@
 //!
 //! What this is not: a record. It keeps what it draws, and asks members what anybody may ask who may ask them at all.
 
+mod fit;
 mod screen;
 mod view;
 

@@ -232,15 +232,23 @@ fn what_is_no_database_of_kine_or_damaged_is_named() {
 #[test]
 fn a_member_is_made_that_holds_them() {
     let directory = Kine::new("WAL").close();
-    let source = KineSource::open(&database(&directory)).unwrap();
+    let mut source = KineSource::open(&database(&directory)).unwrap();
     let to = directory.path().join("data");
     let config = Config::builder().data_dir(&to).build().unwrap();
     let mut seen = 0;
     let migrated = source.migrate(&config, |keys| seen = keys).unwrap();
     assert_eq!((migrated.revision, migrated.keys, seen), (9, 3, 3));
+    assert_eq!(migrated.left_out, 0);
     assert!(to.join("member").is_dir());
     assert!(matches!(
         source.migrate(&config, |_| ()),
         Err(KineError::Place(PlaceError::NotEmpty { .. }))
     ));
+    // The same without those of somebody's.
+    source.leave_out("/registry/b");
+    let to = directory.path().join("less");
+    let config = Config::builder().data_dir(&to).build().unwrap();
+    let migrated = source.migrate(&config, |_| ()).unwrap();
+    assert_eq!((migrated.revision, migrated.keys), (9, 2));
+    assert_eq!(migrated.left_out, 1);
 }

@@ -32,7 +32,10 @@ pub(super) const MEMBER_HEADS: [&str; 14] = [
     "WATCHERS",
     "LEASES",
 ];
+/// So many of them are words, and begin below each other; the others are numbers, and end there.
+pub(super) const MEMBER_TEXTS: usize = 4;
 pub(super) const PREFIX_HEADS: [&str; 5] = ["PREFIX", "READS/S", "WRITES/S", "MEAN", "SLOWEST"];
+pub(super) const PREFIX_TEXTS: usize = 1;
 
 /// What is shown.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -111,13 +114,13 @@ impl View {
         }
         let members: Vec<&[String]> = self.members.iter().map(|row| &row.cells[..]).collect();
         text += "\n";
-        text += &columns(&MEMBER_HEADS, &members);
+        text += &columns(&MEMBER_HEADS, &members, MEMBER_TEXTS);
         if self.prefixes.is_empty() {
             writeln!(text, "\n{}", self.prefixes_note).ok();
         } else {
             let prefixes: Vec<&[String]> = self.prefixes.iter().map(|row| &row[..]).collect();
             text += "\n";
-            text += &columns(&PREFIX_HEADS, &prefixes);
+            text += &columns(&PREFIX_HEADS, &prefixes, PREFIX_TEXTS);
         }
         text
     }
@@ -212,7 +215,9 @@ fn row(now: &Sample, answer: &Answer, figures: &Figures) -> Row {
             time(figures.read_p99_s),
             time(figures.write_p99_s),
             time(figures.fsync_p99_s),
-            number(figures.watchers),
+            figures
+                .watchers
+                .map_or_else(|| NONE.to_owned(), |watchers| format!("{watchers:.0}")),
             figures
                 .leases
                 .map_or_else(|| NONE.to_owned(), |leases| leases.to_string()),
@@ -370,7 +375,8 @@ fn count(value: f64) -> String {
 fn time(seconds: Option<f64>) -> String {
     match seconds {
         None => NONE.to_owned(),
-        Some(seconds @ ..1.0) => format!("{:.1}ms", seconds * 1000.0),
+        Some(seconds @ ..0.1) => format!("{:.1}ms", seconds * 1000.0),
+        Some(seconds @ ..1.0) => format!("{:.0}ms", seconds * 1000.0),
         Some(seconds) => format!("{seconds:.1}s"),
     }
 }
@@ -383,8 +389,8 @@ fn clean(text: &str) -> String {
         .collect()
 }
 
-/// Columns as wide as what is in them; all but the first few are numbers.
-fn columns(heads: &[&str], rows: &[&[String]]) -> String {
+/// Columns as wide as what is in them; all but the first `texts` are numbers.
+fn columns(heads: &[&str], rows: &[&[String]], texts: usize) -> String {
     let widths: Vec<usize> = heads
         .iter()
         .enumerate()
@@ -396,10 +402,11 @@ fn columns(heads: &[&str], rows: &[&[String]]) -> String {
     let mut text = String::new();
     let heads: Vec<String> = heads.iter().map(|&head| head.to_owned()).collect();
     for row in std::iter::once(&heads[..]).chain(rows.iter().copied()) {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells = cells.map(|(at, (cell, width))| match at < texts {
+            true => format!("{cell:<width$}"),
+            false => format!("{cell:>width$}"),
+        });
         let line = cells.collect::<Vec<String>>().join("  ");
         text += line.trim_end();
         text += "\n";

@@ -82,8 +82,8 @@ cluster c   leader m1   term 2   2 of 3 voters, 0 may be lost   revision 7
 warning: 2 of 3 voters can be reached.
 
 MEMBER  ROLE      HEALTH                         VERSION  DB      IN USE  LAG  READS/S  WRITES/S  READ P99  WRITE P99  FSYNC P99  WATCHERS  LEASES
-m1      leader    ok 1.5ms                       3.6.14   2.0 MB  1.0 MB  1    40       20        -         -          2.0ms      4.0       3
-m2      follower  ok 1.5ms                       3.6.14   2.0 MB  1.0 MB  2    40       20        -         -          2.0ms      4.0       3
+m1      leader    ok 1.5ms                       3.6.14   2.0 MB  1.0 MB  1    40       20        -         -          2.0ms      4         3
+m2      follower  ok 1.5ms                       3.6.14   2.0 MB  1.0 MB  2    40       20        -         -          2.0ms      4         3
 m3      -         DOWN connection?[2Jrefused     -        -       -       -    -        -         -         -          -          -         -
 
 PREFIX           READS/S  WRITES/S  MEAN   SLOWEST
