@@ -149,7 +149,8 @@ fn measure(kind: Kind, entries: usize, options: &Options) -> anyhow::Result<Run>
     while now() < until {
         let began = now();
         let mut batch = Batch::new();
-        batch.put(Bucket::RaftLog, encode_log(index), group.clone());
+        let key = Bytes::copy_from_slice(&encode_log(index));
+        batch.put(Bucket::RaftLog, key, group.clone());
         writer.commit(batch)?;
         writer.flush_durable()?;
         latencies.record(began.elapsed());
