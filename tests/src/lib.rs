@@ -7,6 +7,7 @@ pub mod etcdctl;
 pub mod flows;
 pub mod history;
 pub mod hostile;
+pub mod large;
 pub mod raw_http;
 pub mod surface;
 pub mod takeover;
