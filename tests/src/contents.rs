@@ -35,8 +35,30 @@ pub async fn read(client: &mut Client) -> Result<Contents> {
     };
     let range = client.kv.range(all).await?.into_inner();
     let revision = range.header.context("a range has a header")?.revision;
+    Ok(Contents {
+        revision,
+        kvs: range.kvs,
+        hash: hash(client, revision).await?,
+        leases: leases(client).await?,
+        alarms: alarms(client).await?,
+    })
+}
+
+/// The hash of history up to a revision, and from where on.
+///
+/// # Errors
+/// When it is refused.
+pub async fn hash(client: &mut Client, revision: i64) -> Result<(u32, i64)> {
     let hash = pb::HashKvRequest { revision };
     let hash = client.maintenance.hash_kv(hash).await?.into_inner();
+    Ok((hash.hash, hash.compact_revision))
+}
+
+/// The leases, in the order of their ids: id, TTL and keys.
+///
+/// # Errors
+/// When the member does not answer.
+pub async fn leases(client: &mut Client) -> Result<Vec<(i64, i64, Vec<Vec<u8>>)>> {
     let listed = client.lease.lease_leases(pb::LeaseLeasesRequest {}).await?;
     let mut leases = Vec::new();
     for lease in listed.into_inner().leases {
@@ -50,17 +72,19 @@ pub async fn read(client: &mut Client) -> Result<Contents> {
         leases.push((found.id, found.granted_ttl, keys));
     }
     leases.sort();
+    Ok(leases)
+}
+
+/// The alarms.
+///
+/// # Errors
+/// When the member does not answer.
+pub async fn alarms(client: &mut Client) -> Result<Vec<pb::AlarmMember>> {
     let alarms = client
         .maintenance
         .alarm(pb::AlarmRequest::default())
         .await?;
-    Ok(Contents {
-        revision,
-        kvs: range.kvs,
-        hash: (hash.hash, hash.compact_revision),
-        leases,
-        alarms: alarms.into_inner().alarms,
-    })
+    Ok(alarms.into_inner().alarms)
 }
 
 /// Whether two members hold the same, said in few words if they do not.
@@ -235,7 +259,11 @@ async fn write(client: &mut Client, rng: &mut StdRng) -> Result<i64> {
     Ok(revoked)
 }
 
-async fn revision(client: &mut Client) -> Result<i64> {
+/// The current revision.
+///
+/// # Errors
+/// When the member does not answer.
+pub async fn revision(client: &mut Client) -> Result<i64> {
     let request = pb::RangeRequest {
         key: b"x".to_vec(),
         ..pb::RangeRequest::default()

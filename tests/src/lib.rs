@@ -8,6 +8,7 @@ pub mod flows;
 pub mod history;
 pub mod hostile;
 pub mod kine;
+pub mod large;
 pub mod raw_http;
 pub mod surface;
 pub mod takeover;

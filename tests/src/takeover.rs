@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use testkit::{Cluster, ClusterSpec, Program, Server, binaries, process};
 
 use crate::contents::{Contents, becomes_equal};
@@ -51,6 +52,25 @@ pub fn save(url: &str, more: &[&str], to: &Path) -> Result<()> {
     let to = to.display().to_string();
     let arguments = [more, &["--endpoints", url, "snapshot", "save", &to]].concat();
     succeed(&binaries::etcdctl()?, &arguments).map(drop)
+}
+
+/// etcdutl looks at every page, and both say the same of the file.
+///
+/// # Errors
+/// When they do not.
+pub fn check_status(snapshot: &Path) -> Result<()> {
+    let path = snapshot.display().to_string();
+    let arguments = ["snapshot", "status", &path, "-w", "json"];
+    let theirs: Value = serde_json::from_str(&succeed(&binaries::etcdutl()?, &arguments)?)?;
+    let ours: Value = serde_json::from_str(&succeed(&binaries::kvorum()?, &arguments)?)?;
+    // Before 3.6 etcdutl counts all records as keys.
+    for field in ["hash", "revision", "totalSize"] {
+        ensure!(
+            theirs[field] == ours[field],
+            "{field}: {ours} instead of {theirs}"
+        );
+    }
+    Ok(())
 }
 
 /// Restores every member of a cluster that has not started, and starts it.

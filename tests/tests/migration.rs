@@ -1,13 +1,21 @@
 //! Whoever comes over to kvorum: from older etcds, with users and roles, with a hundred thousand keys, and
 //! from the SQLite database of k3s. What is there must be there afterwards, and go on.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
 use api::etcdserverpb as pb;
 use kvorum_tests::contents::{self, Contents, Filling, becomes_equal, fill};
 use kvorum_tests::kine;
-use kvorum_tests::takeover::{check_all, checksum, restore, run, save, succeed, take_place, text};
+use kvorum_tests::large::{self, Summary};
+use kvorum_tests::takeover::{
+    check_all, check_status, checksum, restore, run, save, succeed, take_place, text,
+};
 use serde_json::Value;
-use testkit::{Client, ClusterSpec, Program, Server, Spec, binaries, eventually, note};
+use testkit::patience::parameter;
+use testkit::{Client, Cluster, ClusterSpec, Program, Server, Spec, binaries, eventually, note};
+use tokio::time::Instant;
 
 /// A key, its value, its modification and creation revisions, its lease.
 type Kept<'a> = (&'a [u8], &'a [u8], i64, i64, i64);
@@ -19,6 +27,13 @@ const ALICE: &str = "alice:alice-password";
 const KEYS: usize = 100_000;
 /// As many as a transaction may have.
 const TXN_OPS: usize = 128;
+
+/// Bytes of the values in a store, if nothing else is said.
+const STORE_BYTES: u64 = 8 << 20;
+/// More than any of them has.
+const QUOTA: &str = "--quota-backend-bytes=17179869184";
+/// Members of an etcd's cluster out of our snapshot.
+const ETCD_MEMBERS: usize = 3;
 
 /// A busy machine takes its time over passwords.
 const PATIENT: [&str; 2] = ["--dial-timeout=60s", "--command-timeout=60s"];
@@ -279,6 +294,109 @@ async fn a_hundred_thousand_keys_with_history_come_and_go_back() -> Result<()> {
     Ok(())
 }
 
+/// Says how long what came before took.
+struct Steps {
+    begun: Instant,
+}
+
+impl Steps {
+    fn begin() -> Self {
+        Self {
+            begun: Instant::now(),
+        }
+    }
+
+    fn done(&mut self, what: &str) {
+        note(format!(
+            "{what}: {:.1} s",
+            self.begun.elapsed().as_secs_f64()
+        ));
+        self.begun = Instant::now();
+    }
+}
+
+/// Whether every member of a cluster holds what is expected; the cluster is stopped then.
+async fn check_large(
+    cluster: Cluster,
+    expected: &Summary,
+    expected_users: &str,
+    steps: &mut Steps,
+) -> Result<()> {
+    for at in 0..cluster.members().len() {
+        let client = cluster.client(at)?;
+        large::becomes_equal(expected, &client)
+            .await
+            .with_context(|| format!("member {at}"))?;
+        let found = users(&cluster.member(at).client_url(), &[])?;
+        ensure!(found == expected_users, "other users");
+        steps.done(&format!("  compared member {at}"));
+    }
+    cluster.stop().await
+}
+
+/// As large as `KVORUM_STORE_BYTES` says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_any_size_comes_and_goes_back() -> Result<()> {
+    let bytes = parameter("KVORUM_STORE_BYTES", STORE_BYTES)?;
+    let mut steps = Steps::begin();
+    let directory = tempfile::tempdir()?;
+    let (theirs, ours) = (
+        directory.path().join("etcd.db"),
+        directory.path().join("kvorum.db"),
+    );
+    let mut server = Spec::etcd().arg(QUOTA).start().await?;
+    let url = server.client_url();
+    large::fill(&server.client().await?, bytes).await?;
+    add_users(&url)?;
+    steps.done("etcd filled");
+    let expected = large::read(&mut server.client().await?).await?;
+    let expected_users = users(&url, &[])?;
+    note(format!(
+        "{} keys of {} bytes at revision {}, HashKV {:?}",
+        expected.keys, expected.bytes, expected.revision, expected.hashes
+    ));
+    save(&url, &[], &theirs)?;
+    server.terminate().await?;
+    note(format!(
+        "etcd's snapshot: {} bytes",
+        fs::metadata(&theirs)?.len()
+    ));
+    steps.done("etcd's snapshot saved");
+
+    let cluster = restore(&theirs, Program::Kvorum, 1, &["--no-bump"]).await?;
+    steps.done("kvorum restored it and started");
+    let url = cluster.member(0).client_url();
+    save(&url, &[], &ours)?;
+    steps.done("kvorum's snapshot saved");
+    check_large(cluster, &expected, &expected_users, &mut steps)
+        .await
+        .context("restored as kvorum")?;
+    check_status(&ours)?;
+    note(format!(
+        "kvorum's snapshot: {} bytes",
+        fs::metadata(&ours)?.len()
+    ));
+    steps.done("both say the same of it");
+
+    take_place(&mut server).await?;
+    steps.done("kvorum migrated and started");
+    large::becomes_equal(&expected, &server.client().await?)
+        .await
+        .context("migrated")?;
+    ensure!(
+        users(&server.client_url(), &[])? == expected_users,
+        "other users"
+    );
+    steps.done("  compared");
+    server.stop().await?;
+
+    let cluster = restore(&ours, Program::Etcd, ETCD_MEMBERS, &[]).await?;
+    steps.done("three etcds restored and started");
+    check_large(cluster, &expected, &expected_users, &mut steps)
+        .await
+        .context("restored as etcd")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_keys_of_k3s_come_out_of_its_sqlite_database() -> Result<()> {
     let directory = tempfile::tempdir()?;
@@ -309,11 +427,11 @@ async fn the_keys_of_k3s_come_out_of_its_sqlite_database() -> Result<()> {
     ensure!(text(&refused.stderr).contains("is in use"), "{refused:?}");
     // As it is when k3s was killed: the log beside the database has what is not in it.
     let killed = directory.path().join("killed");
-    std::fs::create_dir(&killed)?;
+    fs::create_dir(&killed)?;
     for file in ["state.db", "state.db-wal"] {
-        std::fs::copy(directory.path().join(file), killed.join(file))?;
+        fs::copy(directory.path().join(file), killed.join(file))?;
     }
-    let log = std::fs::metadata(killed.join("state.db-wal"))?.len();
+    let log = fs::metadata(killed.join("state.db-wal"))?.len();
     ensure!(log > 0, "there is nothing in the log");
     open.close().map_err(|(_open, error)| error)?;
     let sources = [database, killed.join("state.db")];

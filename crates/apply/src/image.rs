@@ -13,9 +13,12 @@ use types::{LeaseId, MemberId, Version};
 
 use crate::alarm::{self, Alarm};
 use crate::command::codec;
-use crate::quota::{Usage, version_bytes};
 use crate::state_machine::Loaded;
 use crate::{LogPosition, Member, OpenError, Pinned, Record, storage, versions};
+
+use filler::Filler;
+
+mod filler;
 
 /// Records that go into a new store in one batch, at most.
 const BATCH_RECORDS_MAX: usize = 256;
@@ -99,6 +102,9 @@ pub enum ImportError {
     /// It cannot be written.
     #[error("cannot write the state")]
     Write(#[from] backend::WriteError),
+    /// There is no thread to write it.
+    #[error("cannot start the thread that writes the state")]
+    Thread(#[source] std::io::Error),
     /// What was made cannot be loaded.
     #[error("the state that was made cannot be loaded")]
     Load(#[from] OpenError),
@@ -108,7 +114,7 @@ pub enum ImportError {
 /// nothing before [`Import::finish`] has returned: a store that is left before cannot be opened.
 #[derive(Debug)]
 pub struct Import {
-    backend: Backend,
+    filler: Filler,
     packer: SegmentPacker,
     batch: Batch,
     records: usize,
@@ -117,19 +123,18 @@ pub struct Import {
 
 impl Import {
     /// Begins. Blocks on the disk, as everything here.
-    pub fn begin(backend: Backend) -> Result<Self, ImportError> {
-        let mut import = Self {
-            backend,
+    pub fn begin(mut backend: Backend) -> Result<Self, ImportError> {
+        // Until it is whole, nobody opens it.
+        let mut batch = Batch::new();
+        batch.put(Bucket::Meta, meta::encode(MetaKey::Incoming), Bytes::new());
+        backend.writer.commit(batch)?;
+        Ok(Self {
+            filler: Filler::start(backend).map_err(ImportError::Thread)?,
             packer: SegmentPacker::default(),
             batch: Batch::new(),
             records: 0,
             bytes: 0,
-        };
-        // Until it is whole, nobody opens it.
-        let incoming = meta::encode(MetaKey::Incoming);
-        import.put(Bucket::Meta, Bytes::from_static(incoming), Bytes::new())?;
-        import.commit()?;
-        Ok(import)
+        })
     }
 
     /// Adds a version, in the order of history.
@@ -156,12 +161,11 @@ impl Import {
 
     fn commit(&mut self) -> Result<(), ImportError> {
         (self.records, self.bytes) = (0, 0);
-        let batch = std::mem::take(&mut self.batch);
-        Ok(self.backend.writer.commit(batch)?)
+        self.filler.fill(std::mem::take(&mut self.batch))
     }
 
     /// Adds the rest: the state is that of entry `at`, with the `membership` that Raft wants back. Makes
-    /// it durable, and loads it once, which checks it.
+    /// it durable, and loads it, which checks it, before anybody may open it.
     pub fn finish(
         mut self,
         registers: &Registers,
@@ -175,15 +179,16 @@ impl Import {
         storage::stage_membership(&mut self.batch, membership);
         storage::stage_installed(&mut self.batch, at);
         self.commit()?;
-        self.backend.writer.flush_durable()?;
-        let usage = self.usage()?;
-        storage::stage(&mut self.batch, Some(at), &usage);
-        self.batch
-            .delete(Bucket::Meta, meta::encode(MetaKey::Incoming));
-        self.commit()?;
-        self.backend.writer.flush_durable()?;
-        Loaded::load(&self.backend.reader)?;
-        Ok(self.backend)
+        let mut backend = self.filler.finish()?;
+        backend.writer.flush_durable()?;
+        let usage = Loaded::load_incoming(&backend.reader)?.counted();
+        let mut batch = Batch::new();
+        storage::stage(&mut batch, Some(at), &usage);
+        batch.delete(Bucket::Meta, meta::encode(MetaKey::Incoming));
+        backend.writer.commit(batch)?;
+        backend.writer.flush_durable()?;
+        storage::open(&backend.reader)?;
+        Ok(backend)
     }
 
     fn registers(&mut self, registers: &Registers) -> Result<(), ImportError> {
@@ -219,14 +224,6 @@ impl Import {
             self.put(Bucket::MembersRemoved, key, value)?;
         }
         Ok(())
-    }
-
-    /// Bytes of the live keys.
-    fn usage(&self) -> Result<Usage, ImportError> {
-        let store = mvcc::load(self.backend.reader.clone()).map_err(OpenError::from)?;
-        let mut usage = Usage::default();
-        store.for_each(|kv| usage.add(version_bytes(kv.key(), kv.value())));
-        Ok(usage)
     }
 }
 

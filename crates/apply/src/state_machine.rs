@@ -32,7 +32,7 @@ use crate::cluster::MemberStore;
 use crate::compaction_counts::{CompactionCounter, Work};
 use crate::hashing::Hashing;
 use crate::persister::{self, Beside, Staged, Stager};
-use crate::quota::version_bytes;
+use crate::quota::{Usage, version_bytes};
 use crate::scrub_pace::{ScrubPace, ScrubSteps};
 use crate::storage::{self, Meta};
 use crate::versions::VersionStore;
@@ -206,7 +206,15 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     pub(crate) fn load(reader: &Reader) -> Result<Self, OpenError> {
-        let meta = storage::open(reader)?;
+        Self::load_beside(reader, storage::open(reader)?)
+    }
+
+    /// Loads a state that is being made, and that nobody else may load yet.
+    pub(crate) fn load_incoming(reader: &Reader) -> Result<Self, OpenError> {
+        Self::load_beside(reader, Meta::default())
+    }
+
+    fn load_beside(reader: &Reader, meta: Meta) -> Result<Self, OpenError> {
         let store = mvcc::load(reader.clone())?;
         let mut leases = lease::load(reader)?;
         let live = reattach(&store, &mut leases);
@@ -224,6 +232,13 @@ impl Loaded {
 
     pub(crate) fn applied(&self) -> Option<LogPosition> {
         self.meta.applied
+    }
+
+    /// What the live keys are counted as.
+    pub(crate) fn counted(&self) -> Usage {
+        let mut usage = Usage::default();
+        usage.add(self.live);
+        usage
     }
 
     /// Whether the live keys are those that were counted; else how many bytes were, and are.
@@ -523,7 +538,7 @@ impl StateMachine {
     }
 
     #[cfg(test)]
-    pub(crate) fn usage(&self) -> &crate::quota::Usage {
+    pub(crate) fn usage(&self) -> &Usage {
         &self.applier.usage
     }
 }

@@ -71,6 +71,12 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Makes all `changes` or none. No key is in it twice.
     fn apply(&self, changes: Vec<Change>) -> Result<(), EngineError>;
 
+    /// Makes all `changes`, of a store that nobody uses before it is whole: neither is the batch atomic in a
+    /// crash, nor is it seen whole.
+    fn fill(&self, changes: Vec<Change>) -> Result<(), EngineError> {
+        self.apply(changes)
+    }
+
     /// Returns when everything applied so far survives a loss of power.
     fn flush_durable(&self) -> Result<(), EngineError>;
 

@@ -37,6 +37,7 @@ pub const CASES: &[(&str, Case)] = &[
         "the_last_change_of_a_key_wins",
         the_last_change_of_a_key_wins,
     ),
+    ("what_fills_a_store_is_there", what_fills_a_store_is_there),
     (
         "overwriting_and_deleting_leave_nothing",
         overwriting_and_deleting_leave_nothing,
@@ -245,6 +246,32 @@ fn the_last_change_of_a_key_wins(mut backend: Backend) {
     assert_eq!(get(&backend.reader, Bucket::Key, "c").unwrap(), "3");
     assert_eq!(get(&backend.reader, Bucket::Key, "d").unwrap(), "4");
     assert_eq!(engine_records(&backend.reader), 4, "and no pieces");
+}
+
+fn what_fills_a_store_is_there(mut backend: Backend) {
+    let key = |number: u64| Bytes::copy_from_slice(&number.to_be_bytes());
+    let len = |number: u64| match number % 4 {
+        0 => 10,
+        1 => PIECE_BYTES,
+        2 => 3 * PIECE_BYTES + 1,
+        _ => 0,
+    };
+    for round in 0..5_u64 {
+        let mut batch = Batch::new();
+        for number in round * 20..(round + 1) * 20 {
+            batch.put(Bucket::Key, key(number), value(number, len(number)));
+        }
+        batch.put(Bucket::Meta, "round", round.to_string());
+        batch.delete(Bucket::Key, key(round * 20));
+        backend.writer.fill(batch).unwrap();
+    }
+    backend.writer.fill(Batch::new()).unwrap();
+    for number in 0..100 {
+        let expected = (number % 20 != 0).then(|| value(number, len(number)));
+        let found = backend.reader.get(Bucket::Key, &key(number)).unwrap();
+        assert_eq!(found, expected, "{number}");
+    }
+    assert_eq!(get(&backend.reader, Bucket::Meta, "round").unwrap(), "4");
 }
 
 fn overwriting_and_deleting_leave_nothing(mut backend: Backend) {

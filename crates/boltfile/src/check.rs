@@ -4,7 +4,8 @@ use crate::entries::Value;
 use crate::error::{Error, PageProblem};
 use crate::file::{BoltFile, Bucket, Root};
 use crate::meta::NO_FREELIST;
-use crate::page::{self, FREELIST, HEADER_BYTES};
+use crate::page::{self, FREELIST, HEADER_BYTES, Header};
+use crate::window::Window;
 
 /// Numbers of free pages that are read at a time.
 const FREE_AT_A_TIME: usize = 4096;
@@ -83,7 +84,7 @@ impl BoltFile {
 }
 
 impl Check<'_> {
-    fn use_page(&mut self, id: u64) -> Result<(), Error> {
+    fn use_page(&mut self, id: u64) -> Result<Header, Error> {
         let header = self.file.header(id)?;
         for page in id..=id + u64::from(header.overflow) {
             if !self.used.add(page) {
@@ -94,7 +95,7 @@ impl Check<'_> {
             }
             self.counted.used += 1;
         }
-        Ok(())
+        Ok(header)
     }
 
     fn bucket(&mut self, bucket: &Bucket<'_>, nesting: usize) -> Result<(), Error> {
@@ -120,11 +121,10 @@ impl Check<'_> {
     fn tree(&mut self, root: u64) -> Result<(), Error> {
         let mut waiting = vec![root];
         while let Some(id) = waiting.pop() {
-            self.use_page(id)?;
-            if self.file.header(id)?.kind != page::BRANCH {
+            if self.use_page(id)?.kind != page::BRANCH {
                 continue;
             }
-            let branch = self.file.page(id)?;
+            let branch = self.file.page(id, &mut Window::default())?;
             for at in 0..branch.count() {
                 let (_, child) = branch
                     .branch(at)
@@ -142,8 +142,8 @@ impl Check<'_> {
             self.counted.free = self.file.meta.pages - 2 - self.counted.used;
             return Ok(());
         }
-        self.use_page(list)?;
-        let free = self.read_free(list)?;
+        let header = self.use_page(list)?;
+        let free = self.read_free(list, header)?;
         for page in 2..self.file.meta.pages {
             let problem = match (self.used.has(page), free.has(page)) {
                 (true, true) => PageProblem::UsedAndFree,
@@ -155,9 +155,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn read_free(&mut self, list: u64) -> Result<Pages, Error> {
+    fn read_free(&mut self, list: u64, header: Header) -> Result<Pages, Error> {
         let problem = |page, problem| Error::Page { page, problem };
-        let header = self.file.header(list)?;
         if header.kind != FREELIST {
             return Err(problem(list, PageProblem::Kind(header.kind)));
         }

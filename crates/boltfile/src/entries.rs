@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::error::{Error, PageProblem};
 use crate::file::{Bucket, Root};
 use crate::page::{LeafElement, Page};
+use crate::window::Window;
 
 /// A tree that is deeper is none that bbolt has written: it would have more than 2^64 pages.
 const DEPTH_MAX: usize = 64;
@@ -34,6 +35,7 @@ pub enum Value<'f> {
 #[derive(Debug)]
 pub struct Entries<'f> {
     bucket: Bucket<'f>,
+    window: Window,
     /// The pages from the root to where the walk is.
     stack: Vec<Place>,
     state: State,
@@ -70,6 +72,7 @@ impl<'f> Entries<'f> {
     pub(crate) fn from(bucket: Bucket<'f>, key: &[u8]) -> Self {
         Self {
             bucket,
+            window: Window::default(),
             stack: Vec::new(),
             state: State::New,
             last: None,
@@ -80,7 +83,7 @@ impl<'f> Entries<'f> {
 
     fn begin(&mut self) -> Result<(), Error> {
         let (id, page) = match &self.bucket.root {
-            Root::Page(root) => (*root, self.bucket.file.page(*root)?),
+            Root::Page(root) => (*root, self.bucket.file.page(*root, &mut self.window)?),
             Root::Inline { page, within } => (*within, page.clone()),
         };
         self.push(id, page)
@@ -128,7 +131,7 @@ impl<'f> Entries<'f> {
                 return Err(problem(PageProblem::Order(at)));
             }
             self.low = Some((key, id, at));
-            let page = self.bucket.file.page(child)?;
+            let page = self.bucket.file.page(child, &mut self.window)?;
             self.push(child, page)?;
         }
         Ok(None)

@@ -10,6 +10,7 @@ use crate::entries::{Entries, Entry, Value};
 use crate::error::{Error, MetaProblem, PageProblem};
 use crate::meta::{self, Meta};
 use crate::page::{BRANCH, HEADER_BYTES, Header, LEAF, Page};
+use crate::window::Window;
 
 /// A leaf with more bytes is refused, and not taken into memory: etcd's largest request is far below.
 const LEAF_BYTES_MAX: u64 = 256 << 20;
@@ -74,9 +75,11 @@ impl BoltFile {
     }
 
     /// A branch or a leaf, as page `id`.
-    pub(crate) fn page(&self, id: u64) -> Result<Page, Error> {
+    pub(crate) fn page(&self, id: u64, window: &mut Window) -> Result<Page, Error> {
         let problem = |problem| Error::Page { page: id, problem };
-        let header = self.header(id)?;
+        self.is_inside(id)?;
+        let first = window.read(self, self.offset(id), self.meta.page_bytes as usize)?;
+        let header = self.checked_header(id, &first)?;
         let bytes_max = match header.kind {
             BRANCH => BRANCH_BYTES_MAX,
             LEAF => LEAF_BYTES_MAX,
@@ -85,7 +88,10 @@ impl BoltFile {
         let bytes = (u64::from(header.overflow) + 1) * u64::from(self.meta.page_bytes);
         let len = usize::try_from(bytes).ok().filter(|_| bytes <= bytes_max);
         let len = len.ok_or_else(|| problem(PageProblem::TooLarge(bytes)))?;
-        let read = read_at(&self.file, self.offset(id), len)?;
+        if len == first.len() {
+            return Ok(Page::new(header, first));
+        }
+        let read = window.read(self, self.offset(id), len)?;
         // Again: the file is not locked.
         let header = Header::decode(&read).ok_or_else(|| problem(PageProblem::OutOfBounds))?;
         if header.id != id || !matches!(header.kind, BRANCH | LEAF) {
@@ -96,12 +102,25 @@ impl BoltFile {
 
     /// The head of page `id`, which is inside the file with everything that it goes on for.
     pub(crate) fn header(&self, id: u64) -> Result<Header, Error> {
-        let problem = |problem| Error::Page { page: id, problem };
+        self.is_inside(id)?;
+        let head = self.read_at(self.offset(id), HEADER_BYTES)?;
+        self.checked_header(id, &head)
+    }
+
+    fn is_inside(&self, id: u64) -> Result<(), Error> {
         if id < 2 || id >= self.meta.pages {
-            return Err(problem(PageProblem::OutOfBounds));
+            return Err(Error::Page {
+                page: id,
+                problem: PageProblem::OutOfBounds,
+            });
         }
-        let head = read_at(&self.file, self.offset(id), HEADER_BYTES)?;
-        let header = Header::decode(&head).ok_or_else(|| problem(PageProblem::OutOfBounds))?;
+        Ok(())
+    }
+
+    /// The head at the beginning of what was read of page `id`.
+    fn checked_header(&self, id: u64, read: &[u8]) -> Result<Header, Error> {
+        let problem = |problem| Error::Page { page: id, problem };
+        let header = Header::decode(read).ok_or_else(|| problem(PageProblem::OutOfBounds))?;
         if header.id != id {
             return Err(problem(PageProblem::Id(header.id)));
         }
@@ -113,7 +132,12 @@ impl BoltFile {
 
     /// Bytes at `skip` behind the beginning of a page.
     pub(crate) fn read(&self, page: u64, skip: u64, len: usize) -> Result<Bytes, Error> {
-        read_at(&self.file, self.offset(page) + skip, len)
+        self.read_at(self.offset(page) + skip, len)
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn read_at(&self, offset: u64, len: usize) -> Result<Bytes, Error> {
+        read_at(&self.file, offset, len)
     }
 
     fn offset(&self, page: u64) -> u64 {

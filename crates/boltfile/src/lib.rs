@@ -23,6 +23,7 @@ mod meta;
 mod page;
 #[cfg(test)]
 mod tests;
+mod window;
 mod writer;
 
 pub use check::Checked;

@@ -4,9 +4,9 @@
 //! because a database is always whole pages long.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::{panic, thread};
 
 use boltfile::{BoltFile, Bucket};
 use sha2::{Digest as _, Sha256};
@@ -42,6 +42,36 @@ impl EtcdFile {
     /// # Errors
     /// When it is not whole.
     pub fn open(path: &Path, hash: HashCheck) -> Result<Self, FileError> {
+        let (opened, look) = Self::begin(path, hash)?;
+        look.all(&opened)?;
+        Ok(opened)
+    }
+
+    /// Opens a file, and looks at all of it while `work` is done with it: what comes of that is nothing
+    /// unless the file is whole.
+    ///
+    /// # Errors
+    /// When it is not whole, whatever `work` says.
+    pub fn open_beside<T>(
+        path: &Path,
+        hash: HashCheck,
+        work: impl FnOnce(&Self) -> T,
+    ) -> Result<T, FileError> {
+        let (opened, look) = Self::begin(path, hash)?;
+        thread::scope(|scope| {
+            let looked = thread::Builder::new()
+                .name("verify".to_owned())
+                .spawn_scoped(scope, || look.all(&opened))?;
+            let done = work(&opened);
+            match looked.join() {
+                Ok(looked) => looked?,
+                Err(panicked) => panic::resume_unwind(panicked),
+            }
+            Ok(done)
+        })
+    }
+
+    fn begin(path: &Path, hash: HashCheck) -> Result<(Self, Look), FileError> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         let has_hash = len % SECTOR_BYTES == digest::BYTES;
@@ -49,12 +79,21 @@ impl EtcdFile {
             return Err(FileError::NoHash);
         }
         let database = if has_hash { len - digest::BYTES } else { len };
-        if has_hash && hash != HashCheck::Skipped {
-            check_hash(&file, database)?;
+        let look = Look {
+            hashed: match has_hash && hash != HashCheck::Skipped {
+                true => Some(file.try_clone()?),
+                false => None,
+            },
+            database,
+        };
+        match BoltFile::open(file, database) {
+            Ok(bolt) => Ok((Self { bolt }, look)),
+            // Which may be because it is not what it was.
+            Err(error) => {
+                look.hash()?;
+                Err(error.into())
+            }
         }
-        let bolt = BoltFile::open(file, database)?;
-        bolt.check()?;
-        Ok(Self { bolt })
     }
 
     /// One of its buckets; older etcds do not have all of them.
@@ -63,25 +102,44 @@ impl EtcdFile {
     }
 }
 
-fn check_hash(file: &File, database: u64) -> Result<(), FileError> {
-    let mut hash = Sha256::new();
-    let mut reader = BufReader::with_capacity(READ_BYTES, file).take(database);
-    let mut bytes = vec![0; READ_BYTES];
-    loop {
-        let read = reader.read(&mut bytes)?;
-        if read == 0 {
-            break;
+/// What is to be looked at.
+struct Look {
+    /// The file, if its checksum counts.
+    hashed: Option<File>,
+    /// Bytes before the checksum.
+    database: u64,
+}
+
+impl Look {
+    fn all(&self, opened: &EtcdFile) -> Result<(), FileError> {
+        self.hash()?;
+        opened.bolt.check()?;
+        Ok(())
+    }
+
+    fn hash(&self) -> Result<(), FileError> {
+        let Some(file) = &self.hashed else {
+            return Ok(());
+        };
+        let mut hash = Sha256::new();
+        let mut bytes = vec![0; READ_BYTES];
+        let mut at = 0;
+        while at < self.database {
+            let left = usize::try_from(self.database - at).unwrap_or(READ_BYTES);
+            let some = bytes.get_mut(..left.min(READ_BYTES)).unwrap_or_default();
+            file.read_exact_at(some, at)?;
+            hash.update(&*some);
+            at += some.len() as u64;
         }
-        hash.update(bytes.get(..read).unwrap_or_default());
+        let mut expected = [0; 32];
+        file.read_exact_at(&mut expected, self.database)?;
+        let found: [u8; 32] = hash.finalize().into();
+        if found != expected {
+            return Err(FileError::Hash {
+                expected: Digest(expected),
+                found: Digest(found),
+            });
+        }
+        Ok(())
     }
-    let mut expected = [0; 32];
-    file.read_exact_at(&mut expected, database)?;
-    let found: [u8; 32] = hash.finalize().into();
-    if found != expected {
-        return Err(FileError::Hash {
-            expected: Digest(expected),
-            found: Digest(found),
-        });
-    }
-    Ok(())
 }

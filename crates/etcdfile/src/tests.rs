@@ -282,3 +282,28 @@ fn what_is_no_database_of_etcd_is_named() {
         Err(FileError::Io(_))
     ));
 }
+
+#[test]
+fn what_is_made_of_a_file_counts_only_when_all_of_it_is_whole() {
+    let whole = snapshot();
+    let beside = |bytes: &[u8], work: fn(&EtcdFile) -> Result<u64, FileError>| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        EtcdFile::open_beside(file.path(), HashCheck::Required, work)
+    };
+    let count = |file: &EtcdFile| {
+        let counted = file.versions(crate::Within::ALL, |_version, _so_far| Ok(()));
+        Ok(counted?.versions)
+    };
+    let counted = beside(&whole, count).unwrap().unwrap();
+    assert_eq!(counted, versions().len() as u64);
+    // Everywhere, also where nobody but the checksum looks.
+    for at in (0..whole.len()).step_by(whole.len() / 40) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x20;
+        let refused = beside(&damaged, |_file| Ok(0));
+        assert!(matches!(refused, Err(FileError::Hash { .. })), "{at}");
+        let refused = beside(&damaged, count);
+        assert!(matches!(refused, Err(FileError::Hash { .. })), "{at}");
+    }
+}

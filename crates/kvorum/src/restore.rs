@@ -29,7 +29,7 @@ pub use place::PlaceError;
 use replay::Replay;
 
 /// The engine's cache while a store is filled.
-const CACHE_BYTES: u64 = 64 << 20;
+const CACHE_BYTES: u64 = 256 << 20;
 
 /// etcd's: restored members begin in term 1, which none of them has led.
 const TERM: u64 = 1;
@@ -150,25 +150,27 @@ pub fn restore(request: &Restore, mut seen: impl FnMut(u64)) -> Result<Restored,
     let mut versions = 0;
     let (mut snapshot_revision, mut revision) = (0, 0);
     let identity = found(&request.config, |import| {
-        let file = EtcdFile::open(&request.snapshot, request.hash).map_err(in_file)?;
-        let contents = file.contents().map_err(in_file)?;
-        let replay = request.way.as_ref().map(Replay::open).transpose()?;
-        let (mut registers, last) = match &replay {
-            None => {
-                let imported = file.import(import, &mut seen).map_err(in_file)?;
-                versions = imported.versions;
-                (contents.registers, imported.revision)
-            }
-            Some(replay) => {
-                let base = (&file, request.snapshot.as_path());
-                let (registers, read) = replay.import(base, contents, import, &mut seen)?;
-                versions = read;
-                (registers, replay.revision())
-            }
+        let work = |file: &EtcdFile| -> Result<Registers, RestoreError> {
+            let contents = file.contents().map_err(in_file)?;
+            let replay = request.way.as_ref().map(Replay::open).transpose()?;
+            let (mut registers, last) = match &replay {
+                None => {
+                    let imported = file.import(import, &mut seen).map_err(in_file)?;
+                    versions = imported.versions;
+                    (contents.registers, imported.revision)
+                }
+                Some(replay) => {
+                    let base = (file, request.snapshot.as_path());
+                    let (registers, read) = replay.import(base, contents, import, &mut seen)?;
+                    versions = read;
+                    (registers, replay.revision())
+                }
+            };
+            snapshot_revision = current(&registers, last);
+            revision = begin_at(&mut registers, snapshot_revision, request.bump)?;
+            Ok(registers)
         };
-        snapshot_revision = current(&registers, last);
-        revision = begin_at(&mut registers, snapshot_revision, request.bump)?;
-        Ok::<_, RestoreError>(registers)
+        EtcdFile::open_beside(&request.snapshot, request.hash, work).map_err(in_file)?
     })?;
     Ok(Restored {
         member: identity.member,

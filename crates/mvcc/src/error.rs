@@ -96,6 +96,9 @@ pub enum OpenError {
     /// The store's files are broken.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The thread that reads could not be started.
+    #[error("cannot start the thread that reads the store")]
+    Thread(#[source] std::io::Error),
 }
 
 impl From<backend::ReadError> for OpenError {

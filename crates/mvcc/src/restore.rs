@@ -1,6 +1,7 @@
-//! From the disk back into memory.
+//! From the disk back into memory: one thread reads and takes segments apart, the other one makes the index.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use backend::{Bucket, Reader};
 use bytes::Bytes;
@@ -14,6 +15,9 @@ use crate::segment::{Record, Segment, Segments};
 use crate::shared::{Shared, Snapshot};
 use crate::tree_index::TreeIndex;
 use crate::{Config, EventKind, OpenError, Store, StoreError, StoredKv, Writer, meta};
+
+/// Segments that are read before the index is made of them; the reader waits while there are so many.
+const SEGMENTS_AHEAD_MAX: usize = 16;
 
 /// Loads the store from its backend: everything up to the last batch that was committed.
 pub fn open(reader: Reader, config: &Config) -> Result<(Store, Writer), OpenError> {
@@ -77,12 +81,39 @@ fn load_segments(
     reader: &Reader,
     index: &mut TreeIndex,
     segments: &mut Segments,
+) -> Result<Revision, OpenError> {
+    let (ahead, read) = mpsc::sync_channel(SEGMENTS_AHEAD_MAX);
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("load".to_owned())
+            .spawn_scoped(scope, move || read_segments(reader, &ahead))
+            .map_err(OpenError::Thread)?;
+        Ok(index_segments(read, index, segments)?)
+    })
+}
+
+/// Reads until the end, the first error, or nobody wants more.
+fn read_segments(reader: &Reader, ahead: &mpsc::SyncSender<Result<Segment, StoreError>>) {
+    for record in reader.scan(Bucket::Key, &[], None) {
+        let segment = record
+            .map_err(StoreError::from)
+            .and_then(|(key, value)| Segment::decode(&key, &value));
+        let is_last = segment.is_err();
+        if ahead.send(segment).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+fn index_segments(
+    read: mpsc::Receiver<Result<Segment, StoreError>>,
+    index: &mut TreeIndex,
+    segments: &mut Segments,
 ) -> Result<Revision, StoreError> {
     let mut after = Revision::new(0, 0);
     let mut last_segment = None;
-    for record in reader.scan(Bucket::Key, &[], None) {
-        let (key, value) = record?;
-        let segment = Segment::decode(&key, &value)?;
+    for segment in read {
+        let segment = segment?;
         for record in &segment.records {
             let found = record.revision;
             if found <= after {

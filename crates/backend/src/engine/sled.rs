@@ -108,7 +108,7 @@ impl SledEngine {
         sync_names(&path).map_err(io_error)?;
         let (failed, retired) = (AtomicBool::new(false), AtomicBool::new(false));
         Ok(Self {
-            cache: Arc::new(CacheLimit::new(db.clone())),
+            cache: Arc::new(CacheLimit::new(db.clone(), config.cache_bytes)),
             db: Some(db),
             small,
             file,
@@ -266,6 +266,24 @@ impl Engine for SledEngine {
         applied
             .and_then(|()| self.cache.passed(written))
             .map_err(|source| self.fail("apply a batch", source))
+    }
+
+    fn fill(&self, changes: Vec<Change>) -> Result<(), EngineError> {
+        let (packed, small): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|(key, _)| is_packed(key));
+        // A leaf that more than sixteen records have come into is split: both halves are written anew, with
+        // what had been written before. So places are made first, and the leaves split while they are
+        // small; what fills them is then written once. One by one, because a batch of sled's has no order.
+        let places = packed.iter().filter(|(_, value)| value.is_some());
+        for (key, _) in places {
+            self.apply_one((key.clone(), Some(Bytes::new())))
+                .map_err(|source| self.fail("make a place", source))?;
+        }
+        for change in packed {
+            self.apply_one(change)
+                .map_err(|source| self.fail("apply a change", source))?;
+        }
+        self.apply(small)
     }
 
     fn flush_durable(&self) -> Result<(), EngineError> {

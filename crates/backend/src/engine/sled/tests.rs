@@ -430,3 +430,28 @@ fn what_was_flushed_survives_a_torn_write() {
     }
     assert!(lost.is_empty(), "{lost:#?}");
 }
+
+/// Bytes on the disk of a store that 16 MiB went into, in the order of their keys.
+fn bytes_of_a_new_store(write: fn(&mut crate::Writer, Batch)) -> u64 {
+    let dir = TempDir::new().unwrap();
+    let mut backend = open(dir.path());
+    for batch_number in 0..4_u64 {
+        let mut batch = Batch::new();
+        for number in 0..64 {
+            let number = batch_number * 64 + number;
+            let key = number.to_be_bytes().to_vec();
+            batch.put(Bucket::Key, key, value(number, PIECE_BYTES));
+        }
+        write(&mut backend.writer, batch);
+    }
+    backend.writer.flush_durable().unwrap();
+    backend.reader.size_on_disk().unwrap()
+}
+
+#[test]
+fn what_fills_a_new_store_is_written_once() {
+    let filled = bytes_of_a_new_store(|writer, batch| writer.fill(batch).unwrap());
+    let committed = bytes_of_a_new_store(|writer, batch| writer.commit(batch).unwrap());
+    assert!(filled < 26 << 20, "{filled} bytes of 16 MiB");
+    assert!(filled < committed, "{filled} bytes, and {committed}");
+}
