@@ -2,7 +2,6 @@
 //! from the SQLite database of k3s. What is there must be there afterwards, and go on.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use api::etcdserverpb as pb;
