@@ -298,20 +298,17 @@ impl Engine for SledEngine {
                 .sync_data()
                 .map_err(|source| self.fail("sync its file", source))?;
         }
-        // sled's flush_async is never used: it can deadlock (1308).
+        // On Linux sled's flush ends in sync_file_range: the pages are on their way to the device,
+        // but neither the file's metadata nor the device's own cache is flushed, so the data does
+        // not survive a loss of power (sled issues 1351 and 1452). The fdatasync that is missing
+        // comes from our own descriptor of the same file. sled's flush_async is never used: it can
+        // deadlock (1308).
         self.db()
             .flush()
             .map_err(|source| self.fail("write out its buffers", source))?;
-        if self.writes == Writes::InAnyOrder {
-            // On Linux sled's flush ends in sync_file_range: the pages are on their way to the device,
-            // but neither the file's metadata nor the device's own cache is flushed, so the data does
-            // not survive a loss of power (sled issues 1351 and 1452). The fdatasync that is missing
-            // comes from our own descriptor of the same file. In order, every write has done as much
-            // before it returned, and here would be a second flush of the device for nothing.
-            self.file
-                .sync_data()
-                .map_err(|source| self.fail("sync its file", source))?;
-        }
+        self.file
+            .sync_data()
+            .map_err(|source| self.fail("sync its file", source))?;
         let noted = flushes.witness.note(number);
         noted.map_err(|source| self.fail("note that it is durable", source))?;
         flushes.last = number;
