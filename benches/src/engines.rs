@@ -130,12 +130,10 @@ pub(crate) fn table(all: &[Groups]) -> String {
     table
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn micros(micros: u64) -> f64 {
-    micros as f64
+    Duration::from_micros(micros).as_secs_f64() * 1e6
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn measure(kind: Kind, entries: usize, options: &Options) -> anyhow::Result<Run> {
     // Where the servers' data directories are, too: the disk is a part of what is measured.
     let directory = tempfile::tempdir()?;
@@ -159,9 +157,10 @@ fn measure(kind: Kind, entries: usize, options: &Options) -> anyhow::Result<Run>
     let figures = meter.stop(&latencies)?;
     let bytes = latencies.count() * group.len() as u64;
     let written = bytes_written()? - written_before;
+    let tenths = u32::try_from(written * 10 / bytes.max(1))?;
     Ok(Run {
         figures,
-        amplification: written as f64 / bytes.max(1) as f64,
+        amplification: f64::from(tenths) / 10.0,
     })
 }
 
