@@ -111,11 +111,8 @@ pub(crate) fn table(all: &[Groups]) -> String {
                      |---:|---|---:|---:|---:|---:|---:|\n"
             .to_owned();
     for groups in all {
-        let median = |figure: fn(&Run) -> f64| {
-            let mut figures: Vec<f64> = groups.runs.iter().map(figure).collect();
-            figures.sort_by(f64::total_cmp);
-            figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-        };
+        let median =
+            |figure: fn(&Run) -> f64| crate::report::median(groups.runs.iter().map(figure));
         table += &format!(
             "| {} | {} | {:.0} | {:.0} | {:.0} | {:.1} | {:.1} |\n",
             groups.entries,

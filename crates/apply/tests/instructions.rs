@@ -194,24 +194,25 @@ async fn see(stream: &mut WatchStream) -> Result<()> {
 #[ignore = "run by the other one, under valgrind"]
 async fn work() -> Result<()> {
     let work = env::var(WORK)?;
-    let (path, times) = work.split_once(' ').context("a path and a number")?;
+    let (name, times) = work.split_once(' ').context("a path and a number")?;
     let times = times.parse()?;
+    let mut paths = PATHS.iter().map(|(path, ..)| *path);
+    let path = paths.find(|path| path.name() == name).context("no path")?;
     let (mut machine, _persister) = Machine::filled().await?;
-    let watched = (path == "watch-event").then(|| watch(&machine.views));
+    let watched = (path == Path::WatchEvent).then(|| watch(&machine.views));
     let mut stream = watched.transpose()?;
     for number in 0..times {
         match path {
-            "put" => machine.put(number).await?,
-            "get" => ensure!(machine.range(KeyRange::Single(key(number)))? > VALUE_BYTES),
-            "list" => {
+            Path::Put => machine.put(number).await?,
+            Path::Get => ensure!(machine.range(KeyRange::Single(key(number)))? > VALUE_BYTES),
+            Path::List => {
                 let bytes = machine.range(KeyRange::From(Bytes::new()))?;
                 ensure!(bytes > KEYS * VALUE_BYTES);
             }
-            "watch-event" => {
+            Path::WatchEvent => {
                 machine.put(number).await?;
                 see(stream.as_mut().context("nobody watches")?).await?;
             }
-            other => bail!("{other}"),
         }
     }
     Ok(())
