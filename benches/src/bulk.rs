@@ -1,22 +1,21 @@
 //! A large store: how long it takes to load, what it costs, how long a restart takes, and whether
 //! everything is still there.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use api::etcdserverpb::{RangeRequest, RangeResponse};
 use indicatif::ProgressBar;
 use serde::Serialize;
-use testkit::Server;
 use tokio::task::JoinSet;
 
 use crate::grpc::{Connection, frame};
-use crate::load::{PUT, PutRequest, RANGE, Target, chance, connections, value};
+use crate::load::{PUT, PutRequest, RANGE, chance, connections, value};
 use crate::measure::{ProcessUse, now};
+use crate::target::{Running, Target};
 
 const FILLERS: usize = 256;
-const VALUE_BYTES: usize = 300;
+pub(crate) const VALUE_BYTES: usize = 300;
 const PAGE: i64 = 10_000;
 
 /// What a large store cost.
@@ -34,51 +33,42 @@ pub(crate) struct Bulk {
 
 /// Loads, restarts and reads back `keys` keys; fails if one is missing or changed.
 pub(crate) async fn run(
-    server: &mut Server,
+    running: &mut Running,
     keys: u64,
     progress: &ProgressBar,
 ) -> anyhow::Result<Bulk> {
-    let target = target(server)?;
-    let before = ProcessUse::read(target.pid)?;
+    let target = running.target.clone();
+    let before = ProcessUse::read(&target.pids)?;
     let begun = now();
     load(&target, keys, progress).await?;
     let load_s = begun.elapsed().as_secs_f64();
-    let server_cpu_s = ProcessUse::read(target.pid)?
-        .cpu_since(&before)
-        .as_secs_f64();
-    let loaded_rss_mib = mib(server.rss()?);
-    server.terminate().await?;
-    let disk_mib = mib(size_of_dir(&server.data_dir())?);
+    let loaded = ProcessUse::read(&target.pids)?;
     progress.set_message("restarting");
+    running.terminate().await?;
+    let disk_mib = mib(running.size_on_disk()?);
     let begun = now();
-    server.restart().await?;
+    running.restart().await?;
     let restart_s = begun.elapsed().as_secs_f64();
-    let restarted_rss_mib = mib(server.rss()?);
+    let target = &running.target;
+    let restarted = ProcessUse::read(&target.pids)?;
     progress.set_message("reading back");
     let begun = now();
-    read_back(&Connection::open(&target.authority).await?, keys).await?;
-    let read_back_s = begun.elapsed().as_secs_f64();
+    let reader = target.connect(1).await?.pop().context("a connection")?;
+    read_back(&reader, keys).await?;
     Ok(Bulk {
         keys,
         load_s,
-        server_cpu_s,
-        loaded_rss_mib,
+        server_cpu_s: loaded.cpu_since(&before).as_secs_f64(),
+        loaded_rss_mib: mib(loaded.rss_bytes()),
         disk_mib,
         restart_s,
-        restarted_rss_mib,
-        read_back_s,
+        restarted_rss_mib: mib(restarted.rss_bytes()),
+        read_back_s: begun.elapsed().as_secs_f64(),
     })
 }
 
-fn target(server: &Server) -> anyhow::Result<Target> {
-    let authority = format!("127.0.0.1:{}", server.client_port());
-    Ok(Target {
-        authority,
-        pid: server.pid()?,
-    })
-}
-
-async fn load(target: &Target, keys: u64, progress: &ProgressBar) -> anyhow::Result<()> {
+/// Puts so many keys.
+pub(crate) async fn load(target: &Target, keys: u64, progress: &ProgressBar) -> anyhow::Result<()> {
     let connections = connections(target, FILLERS).await?;
     let progress = Arc::new(progress.clone());
     let mut tasks = JoinSet::new();
@@ -136,27 +126,12 @@ async fn read_back(connection: &Connection, keys: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn key(n: u64) -> Vec<u8> {
+pub(crate) fn key(n: u64) -> Vec<u8> {
     format!("bulk/{n:061}").into_bytes()
 }
 
 fn content(n: u64) -> Vec<u8> {
     value(&mut chance(usize::try_from(n).unwrap_or(0)), VALUE_BYTES)
-}
-
-fn size_of_dir(dir: &Path) -> anyhow::Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        bytes += match metadata.is_dir() {
-            true => size_of_dir(&entry.path())?,
-            // What it takes on the disk: etcd preallocates files that it has not filled.
-            false => metadata.blocks() * 512,
-        };
-    }
-    Ok(bytes)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]

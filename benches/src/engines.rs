@@ -137,7 +137,7 @@ fn measure(kind: Kind, entries: usize, options: &Options) -> anyhow::Result<Run>
     let mut writer = kind.open(&directory.path().join("log"))?.writer;
     let group = Bytes::from(vec![b'e'; entries * options.entry]);
     let written_before = bytes_written()?;
-    let meter = Meter::start(std::process::id())?;
+    let meter = Meter::start(&[std::process::id()])?;
     let mut latencies = Latencies::new();
     let until = now() + Duration::from_secs(options.seconds);
     let mut index = 1_u64;

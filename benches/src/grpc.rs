@@ -7,7 +7,7 @@ use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::Request;
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// One HTTP/2 connection; clones share it.
 #[derive(Clone)]
@@ -36,15 +36,16 @@ pub(crate) fn frame(message: &impl Message) -> Bytes {
 }
 
 impl Connection {
-    /// Connects in plain text to `host:port`.
-    pub(crate) async fn open(authority: &str) -> anyhow::Result<Self> {
-        let tcp = TcpStream::connect(authority).await.context("connecting")?;
-        tcp.set_nodelay(true)?;
+    /// Over a stream to `host:port`.
+    pub(crate) async fn over<S>(stream: S, authority: &str) -> anyhow::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (send, driver) = h2::client::Builder::new()
             .initial_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .max_frame_size(1 << 20)
-            .handshake(tcp)
+            .handshake(stream)
             .await?;
         tokio::spawn(async move {
             if let Err(error) = driver.await {

@@ -2,7 +2,7 @@
 
 mod kubernetes;
 mod single_key;
-mod watch;
+pub(crate) mod watch;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::grpc::{Connection, frame};
 use crate::measure::{Figures, Latencies, Meter, now};
+use crate::target::Target;
 
 pub(crate) const PUT: &str = "/etcdserverpb.KV/Put";
 pub(crate) const RANGE: &str = "/etcdserverpb.KV/Range";
@@ -30,15 +31,9 @@ const CLIENTS_PER_CONNECTION: usize = 16;
 const KEYS: u64 = 100_000;
 const VALUE_BYTES: usize = 256;
 const LIST_KEYS: u64 = 10_000;
-
-/// A server under load.
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    /// `host:port` of its client listener.
-    pub(crate) authority: String,
-    /// Its process.
-    pub(crate) pid: u32,
-}
+const LIST_VALUE_BYTES: usize = 1024;
+/// Puts a second of the load that offers the same to both servers: less than either can take.
+const PACED_PUTS_PER_S: u32 = 8_000;
 
 /// What the clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -46,14 +41,20 @@ pub(crate) struct Target {
 pub(crate) enum Load {
     /// Put 256 bytes on one of 100,000 keys.
     Put,
+    /// The same, 8,000 times a second and not as often as possible.
+    PutPaced,
     /// Read one of them, linearizable.
     RangeLinearizable,
     /// Read one of them, serializable.
     RangeSerializable,
-    /// List 10,000 keys.
+    /// List 10,000 keys of 1 KiB.
     List,
-    /// 100 watchers on one prefix, one writer: an operation is an event that arrived.
+    /// Watchers of one prefix, one writer: an operation is an event that arrived.
     Watch,
+    /// Watchers of one key each, one writer.
+    WatchKeys,
+    /// Watchers of one prefix, and clients on the same connection that list as fast as they can.
+    WatchBesideLists,
     /// Guarded updates on hot prefixes, events with leases, watches with prev_kv and progress.
     Kubernetes,
 }
@@ -62,10 +63,13 @@ impl Load {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Put => "put 256 B",
+            Self::PutPaced => "put 256 B, 8,000/s",
             Self::RangeLinearizable => "range, linearizable",
             Self::RangeSerializable => "range, serializable",
             Self::List => "list 10k keys",
-            Self::Watch => "watch fan-out",
+            Self::Watch => "watch, one prefix",
+            Self::WatchKeys => "watch, a key each",
+            Self::WatchBesideLists => "watch beside lists",
             Self::Kubernetes => "kubernetes mix",
         }
     }
@@ -74,9 +78,12 @@ impl Load {
     pub(crate) fn clients(self) -> &'static [usize] {
         match self {
             Self::List => &[1, 8],
-            Self::Watch => &[100],
+            Self::Watch => &[100, 1_000],
+            Self::WatchKeys => &[10_000],
+            Self::WatchBesideLists => &[16],
             Self::Kubernetes => &[64],
-            Self::Put | Self::RangeLinearizable | Self::RangeSerializable => &[1, 64, 512],
+            Self::PutPaced => &[100],
+            Self::Put | Self::RangeLinearizable | Self::RangeSerializable => &[1, 100, 1_000],
         }
     }
 
@@ -84,10 +91,12 @@ impl Load {
     pub(crate) async fn prepare(self, target: &Target) -> anyhow::Result<()> {
         match self {
             Self::RangeLinearizable | Self::RangeSerializable => {
-                single_key::fill(target, "bench/", KEYS).await
+                single_key::fill(target, "bench/", KEYS, VALUE_BYTES).await
             }
-            Self::List => single_key::fill(target, "list/", LIST_KEYS).await,
-            Self::Put | Self::Watch | Self::Kubernetes => Ok(()),
+            Self::List | Self::WatchBesideLists => {
+                single_key::fill(target, "list/", LIST_KEYS, LIST_VALUE_BYTES).await
+            }
+            Self::Put | Self::PutPaced | Self::Watch | Self::WatchKeys | Self::Kubernetes => Ok(()),
         }
     }
 
@@ -99,7 +108,9 @@ impl Load {
         duration: Duration,
     ) -> anyhow::Result<Figures> {
         match self {
-            Self::Watch => watch::run(target, clients, duration).await,
+            Self::Watch | Self::WatchKeys | Self::WatchBesideLists => {
+                watch::run(self, target, clients, duration).await
+            }
             Self::Kubernetes => kubernetes::run(target, clients, duration).await,
             _ => single_key::run(self, target, clients, duration).await,
         }
@@ -118,13 +129,51 @@ where
     C: FnMut() -> F + Send + 'static,
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
+    looped(target, clients, duration, None, client).await
+}
+
+/// The same, with `per_s` operations a second of all clients together. One that is late because the one before it
+/// took long has waited since it was due.
+pub(crate) async fn paced_loop<C, F>(
+    target: &Target,
+    clients: usize,
+    duration: Duration,
+    per_s: u32,
+    client: impl Fn(usize, Connection) -> C,
+) -> anyhow::Result<Figures>
+where
+    C: FnMut() -> F + Send + 'static,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let every = Duration::from_secs(1) * u32::try_from(clients)? / per_s;
+    looped(target, clients, duration, Some(every), client).await
+}
+
+async fn looped<C, F>(
+    target: &Target,
+    clients: usize,
+    duration: Duration,
+    every: Option<Duration>,
+    client: impl Fn(usize, Connection) -> C,
+) -> anyhow::Result<Figures>
+where
+    C: FnMut() -> F + Send + 'static,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
     let connections = connections(target, clients).await?;
-    let meter = Meter::start(target.pid)?;
-    let until = now() + duration;
+    let meter = Meter::start(&target.pids)?;
+    let begun = now();
+    let until = begun + duration;
     let mut tasks = JoinSet::new();
     for index in 0..clients {
         let operation = client(index, connections[index % connections.len()].clone());
-        tasks.spawn(repeat(operation, until));
+        match every {
+            None => tasks.spawn(repeat(operation, until)),
+            Some(every) => {
+                let first = begun + every * u32::try_from(index)? / u32::try_from(clients)?;
+                tasks.spawn(pace(operation, first, every, until))
+            }
+        };
     }
     let mut latencies = Latencies::new();
     while let Some(done) = tasks.join_next().await {
@@ -149,16 +198,42 @@ where
     }
 }
 
+async fn pace<C, F>(
+    mut operation: C,
+    first: Instant,
+    every: Duration,
+    until: Instant,
+) -> anyhow::Result<Latencies>
+where
+    C: FnMut() -> F,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let mut latencies = Latencies::new();
+    let mut due = first;
+    while due < until {
+        let free = now();
+        // The timer's own lateness is not the server's.
+        let begun = if free < due {
+            tokio::time::sleep_until(due.into()).await;
+            now()
+        } else {
+            due
+        };
+        operation().await?;
+        latencies.record(begun.elapsed());
+        due += every;
+    }
+    Ok(latencies)
+}
+
 /// Enough connections for so many clients.
 pub(crate) async fn connections(
     target: &Target,
     clients: usize,
 ) -> anyhow::Result<Vec<Connection>> {
-    let mut connections = Vec::new();
-    for _ in 0..clients.div_ceil(CLIENTS_PER_CONNECTION) {
-        connections.push(Connection::open(&target.authority).await?);
-    }
-    Ok(connections)
+    target
+        .connect(clients.div_ceil(CLIENTS_PER_CONNECTION))
+        .await
 }
 
 /// A client's own source of chance: the same for both servers.

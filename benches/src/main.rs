@@ -7,11 +7,14 @@
 //! cargo run --release -p kvorum-benches -- --bulk 1000000 --rounds 1
 //! cargo run --release -p kvorum-benches -- --load put --seconds 2 --rounds 1
 //! cargo run --release -p kvorum-benches -- failover          leaders that are killed, 30 of each
-//! cargo run --release -p kvorum-benches -- quorum --html FILE     every fault there is, and its timeline
+//! cargo run --release -p kvorum-benches -- quorum --html FILE     every fault there is, and its timeline (--png)
 //! cargo run --release -p kvorum-benches -- leases            100,000 leases that expire at once
 //! cargo run --release -p kvorum-benches -- snapshots         2 GiB saved under load, restored, started
 //! cargo run --release -p kvorum-benches -- maintenance       2 GiB compacted and defragmented under load
 //! cargo run --release -p kvorum-benches -- lists             1 GiB listed
+//! cargo run --release -p kvorum-benches -- footprint         memory and disk beside requests
+//! cargo run --release -p kvorum-benches -- growth --png FILE   each cost with 10 thousand to a million keys
+//! cargo run --release -p kvorum-benches -- --members 3 --tls --load put
 //! cargo run --release -p kvorum-benches -- engines           the log's way to the disk: sled, a plain file
 //! ```
 //!
@@ -21,6 +24,8 @@
 mod bulk;
 mod engines;
 mod failover;
+mod footprint;
+mod growth;
 mod grpc;
 mod large_store;
 mod leases;
@@ -28,9 +33,11 @@ mod lists;
 mod load;
 mod maintenance;
 mod measure;
+mod plot;
 mod quorum;
 mod report;
 mod snapshots;
+mod target;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,12 +45,13 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use testkit::{Program, Spec};
+use testkit::Program;
 
 use crate::bulk::Bulk;
-use crate::load::{Load, Target};
+use crate::load::Load;
 use crate::measure::Figures;
 use crate::report::Row;
+use crate::target::Shape;
 
 /// Benchmarks kvorum side by side with a real etcd.
 #[derive(Parser)]
@@ -63,6 +71,8 @@ struct Args {
     /// How often each server takes its turn; the medians are reported.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    #[command(flatten)]
+    shape: Shape,
     /// Instead of the loads: load so many keys of 300 bytes, restart, and read them back.
     #[arg(long, value_name = "KEYS")]
     bulk: Option<u64>,
@@ -88,6 +98,10 @@ enum Command {
     Maintenance(maintenance::Options),
     /// A list of 1 GiB, and the memory it costs.
     Lists(lists::Options),
+    /// Memory and disk, beside what requests take.
+    Footprint(footprint::Options),
+    /// How each cost grows with the number of keys.
+    Growth(growth::Options),
     /// What sled costs the log, beside a plain file behind the same trait.
     Engines(engines::Options),
 }
@@ -118,6 +132,14 @@ impl Command {
             ),
             Self::Lists(options) => {
                 report(&lists::run(servers, options).await?, lists::table, args)
+            }
+            Self::Footprint(options) => report(
+                &footprint::run(servers, options).await?,
+                footprint::table,
+                args,
+            ),
+            Self::Growth(options) => {
+                report(&growth::run(servers, options).await?, growth::table, args)
             }
             Self::Engines(options) => report(&engines::run(options)?, engines::table, args),
         }
@@ -191,10 +213,10 @@ async fn measure_bulk(servers: &[Server], keys: u64, args: &Args) -> anyhow::Res
                 "{msg} {bar:40} {pos}/{len} keys, {per_sec}, {eta} to go",
             )?);
             progress.set_message(format!("loading {name}"));
-            let mut running = Spec::of(server.program()).start().await?;
+            let mut running = args.shape.start(server).await?;
             runs.push(bulk::run(&mut running, keys, &progress).await?);
             progress.finish_and_clear();
-            running.stop().await?;
+            running.cluster.stop().await?;
         }
     }
     if let Some(path) = &args.json {
@@ -273,22 +295,19 @@ async fn take_turn(
     clients: &[usize],
     args: &Args,
 ) -> anyhow::Result<Vec<Figures>> {
-    let running = Spec::of(server.program()).start().await?;
-    let target = Target {
-        authority: format!("127.0.0.1:{}", running.client_port()),
-        pid: running.pid()?,
-    };
-    load.prepare(&target).await?;
+    let running = args.shape.start(server).await?;
+    let target = &running.target;
+    load.prepare(target).await?;
     let mut figures = Vec::new();
     for &clients in clients {
         let duration = Duration::from_secs(args.seconds);
-        let measured = load.run(&target, clients, duration).await;
+        let measured = load.run(target, clients, duration).await;
         figures
             .push(measured.with_context(|| {
                 format!("{} with {clients} clients on {server:?}", load.name())
             })?);
     }
-    running.stop().await?;
+    running.cluster.stop().await?;
     Ok(figures)
 }
 

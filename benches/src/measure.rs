@@ -1,4 +1,5 @@
-//! What is measured of a run: latencies in the client, CPU time and memory of the server.
+//! What is measured of a run: latencies in the client; CPU time, memory and what was written to disk, of all
+//! processes of the server.
 
 use std::time::{Duration, Instant};
 
@@ -45,21 +46,38 @@ pub(crate) struct Figures {
     pub(crate) p50_us: u64,
     /// 99th percentile latency.
     pub(crate) p99_us: u64,
-    /// CPU time of the server, user and system, for each operation.
+    /// CPU time of the server, user and system, for each operation; of a cluster: of all members.
     pub(crate) server_cpu_us: f64,
-    /// The server's largest resident set so far.
+    /// The server's largest resident set so far; of a cluster: of all members together.
     pub(crate) peak_rss_mib: f64,
+    /// Bytes that the server had written to devices, for each operation.
+    pub(crate) written_bytes: f64,
 }
 
-/// A process's CPU time and memory, from `/proc`.
-#[derive(Clone, Copy, Debug)]
+/// CPU time, memory and writes of one or more processes, from `/proc`.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ProcessUse {
     cpu: Duration,
+    rss_kib: u64,
     peak_rss_kib: u64,
+    written_bytes: u64,
 }
 
 impl ProcessUse {
-    pub(crate) fn read(pid: u32) -> anyhow::Result<Self> {
+    /// All of these together.
+    pub(crate) fn read(pids: &[u32]) -> anyhow::Result<Self> {
+        let mut sum = Self::default();
+        for &pid in pids {
+            let one = Self::of(pid)?;
+            sum.cpu += one.cpu;
+            sum.rss_kib += one.rss_kib;
+            sum.peak_rss_kib += one.peak_rss_kib;
+            sum.written_bytes += one.written_bytes;
+        }
+        Ok(sum)
+    }
+
+    fn of(pid: u32) -> anyhow::Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
             .context("the server is not running any more")?;
         // The command's name may hold spaces: fields are counted from behind its bracket.
@@ -75,33 +93,53 @@ impl ProcessUse {
         // Linux reports these in hundredths of a second on every architecture Rust runs on.
         let cpu = Duration::from_millis((ticks(11)? + ticks(12)?) * 10);
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let peak_rss_kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .and_then(|rest| rest.split_whitespace().next())
-            .context("no VmHWM in status")?
-            .parse()?;
-        Ok(Self { cpu, peak_rss_kib })
+        let io = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
+        Ok(Self {
+            cpu,
+            rss_kib: named(&status, "VmRSS:")?,
+            peak_rss_kib: named(&status, "VmHWM:")?,
+            written_bytes: named(&io, "write_bytes:")?,
+        })
     }
 
     /// CPU time spent between two readings.
     pub(crate) fn cpu_since(&self, before: &Self) -> Duration {
         self.cpu.saturating_sub(before.cpu)
     }
+
+    /// Bytes that were written to devices between two readings.
+    pub(crate) fn written_since(&self, before: &Self) -> u64 {
+        self.written_bytes.saturating_sub(before.written_bytes)
+    }
+
+    /// What is resident now.
+    pub(crate) fn rss_bytes(&self) -> u64 {
+        self.rss_kib << 10
+    }
+}
+
+/// The number behind a name, in a file of `/proc` that has one of each in a line.
+fn named(lines: &str, name: &str) -> anyhow::Result<u64> {
+    let number = lines
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .and_then(|rest| rest.split_whitespace().next())
+        .with_context(|| format!("/proc has no {name}"))?;
+    Ok(number.parse()?)
 }
 
 /// Measures a load from its start to its end.
 pub(crate) struct Meter {
-    pid: u32,
+    pids: Vec<u32>,
     before: ProcessUse,
     started: Instant,
 }
 
 impl Meter {
-    pub(crate) fn start(pid: u32) -> anyhow::Result<Self> {
+    pub(crate) fn start(pids: &[u32]) -> anyhow::Result<Self> {
         Ok(Self {
-            pid,
-            before: ProcessUse::read(pid)?,
+            pids: pids.to_vec(),
+            before: ProcessUse::read(pids)?,
             started: now(),
         })
     }
@@ -109,7 +147,7 @@ impl Meter {
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub(crate) fn stop(self, latencies: &Latencies) -> anyhow::Result<Figures> {
         let seconds = self.started.elapsed().as_secs_f64();
-        let after = ProcessUse::read(self.pid)?;
+        let after = ProcessUse::read(&self.pids)?;
         let operations = latencies.count();
         let cpu = after.cpu_since(&self.before);
         Ok(Figures {
@@ -120,6 +158,7 @@ impl Meter {
             p99_us: latencies.quantile_us(0.99),
             server_cpu_us: cpu.as_secs_f64() * 1e6 / operations.max(1) as f64,
             peak_rss_mib: after.peak_rss_kib as f64 / 1024.0,
+            written_bytes: after.written_since(&self.before) as f64 / operations.max(1) as f64,
         })
     }
 }

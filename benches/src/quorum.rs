@@ -9,7 +9,6 @@ mod fault;
 mod load;
 mod timeline;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -20,6 +19,7 @@ use testkit::{Cluster, ClusterSpec};
 
 use crate::Server;
 use crate::measure::now;
+use crate::plot::Files;
 
 use fault::Fault;
 use load::{Load, Record};
@@ -43,9 +43,8 @@ pub(crate) struct Options {
     /// A flag for every member of both, `--election-timeout=500` say (may be repeated).
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     flag: Vec<String>,
-    /// Where the timelines of all faults go, as one page.
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 /// One fault at one program.
@@ -106,10 +105,7 @@ pub(crate) async fn run(servers: &[Server], options: &Options) -> anyhow::Result
         }
     }
     progress.finish_and_clear();
-    if let Some(path) = &options.html {
-        std::fs::write(path, timeline::page(&outcomes))
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
+    options.files.write(&timeline::plots(&outcomes))?;
     Ok(outcomes)
 }
 

@@ -31,6 +31,7 @@ struct Summary<'r> {
     p99_us: Compared,
     server_cpu_us: Compared,
     peak_rss_mib: Compared,
+    written_bytes: Compared,
     runs: &'r Row,
 }
 
@@ -53,6 +54,7 @@ impl Row {
             p99_us: self.compared(|f| f.p99_us as f64),
             server_cpu_us: self.compared(|f| f.server_cpu_us),
             peak_rss_mib: self.compared(|f| f.peak_rss_mib),
+            written_bytes: self.compared(|f| f.written_bytes),
             runs: self,
         }
     }
@@ -61,13 +63,13 @@ impl Row {
 /// The table, as Markdown, so that it can be read here and pasted there.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = String::from(
-        "| load | clients | throughput/s (etcd → kvorum, ratio) | p50 µs | p99 µs | server CPU µs/op | peak RSS MiB |\n\
-         |---|---:|---|---|---|---|---|\n",
+        "| load | clients | throughput/s (etcd → kvorum, ratio) | p50 µs | p99 µs | server CPU µs/op | peak RSS MiB | written B/op |\n\
+         |---|---:|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let summary = row.summary();
         table += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
             row.load.name(),
             row.clients,
             cell(summary.throughput, 0),
@@ -75,6 +77,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
             cell(summary.p99_us, 0),
             cell(summary.server_cpu_us, 1),
             cell(summary.peak_rss_mib, 0),
+            written(summary.written_bytes),
         );
     }
     table
@@ -84,6 +87,14 @@ pub(crate) fn table(rows: &[Row]) -> String {
 pub(crate) fn json(rows: &[Row]) -> anyhow::Result<String> {
     let summaries: Vec<Summary<'_>> = rows.iter().map(Row::summary).collect();
     Ok(serde_json::to_string_pretty(&summaries)?)
+}
+
+/// Nothing where nothing is written: what is left then is what the server writes on its own.
+fn written(compared: Compared) -> String {
+    match compared.etcd.max(compared.kvorum) {
+        few if few < 100.0 => "–".to_owned(),
+        _ => cell(compared, 0),
+    }
 }
 
 fn cell(compared: Compared, decimals: usize) -> String {

@@ -56,7 +56,7 @@ pub(super) async fn run(
             ));
         }
     }
-    let meter = Meter::start(target.pid)?;
+    let meter = Meter::start(&target.pids)?;
     let until = now() + duration;
     let mut tasks = JoinSet::new();
     for index in 0..clients {

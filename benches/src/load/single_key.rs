@@ -7,8 +7,8 @@ use rand::Rng;
 use tokio::task::JoinSet;
 
 use super::{
-    Figures, KEYS, Load, PUT, PutRequest, RANGE, RangeRequest, Target, VALUE_BYTES, chance,
-    closed_loop, connections, frame, value,
+    Connection, Figures, KEYS, Load, PACED_PUTS_PER_S, PUT, PutRequest, RANGE, RangeRequest,
+    Target, VALUE_BYTES, chance, closed_loop, connections, frame, paced_loop, value,
 };
 
 /// How many clients fill a store.
@@ -20,12 +20,12 @@ pub(super) async fn run(
     clients: usize,
     duration: Duration,
 ) -> anyhow::Result<Figures> {
-    closed_loop(target, clients, duration, |index, connection| {
+    let client = |index: usize, connection: Connection| {
         let mut rng = chance(index);
         move || {
             let connection = connection.clone();
             let (path, request) = match load {
-                Load::Put => {
+                Load::Put | Load::PutPaced => {
                     let key = key("bench/", rng.random_range(0..KEYS));
                     (PUT, put(key, value(&mut rng, VALUE_BYTES)))
                 }
@@ -37,11 +37,19 @@ pub(super) async fn run(
             };
             async move { connection.unary(path, request).await.map(|_bytes| ()) }
         }
-    })
-    .await
+    };
+    match load {
+        Load::PutPaced => paced_loop(target, clients, duration, PACED_PUTS_PER_S, client).await,
+        _ => closed_loop(target, clients, duration, client).await,
+    }
 }
 
-pub(super) async fn fill(target: &Target, prefix: &'static str, keys: u64) -> anyhow::Result<()> {
+pub(super) async fn fill(
+    target: &Target,
+    prefix: &'static str,
+    keys: u64,
+    value_bytes: usize,
+) -> anyhow::Result<()> {
     let connections = connections(target, FILLERS).await?;
     let mut tasks = JoinSet::new();
     for filler in 0..FILLERS {
@@ -50,7 +58,7 @@ pub(super) async fn fill(target: &Target, prefix: &'static str, keys: u64) -> an
             let mut rng = chance(filler);
             let mut n = filler as u64;
             while n < keys {
-                let request = put(key(prefix, n), value(&mut rng, VALUE_BYTES));
+                let request = put(key(prefix, n), value(&mut rng, value_bytes));
                 connection.unary(PUT, request).await?;
                 n += FILLERS as u64;
             }
@@ -83,7 +91,7 @@ fn get(key: Vec<u8>, serializable: bool) -> bytes::Bytes {
     })
 }
 
-fn list() -> bytes::Bytes {
+pub(super) fn list() -> bytes::Bytes {
     frame(&RangeRequest {
         key: b"list/".to_vec(),
         range_end: b"list0".to_vec(),

@@ -17,7 +17,7 @@ mod routes;
 mod websocket;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -45,7 +45,8 @@ const GRPC_CONTENT_TYPE: HeaderName = HeaderName::from_static("grpc-metadata-con
 #[derive(Clone)]
 pub(crate) struct Gateway {
     grpc: GrpcServices,
-    routes: Arc<HashMap<&'static str, Route>>,
+    /// Made for the first request: most members never get one, and the descriptors take 3 MB.
+    routes: Arc<LazyLock<HashMap<&'static str, Route>>>,
     /// Bytes that one message may have as JSON.
     json_bytes_max: usize,
 }
@@ -56,7 +57,7 @@ impl Gateway {
         let json_bytes_max = grpc.message_bytes_max().saturating_mul(JSON_PER_MESSAGE);
         Self {
             grpc,
-            routes: Arc::new(routes::all()),
+            routes: Arc::new(LazyLock::new(routes::all)),
             json_bytes_max,
         }
     }
