@@ -10,6 +10,7 @@ mod localise;
 mod services;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use api::etcdserverpb as pb;
@@ -21,6 +22,7 @@ use prost::Message;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use testkit::{Server, note};
+use tokio::sync::Mutex;
 
 use super::caller::{Caller, Method, Outcome, Watch, Wire};
 use super::generate::{Generator, Request};
@@ -77,8 +79,10 @@ pub async fn run(kvorum: &Server, etcd: &Server, seed: u64, plan: Plan) -> Resul
         }
     }
     let mut all = Vec::new();
+    let member_change = Arc::new(Mutex::new(()));
     for number in 0..plan.connections {
-        let connection = Connection::open(servers, seed, number, plan).await?;
+        let mut connection = Connection::open(servers, seed, number, plan).await?;
+        connection.member_change = Arc::clone(&member_change);
         all.push(connection.run(plan));
     }
     let counts = futures_util::future::try_join_all(all).await;
@@ -96,6 +100,9 @@ struct Connection {
     sides: [Side; 2],
     /// What the last campaign has said.
     leader: Option<LeaderKey>,
+    /// Who changes members: an etcd never answers the second of two that overlap, because its raft drops a change
+    /// that is proposed while another one is not applied.
+    member_change: Arc<Mutex<()>>,
     counts: Counts,
 }
 
@@ -151,6 +158,7 @@ impl Connection {
             place,
             sides,
             leader: None,
+            member_change: Arc::default(),
             counts: Counts::default(),
         })
     }
@@ -264,8 +272,16 @@ impl Connection {
         let [kvorum, etcd] = &self.sides;
         let requests = [ask(kvorum, request), ask(etcd, request)];
         let answers: (Outcome<R>, Outcome<R>) = tokio::try_join!(
-            timed(kvorum.caller.call(method, &requests[0])),
-            timed(etcd.caller.call(method, &requests[1]))
+            async {
+                timed(kvorum.caller.call(method, &requests[0]))
+                    .await
+                    .context("kvorum")
+            },
+            async {
+                timed(etcd.caller.call(method, &requests[1]))
+                    .await
+                    .context("etcd")
+            }
         )?;
         let mut seen = Vec::new();
         for (side, mut answer) in self.sides.iter_mut().zip([answers.0, answers.1]) {

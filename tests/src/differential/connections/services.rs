@@ -1,6 +1,8 @@
 //! Requests to the services that the common generator knows nothing of: locks, elections, members,
 //! maintenance, users and roles.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result};
 use api::authpb::Permission;
 use api::etcdserverpb as pb;
@@ -258,10 +260,13 @@ impl Connection {
             | Service::Resign
             | Service::Leader(_)
             | Service::Observe(_) => self.with_changes(request).await,
+            Service::MemberAdd(_) | Service::MemberRemove(_) | Service::MemberPromote(_) => {
+                let alone = Arc::clone(&self.member_change).lock_owned().await;
+                let compared = self.operator(request).await;
+                drop(alone);
+                compared
+            }
             Service::MemberList(_)
-            | Service::MemberAdd(_)
-            | Service::MemberRemove(_)
-            | Service::MemberPromote(_)
             | Service::Status
             | Service::Alarm(_)
             | Service::HashKv(_)
