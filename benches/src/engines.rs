@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use backend::engine::{Change, Engine, EngineError, EngineScan, MemoryEngine};
 use backend::schema::raft::encode_log;
 use backend::{Backend, Batch, Bucket, Config};
@@ -136,7 +135,6 @@ fn measure(kind: Kind, entries: usize, options: &Options) -> anyhow::Result<Run>
     let directory = tempfile::tempdir()?;
     let mut writer = kind.open(&directory.path().join("log"))?.writer;
     let group = Bytes::from(vec![b'e'; entries * options.entry]);
-    let written_before = bytes_written()?;
     let meter = Meter::start(&[std::process::id()])?;
     let mut latencies = Latencies::new();
     let until = now() + Duration::from_secs(options.seconds);
@@ -152,23 +150,10 @@ fn measure(kind: Kind, entries: usize, options: &Options) -> anyhow::Result<Run>
         index += entries as u64;
     }
     let figures = meter.stop(&latencies)?;
-    let bytes = latencies.count() * group.len() as u64;
-    let written = bytes_written()? - written_before;
-    let tenths = u32::try_from(written * 10 / bytes.max(1))?;
     Ok(Run {
+        amplification: figures.written_bytes / f64::from(u32::try_from(group.len())?),
         figures,
-        amplification: f64::from(tenths) / 10.0,
     })
-}
-
-/// Bytes that this process has had written to devices.
-fn bytes_written() -> anyhow::Result<u64> {
-    let io = std::fs::read_to_string("/proc/self/io")?;
-    let bytes = io
-        .lines()
-        .find_map(|line| line.strip_prefix("write_bytes: "))
-        .context("no write_bytes in io")?;
-    Ok(bytes.parse()?)
 }
 
 /// A file that batches are appended to, and the records in memory. It cannot be opened again: nothing of

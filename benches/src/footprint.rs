@@ -12,7 +12,7 @@ use tonic::Code;
 
 use crate::bulk::mib;
 use crate::load::{Load, RANGE, watch};
-use crate::measure::ProcessUse;
+use crate::measure::{Disk, ProcessUse};
 use crate::target::{Running, Shape, Target};
 use crate::{Server, by_turns, grpc};
 
@@ -119,12 +119,14 @@ async fn measure(server: Server, options: &Options) -> anyhow::Result<Footprint>
 
 async fn idle(target: &Target, time: Duration) -> anyhow::Result<Idle> {
     let begun = settled(target).await?;
+    let disk = Disk::find()?;
+    let written = disk.written()?;
     tokio::time::sleep(time).await;
     let ended = ProcessUse::read(&target.pids)?;
     Ok(Idle {
         rss_mib: mib(begun.rss_bytes()),
         cpu_ms_per_s: ended.cpu_since(&begun).as_secs_f64() * 1e3 / time.as_secs_f64(),
-        written_kib_per_s: mib(ended.written_since(&begun)) * 1024.0 / time.as_secs_f64(),
+        written_kib_per_s: mib(disk.written()? - written) * 1024.0 / time.as_secs_f64(),
     })
 }
 

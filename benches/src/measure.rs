@@ -1,6 +1,8 @@
-//! What is measured of a run: latencies in the client; CPU time, memory and what was written to disk, of all
-//! processes of the server.
+//! What is measured of a run: latencies in the client; CPU time and memory of all processes of the server; what came
+//! to the disk.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -50,17 +52,16 @@ pub(crate) struct Figures {
     pub(crate) server_cpu_us: f64,
     /// The server's largest resident set so far; of a cluster: of all members together.
     pub(crate) peak_rss_mib: f64,
-    /// Bytes that the server had written to devices, for each operation.
+    /// Bytes that came to the disk, for each operation: of everybody, so that nobody else should write meanwhile.
     pub(crate) written_bytes: f64,
 }
 
-/// CPU time, memory and writes of one or more processes, from `/proc`.
+/// CPU time and memory of one or more processes, from `/proc`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ProcessUse {
     cpu: Duration,
     rss_kib: u64,
     peak_rss_kib: u64,
-    written_bytes: u64,
 }
 
 impl ProcessUse {
@@ -72,7 +73,6 @@ impl ProcessUse {
             sum.cpu += one.cpu;
             sum.rss_kib += one.rss_kib;
             sum.peak_rss_kib += one.peak_rss_kib;
-            sum.written_bytes += one.written_bytes;
         }
         Ok(sum)
     }
@@ -93,23 +93,16 @@ impl ProcessUse {
         // Linux reports these in hundredths of a second on every architecture Rust runs on.
         let cpu = Duration::from_millis((ticks(11)? + ticks(12)?) * 10);
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let io = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
         Ok(Self {
             cpu,
             rss_kib: named(&status, "VmRSS:")?,
             peak_rss_kib: named(&status, "VmHWM:")?,
-            written_bytes: named(&io, "write_bytes:")?,
         })
     }
 
     /// CPU time spent between two readings.
     pub(crate) fn cpu_since(&self, before: &Self) -> Duration {
         self.cpu.saturating_sub(before.cpu)
-    }
-
-    /// Bytes that were written to devices between two readings.
-    pub(crate) fn written_since(&self, before: &Self) -> u64 {
-        self.written_bytes.saturating_sub(before.written_bytes)
     }
 
     /// What is resident now.
@@ -128,17 +121,46 @@ fn named(lines: &str, name: &str) -> anyhow::Result<u64> {
     Ok(number.parse()?)
 }
 
+/// The disk under the directory where every server has its data. What a process is said to have written
+/// (`/proc/PID/io`) is too much: a page counts as a whole, and a large one as many.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk(Option<PathBuf>);
+
+impl Disk {
+    pub(crate) fn find() -> anyhow::Result<Self> {
+        let device = std::fs::metadata(std::env::temp_dir())?.dev();
+        let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+        let stat = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/stat"));
+        // A directory in memory has none.
+        Ok(Self(stat.exists().then_some(stat)))
+    }
+
+    /// Bytes that have come to it, after all that is on its way.
+    pub(crate) fn written(&self) -> anyhow::Result<u64> {
+        let Some(stat) = &self.0 else { return Ok(0) };
+        nix::unistd::sync();
+        let stat = std::fs::read_to_string(stat)?;
+        let sectors = stat.split_whitespace().nth(6).context("a short stat")?;
+        Ok(sectors.parse::<u64>()? * 512)
+    }
+}
+
 /// Measures a load from its start to its end.
 pub(crate) struct Meter {
     pids: Vec<u32>,
+    disk: Disk,
+    written_before: u64,
     before: ProcessUse,
     started: Instant,
 }
 
 impl Meter {
     pub(crate) fn start(pids: &[u32]) -> anyhow::Result<Self> {
+        let disk = Disk::find()?;
         Ok(Self {
             pids: pids.to_vec(),
+            written_before: disk.written()?,
+            disk,
             before: ProcessUse::read(pids)?,
             started: now(),
         })
@@ -150,6 +172,7 @@ impl Meter {
         let after = ProcessUse::read(&self.pids)?;
         let operations = latencies.count();
         let cpu = after.cpu_since(&self.before);
+        let written = self.disk.written()? - self.written_before;
         Ok(Figures {
             operations,
             seconds,
@@ -158,7 +181,7 @@ impl Meter {
             p99_us: latencies.quantile_us(0.99),
             server_cpu_us: cpu.as_secs_f64() * 1e6 / operations.max(1) as f64,
             peak_rss_mib: after.peak_rss_kib as f64 / 1024.0,
-            written_bytes: after.written_since(&self.before) as f64 / operations.max(1) as f64,
+            written_bytes: written as f64 / operations.max(1) as f64,
         })
     }
 }
