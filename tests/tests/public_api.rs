@@ -5,7 +5,11 @@
 //! ```text
 //! KVORUM_ACCEPT_API=1 cargo test --workspace --test public_api
 //! ```
+//!
+//! And each struct and enum of the list has an example; `public_api/examples.rs` says what counts as one.
 
+#[path = "public_api/examples.rs"]
+mod examples;
 #[path = "public_api/listing.rs"]
 mod listing;
 #[path = "public_api/sources.rs"]
@@ -42,6 +46,71 @@ fn the_public_api_is_the_one_that_is_listed() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn every_public_type_has_an_example() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root.parent().context("tests/ is in the repository")?;
+    let mut sources = Sources::new(&root.join("crates"));
+    let without = examples::types_without(&mut sources, "kvorum")?;
+    ensure!(
+        without.is_empty(),
+        "these have no example, and link to none that names them:\n  {}",
+        without.join("\n  ")
+    );
+    Ok(())
+}
+
+/// Of a library of a few types, those are named that have no example.
+#[test]
+fn a_type_without_an_example_is_named() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let src = dir.path().join("small/src");
+    fs::create_dir_all(&src)?;
+    fs::write(
+        src.join("lib.rs"),
+        "mod inner;\npub use inner::*;\n".replace('*', LISTED),
+    )?;
+    fs::write(src.join("inner.rs"), SMALL)?;
+    let without = examples::types_without(&mut Sources::new(dir.path()), "small")?;
+    let names = ["Alone", "Elsewhere", "Hidden", "NotRust"];
+    let expected = names.map(|name| format!("{name} in small/src/inner.rs"));
+    assert_eq!(without, expected);
+    Ok(())
+}
+
+/// What the small library exports.
+const LISTED: &str = "{Alone, Elsewhere, Hidden, Linked, NotRust, Own, Used}";
+
+/// Its types: with and without examples. `Unseen` is not exported.
+const SMALL: &str = r"
+/// Neither an example nor a link.
+pub struct Alone;
+/// See [`Own`], whose example does not name it.
+pub enum Elsewhere {}
+/// See [`Own`], whose example names it in a line that is not shown.
+pub struct Hidden;
+/// See [`crate::Own`].
+pub struct Linked;
+/// ```text
+/// let it = NotRust;
+/// ```
+pub struct NotRust;
+/// ```
+/// let it = (Own, Linked);
+/// # drop(Hidden);
+/// ```
+pub struct Own;
+/// What its method shows.
+pub struct Used;
+impl Used {
+    /// ```no_run
+    /// use_it();
+    /// ```
+    pub fn used(&self) {}
+}
+pub struct Unseen;
+";
 
 /// The lines of one that the other does not have.
 fn missing(of: &str, from: &str) -> String {

@@ -2,14 +2,21 @@
 
 #[path = "status/browser.rs"]
 mod browser;
+#[path = "status/made_up.rs"]
+mod made_up;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use api::etcdserverpb as pb;
 use api::etcdserverpb::auth_client::AuthClient;
 use serde_json::Value;
-use testkit::{Client, ClusterSpec, Server, Spec, eventually, http};
+use testkit::{Client, ClusterSpec, Server, Spec, binaries, eventually, http};
+
+use made_up::MadeUp;
 
 async fn status(port: u16) -> Result<Value> {
     let answer = http::get(port, "/status.json").await?;
@@ -221,6 +228,90 @@ async fn the_page_is_html_and_its_script_reads_what_is_there() -> Result<()> {
         ensure!(points.is_array(), "recent.{column} is not in {status}");
     }
     server.stop().await
+}
+
+/// Where scales end, asked of the page's own script.
+#[test]
+fn a_scale_of_latencies_ends_above_the_usual_ones() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("../crates/server/src/http/status/page.html"))?;
+    let begin = page.find("function end(").context("no end of a scale")?;
+    let (functions, _) = page[begin..]
+        .split_once("function showCharts(")
+        .context("no charts")?;
+    let asked = r#"
+        const usual = Array.from({ length: 99 }, (_, n) => 2 + n % 3);
+        const ends = [
+            end([...usual, 60000], "ms"), end([...usual, 9], "ms"), end([0, 0, 0, 5], "ms"), end([], "ms"),
+            end([...usual, 60000], "/s"),
+        ];
+        console.log(ends.join(" "));"#;
+    let script = format!("{functions}{asked}");
+    let done = Command::new(binaries::node()?)
+        .args(["--eval", &script])
+        .output()?;
+    let said = String::from_utf8_lossy(&done.stdout);
+    ensure!(said.trim() == "6 10 5 1 60000", "{done:?}");
+    Ok(())
+}
+
+/// One request that took a minute, among many that took some milliseconds. In a real browser, if there is one.
+#[tokio::test]
+async fn a_slow_request_leaves_the_others_to_be_seen() -> Result<()> {
+    let Some(browser) = browser::Browser::find()? else {
+        eprintln!("NOT RUN: there is no browser (tests/fetch-chromium)");
+        return Ok(());
+    };
+    let server = served().await?;
+    let page = http::get(server.metrics_port(), "/status").await?.body;
+    let mut status = status(server.metrics_port()).await?;
+    let recent = status["recent"].as_object_mut().context("points")?;
+    for (name, column) in recent.iter_mut().filter(|(_, column)| column.is_array()) {
+        *column = (0..POINTS).map(|point| point_of(name, point)).collect();
+    }
+    let status = status.to_string();
+    let url = MadeUp { page, status }.serve().await?;
+    let shown = tokio::task::spawn_blocking(move || {
+        browser.page(
+            "slow",
+            browser::Theme::Light,
+            1280,
+            &format!("{url}/status"),
+        )
+    })
+    .await??;
+    let figures = || shown.split("<figure").filter(|it| it.contains("p99"));
+    let latencies = figures().next().context("no chart of latencies")?;
+    ensure!(latencies.contains("top: 6 ms, ▲ 60 s"), "{latencies}");
+    let marks: Vec<&str> = latencies.split("class=\"over ").skip(1).collect();
+    ensure!(marks.len() == 1 && marks[0].starts_with("two"), "{marks:?}");
+    ensure!(
+        marks[0].contains("<title>writes 60 s at "),
+        "the mark says what it stands for: {marks:?}"
+    );
+    // Where no request was that slow, everything is on the scale.
+    let disk = figures().nth(1).context("no chart of the disk")?;
+    ensure!(
+        disk.contains("top: 10 ms<") && !disk.contains("class=\"over"),
+        "{disk}"
+    );
+    server.stop().await
+}
+
+/// Points in five minutes.
+const POINTS: u64 = 150;
+
+/// A point of a column.
+fn point_of(column: &str, point: u64) -> Value {
+    match (column, point) {
+        ("atMs", _) => (1_795_262_400_000 + 2000 * point).into(),
+        ("writeP99Ms", 70) => 60_000.into(),
+        ("readP99Ms" | "writeP99Ms", _) => (2 + point % 3).into(),
+        // Not far from the others.
+        ("fsyncP99Ms", 70) => 9.into(),
+        ("fsyncP99Ms", _) => (3 + point % 2).into(),
+        _ => 1.into(),
+    }
 }
 
 /// In a real browser, if there is one: `tests/fetch-chromium`.

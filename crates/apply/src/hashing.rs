@@ -58,6 +58,14 @@ impl Hashing {
         }
     }
 
+    /// Waits until those are made that were begun on threads.
+    #[cfg(test)]
+    pub(crate) fn wait(&mut self) {
+        for thread in self.threads.drain(..) {
+            thread.join().expect("a hash is made without a panic");
+        }
+    }
+
     fn spawn(&mut self, make: impl FnOnce() + Send + 'static) {
         self.threads.retain(|thread| !thread.is_finished());
         if self.threads.len() >= JOBS_MAX {

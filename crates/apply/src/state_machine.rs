@@ -537,6 +537,12 @@ impl StateMachine {
         Ok(staged.inspect_err(|_| self.is_halted = true)?)
     }
 
+    /// Waits until no hash is being made any more, for which the physical work of compactions stands still.
+    #[cfg(test)]
+    pub(crate) fn wait_for_hashes(&mut self) {
+        self.hashing.wait();
+    }
+
     #[cfg(test)]
     pub(crate) fn usage(&self) -> &Usage {
         &self.applier.usage

@@ -13,6 +13,15 @@ use crate::store::Store;
 use crate::take::{backups, metadata};
 
 /// As of when a store is to be restored.
+///
+/// ```
+/// # use backup::Target;
+/// use std::time::{Duration, SystemTime};
+///
+/// let before_the_mistake = Target::Revision(1200);
+/// let an_hour_ago = Target::Time(SystemTime::now() - Duration::from_secs(60 * 60));
+/// assert_ne!(before_the_mistake, an_hour_ago);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// As the newest backup has it.

@@ -4,6 +4,21 @@ use std::fmt;
 use std::io;
 
 /// A file cannot be used.
+///
+/// ```
+/// # use etcdfile::{EtcdFile, FileError, HashCheck};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let snapshot = dir.path().join("snapshot.db");
+/// // A snapshot of which the disk has made zeros, the checksum at its end too.
+/// std::fs::write(&snapshot, [0; 4096 + 32])?;
+/// let refused = EtcdFile::open(&snapshot, HashCheck::Required).expect_err("it is damaged");
+/// let FileError::Hash { expected, .. } = &refused else { panic!("{refused}") };
+/// assert_eq!(expected.0, [0; 32]);
+/// assert!(refused.to_string().starts_with("expected sha256 [0 0 0 "));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system refused.

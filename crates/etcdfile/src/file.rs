@@ -20,6 +20,20 @@ const SECTOR_BYTES: u64 = 512;
 const READ_BYTES: usize = 1 << 20;
 
 /// Whether the checksum at the end counts.
+///
+/// ```
+/// # use etcdfile::{EtcdFile, FileError, HashCheck};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let file = dir.path().join("db");
+/// // No checksum, and no database either.
+/// std::fs::write(&file, [0; 4096])?;
+/// let refused = |hash| EtcdFile::open(&file, hash).expect_err("it is nothing");
+/// assert!(matches!(refused(HashCheck::Required), FileError::NoHash));
+/// assert!(matches!(refused(HashCheck::IfThere), FileError::Bolt(_)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HashCheck {
     /// It has to be there, and right.

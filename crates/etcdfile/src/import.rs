@@ -66,6 +66,14 @@ impl Within {
 
 /// How watchers are told that history was turned back (`--bump-revision`, `--mark-compacted`): the
 /// revision goes far ahead, and everything up to there counts as compacted.
+///
+/// ```
+/// # use etcdfile::RevisionBump;
+/// // What etcd advises: more than the cluster can have written since the snapshot was taken.
+/// let (writes_a_second, week) = (1500, 7 * 24 * 60 * 60);
+/// let bump = RevisionBump(writes_a_second * week);
+/// assert_eq!(bump.0, 907_200_000);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RevisionBump(pub i64);
 

@@ -14,6 +14,18 @@ const AMAZON: &str = "AWS_";
 const PROFILE: &str = "default";
 
 /// A bucket cannot be spoken to.
+///
+/// ```
+/// use kvorum::bucket::{BucketError, bucket_config};
+/// use kvorum::config::S3Settings;
+///
+/// let credentials_file = Some("/nowhere/credentials".into());
+/// let settings = S3Settings { credentials_file, ..S3Settings::default() };
+/// let refused = bucket_config(&settings).expect_err("there is no such file");
+/// assert!(matches!(&refused, BucketError::File { flag, .. } if *flag == "backup-s3-credentials-file"));
+/// let text = "cannot read /nowhere/credentials, the file of --backup-s3-credentials-file";
+/// assert_eq!(refused.to_string(), text);
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
     /// A file cannot be read.

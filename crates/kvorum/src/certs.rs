@@ -64,6 +64,18 @@ pub struct MemberHosts {
 }
 
 /// Why there are no certificates.
+///
+/// ```
+/// use clap::Parser;
+/// use kvorum::SystemClock;
+/// use kvorum::certs::{CertsCommand, CertsError};
+///
+/// let command = CertsCommand::try_parse_from(["kvorum certs", "m1=10.0.0.1", "m1=10.0.0.2"])?;
+/// let refused = command.run(&SystemClock).expect_err("they would share a directory");
+/// assert!(matches!(&refused, CertsError::Twice(name) if name == "m1"));
+/// assert_eq!(refused.to_string(), "member m1 is there twice");
+/// # Ok::<(), clap::Error>(())
+/// ```
 #[derive(Debug, Error)]
 pub enum CertsError {
     /// A file could not be read or written.
@@ -97,6 +109,21 @@ impl CertsCommand {
     /// # Errors
     ///
     /// [`CertsError`]. Certificates that were there before are whole: each file is replaced in one step.
+    ///
+    /// ```
+    /// use clap::Parser;
+    /// use kvorum::SystemClock;
+    /// use kvorum::certs::CertsCommand;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let out = dir.path().join("pki");
+    ///
+    /// let command = CertsCommand::try_parse_from(["kvorum certs", "m1=10.0.0.1"])?;
+    /// let written = CertsCommand { out: out.clone(), days: 30, ..command }.run(&SystemClock)?;
+    /// assert!(written.contains(&out.join("m1").join("server.crt")));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn run(&self, clock: &dyn Clock) -> Result<Vec<PathBuf>, CertsError> {
         for (at, member) in self.members.iter().enumerate() {
             if self.members[..at]

@@ -2,25 +2,7 @@
 //!
 //! A call goes straight to the member's services and is checked, limited, counted and answered as one
 //! from outside; it is replicated and durable like one. What this is not: a client of a cluster. It talks to
-//! the member it was made from, and ends with it.
-//!
-//! ```
-//! # use kvorum::{Config, Kvorum};
-//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! # let dir = tempfile::tempdir()?;
-//! # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
-//! # let member = Kvorum::start(config).await?;
-//! # member.wait_ready().await?;
-//! let client = member.client();
-//! let revision = client.put("greeting", "hello").await?;
-//! let pair = client.get("greeting").await?.expect("it was just put");
-//! assert_eq!((&pair.value[..], pair.mod_revision), (&b"hello"[..], revision));
-//! assert_eq!(client.delete("greeting").await?, 1);
-//! # member.stop().await;
-//! # Ok(())
-//! # }
-//! # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
-//! ```
+//! the member it was made from, and ends with it. [`Client`] has an example.
 
 mod lease;
 mod members;
@@ -42,6 +24,25 @@ pub use watch::{Changes, WatchOptions, Watcher};
 const MESSAGE_BYTES_MAX: usize = usize::MAX;
 
 /// Talks to a member in the same process. Cheap to clone.
+///
+/// ```
+/// use kvorum::Client;
+/// # use kvorum::{Config, Kvorum};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::builder().data_dir(dir.path().join("data")).any_ports().build()?;
+/// # let member = Kvorum::start(config).await?;
+/// # member.wait_ready().await?;
+/// let client: Client = member.client();
+/// let revision = client.put("greeting", "hello").await?;
+/// let pair = client.get("greeting").await?.expect("it was just put");
+/// assert_eq!((&pair.value[..], pair.mod_revision), (&b"hello"[..], revision));
+/// assert_eq!(client.delete("greeting").await?, 1);
+/// # member.stop().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client {
     channel: InProcess,

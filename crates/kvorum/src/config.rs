@@ -319,10 +319,17 @@ pub enum AutoCompaction {
 ///
 /// ```
 /// use kvorum::Config;
-/// use kvorum::config::LogLevel;
+/// use kvorum::config::{LogConfig, LogFormat, LogLevel, LogOutput};
 ///
-/// let config = Config::builder().data_dir("/var/lib/mine").flag("log-level", "warn").build()?;
-/// assert_eq!(config.log.level, LogLevel::Warn);
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let config = builder.flag("log-level", "warn").flag("log-format", "console").build()?;
+/// let expected = LogConfig {
+///     level: LogLevel::Warn,
+///     format: LogFormat::Console,
+///     outputs: vec![LogOutput::Stderr],
+///     rotation: None,
+/// };
+/// assert_eq!(config.log, expected);
 /// # Ok::<(), kvorum::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -338,6 +345,19 @@ pub struct LogConfig {
 }
 
 /// When a log file is begun anew, and which old ones stay (`--log-rotation-config-json`).
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::{LogOutput, LogRotation};
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine").flag("enable-log-rotation", "true");
+/// let builder = builder.flag("log-outputs", "/var/log/mine.log");
+/// let log = builder.flag("log-rotation-config-json", r#"{"maxsize": 10, "maxbackups": 3}"#).build()?.log;
+/// assert_eq!(log.outputs, [LogOutput::File("/var/log/mine.log".into())]);
+/// let expected = LogRotation { bytes_max: 10 << 20, age_max: None, backups_max: 3, is_compressed: false };
+/// assert_eq!(log.rotation, Some(expected));
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRotation {
     /// It is begun anew before it gets larger.
@@ -351,6 +371,15 @@ pub struct LogRotation {
 }
 
 /// etcd's log levels. Nothing is logged at the last two; they are the ways to see errors only.
+///
+/// ```
+/// use kvorum::config::LogLevel;
+/// use kvorum::logging::targets;
+/// use tracing::Level;
+///
+/// assert!(targets(LogLevel::Warn).would_enable("kvorum", &Level::WARN));
+/// assert!(!targets(LogLevel::Fatal).would_enable("kvorum", &Level::ERROR));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum LogLevel {
@@ -362,7 +391,7 @@ pub enum LogLevel {
     Fatal,
 }
 
-/// The form of a log line.
+/// The form of a log line. [`LogConfig`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object a line, as etcd's.
@@ -371,7 +400,7 @@ pub enum LogFormat {
     Console,
 }
 
-/// Where log lines go.
+/// Where log lines go. [`LogRotation`] has an example with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogOutput {
     /// Standard error; `default` means this too.

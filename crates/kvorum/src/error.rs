@@ -27,6 +27,23 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// `--auth-token` is of no use.
+///
+/// ```
+/// use kvorum::error::AuthTokenError;
+/// use kvorum::{Config, Kvorum, StartError};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let data_dir = dir.path().join("data");
+/// let builder = Config::builder().data_dir(data_dir).any_ports();
+/// let config = builder.flag("auth-token", "paper").build()?;
+/// let refused = Kvorum::start(config).await.expect_err("there are no such tokens");
+/// assert!(matches!(refused, StartError::AuthToken(AuthTokenError::Options { .. })));
+/// let text = "invalid auth options: --auth-token=paper: it is neither simple nor jwt";
+/// assert_eq!(refused.to_string(), text);
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum AuthTokenError {
     /// It is not a kind of token with its options.
@@ -153,6 +170,24 @@ pub enum StartError {
 
 /// The initial cluster is not one that this member can begin. The texts are etcd's where etcd has
 /// the same problem.
+///
+/// ```
+/// use kvorum::error::BootstrapError;
+/// use kvorum::{Config, Kvorum, StartError};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let data_dir = dir.path().join("data");
+/// let builder = Config::builder().data_dir(data_dir).any_ports();
+/// let builder = builder.name("b").initial_cluster("a=http://localhost:2380");
+/// let refused = Kvorum::start(builder.build()?).await.expect_err("it is not one of them");
+/// let StartError::Bootstrap(error) = &refused else { panic!("{refused}") };
+/// assert_eq!(*error, BootstrapError::NotAMember { name: "b".to_owned() });
+/// let text = "couldn't find local name \"b\" in the initial cluster configuration";
+/// assert_eq!(error.to_string(), text);
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BootstrapError {
     /// This member is not in it.
@@ -252,6 +287,25 @@ pub enum BootstrapError {
 }
 
 /// The etcd at which the members of a cluster were to meet is of no use.
+///
+/// ```
+/// use kvorum::error::{BootstrapError, DiscoveryError};
+/// use kvorum::{Config, Kvorum, StartError};
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let data_dir = dir.path().join("data");
+/// let builder = Config::builder().data_dir(data_dir).any_ports();
+/// let builder = builder.flag("discovery-token", "3e86b59982e49066");
+/// let config = builder.flag("discovery-endpoints", "ftp://10.0.0.9:2379").build()?;
+/// let refused = Kvorum::start(config).await.expect_err("etcd does not speak that");
+/// let StartError::Bootstrap(BootstrapError::Discovery(error)) = &refused else { panic!("{refused}") };
+/// assert!(matches!(error, DiscoveryError::Client { .. }));
+/// let text = "URL scheme must be http, https, unix, or unixs: ftp://10.0.0.9:2379";
+/// assert_eq!(error.to_string(), text);
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DiscoveryError {
     /// Somebody has registered with urls that are none.

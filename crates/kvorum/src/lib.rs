@@ -27,7 +27,8 @@
 //! # Stability
 //!
 //! Versions follow [semver](https://semver.org). What it promises is listed in `public-api.txt` beside this
-//! crate's manifest, and a test compares the list with the sources: nothing of it changes by chance. Before
+//! crate's manifest, and a test compares the list with the sources: nothing of it changes by chance; another
+//! one sees that each struct and enum of it has an example, its own or one that it links to. Before
 //! 1.0 a change that can break a program raises the middle number, and any other one the last; from 1.0 on
 //! the first and the middle one. Of the libraries that show through, `tonic`, `bytes`, `tokio` and `clap` belong to
 //! the promise, and so do the messages in [`api`], which are etcd's. The causes inside errors do not: what
@@ -59,4 +60,4 @@ pub use client::Client;
 pub use config::{Config, ConfigBuilder, ConfigError, Options};
 pub use error::{Fatal, StartError};
 pub use etcd::{Kvorum, MemberStatus, MetricsError};
-pub use types::{ClusterId, MemberId, Url, UrlError};
+pub use types::{Clock, ClusterId, MemberId, SystemClock, Url, UrlError};

@@ -33,6 +33,20 @@ const TALKATIVE: [&str; 6] = ["sled", "h2", "hyper", "hyper_util", "tonic", "tow
 const OPENRAFT: &str = "openraft";
 
 /// Logging could not be set up.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use kvorum::logging::{self, LoggingError};
+/// use kvorum::{Config, SystemClock};
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine").flag("log-outputs", "/nowhere/mine.log");
+/// let refused = logging::install(&builder.build()?.log, Arc::new(SystemClock));
+/// let refused = refused.expect_err("there is no such directory");
+/// assert!(matches!(&refused, LoggingError::Open { path, .. } if path.ends_with("mine.log")));
+/// assert_eq!(refused.to_string(), "--log-outputs: cannot open /nowhere/mine.log");
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// A file of `--log-outputs` cannot be written.

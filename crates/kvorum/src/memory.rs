@@ -11,6 +11,16 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 const CAP_IPC_LOCK: u64 = 1 << 14;
 
 /// The memory cannot be locked.
+///
+/// ```no_run
+/// use kvorum::memory::{LockError, lock};
+///
+/// match lock() {
+///     Ok(()) => println!("nothing of this process is ever swapped out"),
+///     Err(LockError::Limit { limit_bytes }) => println!("{limit_bytes} bytes are not enough"),
+///     Err(refused) => println!("{}", kvorum::error::chain(&refused)),
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// The process may lock only so much, and would run out of it sooner or later.

@@ -38,13 +38,17 @@ const EVENT_LOG_BYTES_MAX: usize = 1 << 20;
 /// The data directory of an etcd, locked and read but for its keys.
 ///
 /// ```no_run
-/// use kvorum::migrate::Source;
+/// use kvorum::migrate::{Migrated, Source, Summary};
 /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
 ///
 /// let source = Source::open("/var/lib/etcd".as_ref(), None)?;
-/// println!("{} keys of member {}", source.summary()?.keys, source.summary()?.member_id);
-/// let migrated = source.migrate("/var/lib/kvorum".as_ref(), None, |versions| println!("{versions}"))?;
-/// println!("it goes on at revision {}", migrated.revision);
+/// let Summary { member_id, keys, notes, .. } = source.summary()?;
+/// println!("{keys} keys of member {member_id}");
+/// for note in notes {
+///     println!("note: {note}");
+/// }
+/// let done: Migrated = source.migrate("/var/lib/kvorum".as_ref(), None, |versions| println!("{versions}"))?;
+/// println!("member {} goes on at revision {}", done.member, done.revision);
 /// # Ok(())
 /// # }
 /// ```
@@ -58,7 +62,7 @@ pub struct Source {
     _lock: File,
 }
 
-/// What is in the data directory of an etcd.
+/// What is in the data directory of an etcd. [`Source`] has an example.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// The member's id, in hex.
@@ -85,7 +89,7 @@ pub struct Summary {
     pub notes: Vec<String>,
 }
 
-/// What was taken over.
+/// What was taken over. [`Source`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migrated {
     /// The member.
@@ -101,6 +105,20 @@ pub struct Migrated {
 }
 
 /// A data directory could not be taken over. It is as it was, and nothing was made.
+///
+/// ```
+/// use kvorum::migrate::{MigrateError, Source};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let from = dir.path();
+///
+/// let refused = Source::open(from, None).expect_err("no etcd has run there");
+/// assert!(matches!(&refused, MigrateError::NotEtcd { path, .. } if path == from));
+/// let text = format!("{} is no data directory of an etcd: it has no member/snap/db", from.display());
+/// assert_eq!(refused.to_string(), text);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// There is none.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use apply::{Import, ImportError, LogPosition, Member, Registers};
 use backend::{Backend, DataDir};
+pub use backup::Target;
 use etcdfile::EtcdFile;
 pub use etcdfile::{FileError, HashCheck, RevisionBump};
 use raft::installed::ImpossibleMembership;
@@ -37,7 +38,7 @@ const TERM: u64 = 1;
 /// What to restore, and as what.
 ///
 /// ```
-/// use kvorum::restore::{HashCheck, Restore, restore};
+/// use kvorum::restore::{HashCheck, Restore, Restored, RevisionBump, restore};
 /// # use kvorum::{Config, Kvorum};
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
@@ -50,8 +51,15 @@ const TERM: u64 = 1;
 ///
 /// let data_dir = dir.path().join("restored");
 /// let config = Config::builder().data_dir(&data_dir).any_ports();
-/// let request = Restore { snapshot, way: None, hash: HashCheck::Required, bump: None, config: config.clone().build()? };
-/// tokio::task::spawn_blocking(move || restore(&request, |_versions| ())).await??;
+/// let request = Restore {
+///     snapshot,
+///     way: None,
+///     hash: HashCheck::Required,
+///     bump: Some(RevisionBump(1000)),
+///     config: config.clone().build()?,
+/// };
+/// let made: Restored = tokio::task::spawn_blocking(move || restore(&request, |_versions| ())).await??;
+/// assert_eq!((made.snapshot_revision, made.revision), (2, 1002));
 /// let restored = Kvorum::start(config.build()?).await?;
 /// restored.wait_ready().await?;
 /// assert!(restored.client().get("greeting").await?.is_some());
@@ -75,7 +83,7 @@ pub struct Restore {
     pub config: Config,
 }
 
-/// What was restored.
+/// What was restored. [`Restore`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The member.
@@ -91,6 +99,25 @@ pub struct Restored {
 }
 
 /// A member could not be made. Nothing of it is left.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::restore::{FileError, HashCheck, Restore, RestoreError, restore};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let (data_dir, snapshot) = (dir.path().join("data"), dir.path().join("db"));
+/// # std::fs::write(&snapshot, [0; 4096])?;
+///
+/// // A file of a data directory has no checksum at its end, which a snapshot has.
+/// let config = Config::builder().data_dir(&data_dir).build()?;
+/// let request = Restore { snapshot, way: None, hash: HashCheck::Required, bump: None, config };
+/// let refused = restore(&request, |_versions| ()).expect_err("nobody knows if it is whole");
+/// assert!(matches!(&refused, RestoreError::File { source: FileError::NoHash, .. }));
+/// assert_eq!(refused.to_string(), format!("cannot use {}", request.snapshot.display()));
+/// assert!(!data_dir.exists());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// There is no place for it.

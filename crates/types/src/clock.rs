@@ -11,6 +11,13 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// The machine's own clock.
+///
+/// ```
+/// # use kvorum_types::{Clock, SystemClock};
+/// let clock = SystemClock;
+/// let begun = clock.now();
+/// assert!(clock.now() >= begun);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

@@ -46,6 +46,15 @@ impl Scheme {
 }
 
 /// A url of a member. Displays as it was written, with its scheme in lower case.
+///
+/// ```
+/// # use kvorum_types::Url;
+/// let url = Url::parse("https://[::1]:2379")?;
+/// assert_eq!((url.host(), url.port()?), ("::1", 2379));
+/// assert!(url.scheme().is_tls());
+/// assert_eq!(url.with_port(2380).to_string(), "https://[::1]:2380");
+/// # Ok::<(), kvorum_types::UrlError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Url {
     text: String,
@@ -56,6 +65,13 @@ pub struct Url {
 }
 
 /// A url was refused. The texts are etcd's.
+///
+/// ```
+/// # use kvorum_types::{Url, UrlError};
+/// let refused = Url::parse("http://10.0.0.1:2379/v3").expect_err("a member has no path");
+/// assert!(matches!(refused, UrlError::Path { .. }));
+/// assert_eq!(refused.to_string(), "URL must not contain a path: http://10.0.0.1:2379/v3");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Not a url at all.

@@ -27,6 +27,17 @@ const SEEN: [&str; 8] = [
 
 /// The list of a library.
 pub(crate) fn list(sources: &mut Sources, library: &str) -> Result<String> {
+    Ok(collect(sources, library)?.text())
+}
+
+/// Where everything of the list is declared that has a name of its own.
+pub(crate) fn places(sources: &mut Sources, library: &str) -> Result<Vec<Place>> {
+    let listing = collect(sources, library)?;
+    let place = |(module, name)| Place { module, name };
+    Ok(listing.types.into_keys().map(place).collect())
+}
+
+fn collect(sources: &mut Sources, library: &str) -> Result<Listing> {
     sources.read(library)?;
     let mut waiting = vec![vec![library.to_owned()]];
     let mut listing = Listing::default();
@@ -41,7 +52,7 @@ pub(crate) fn list(sources: &mut Sources, library: &str) -> Result<String> {
         }
     }
     listing.take_impls(sources)?;
-    Ok(listing.text())
+    Ok(listing)
 }
 
 /// Lines of each module, and the types that they declare.
@@ -141,12 +152,12 @@ impl Listing {
     }
 }
 
-fn is_public(visibility: &Visibility) -> bool {
+pub(crate) fn is_public(visibility: &Visibility) -> bool {
     matches!(visibility, Visibility::Public(_))
 }
 
 /// The path of the type that something is implemented for.
-fn self_name(of: &Type) -> Option<Vec<String>> {
+pub(crate) fn self_name(of: &Type) -> Option<Vec<String>> {
     match of {
         Type::Path(it) => {
             let segments = it.path.segments.iter();

@@ -17,6 +17,8 @@ const HOPS_MAX: usize = 8;
 pub(crate) struct Sources {
     crates: PathBuf,
     modules: BTreeMap<ModulePath, Vec<Item>>,
+    /// Where the modules are that are not inside of another one's file.
+    files: BTreeMap<ModulePath, PathBuf>,
 }
 
 /// Where something is declared.
@@ -38,6 +40,7 @@ impl Sources {
         Self {
             crates: crates.to_owned(),
             modules: BTreeMap::new(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -59,6 +62,7 @@ impl Sources {
     fn read_file(&mut self, path: &ModulePath, file: &Path, directory: &Path) -> Result<()> {
         let text = fs::read_to_string(file)?;
         let parsed = syn::parse_file(&text).with_context(|| file.display().to_string())?;
+        self.files.insert(path.clone(), file.to_owned());
         self.take(path, parsed.items, directory)
     }
 
@@ -91,6 +95,14 @@ impl Sources {
 
     pub(crate) fn items(&self, module: &ModulePath) -> &[Item] {
         self.modules.get(module).map_or(&[], Vec::as_slice)
+    }
+
+    /// The file that a module is in, seen from where the crates are.
+    pub(crate) fn file(&self, module: &[String]) -> &Path {
+        let mut inner_first = (1..=module.len()).rev();
+        let file = inner_first.find_map(|len| self.files.get(&module[..len]));
+        let file = file.map_or(Path::new(""), PathBuf::as_path);
+        file.strip_prefix(&self.crates).unwrap_or(file)
     }
 
     pub(crate) fn modules(&self) -> impl Iterator<Item = (&ModulePath, &[Item])> {

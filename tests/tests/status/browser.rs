@@ -35,7 +35,7 @@ impl Browser {
     /// Opens the page, and fails unless it has shown what it read, without an error and without being wider than the
     /// window.
     pub(crate) fn shows(&self, url: &str, theme: Theme, width: u32) -> Result<()> {
-        let shown = self.run(theme, width, &["--dump-dom".to_owned()], url)?;
+        let shown = self.page("status", theme, width, url)?;
         for text in [
             ">Live<",
             ">m1<",
@@ -48,13 +48,18 @@ impl Browser {
             ensure!(shown.contains(text), "no {text:?} at {width} in {shown}");
         }
         ensure!(!shown.contains("class=\"old\""), "{shown}");
+        Ok(())
+    }
+
+    /// Opens the page, and says what it has become. A picture of it begins with this name.
+    pub(crate) fn page(&self, name: &str, theme: Theme, width: u32, url: &str) -> Result<String> {
         if let Some(pictures) = &self.pictures {
             std::fs::create_dir_all(pictures)?;
-            let picture = pictures.join(format!("status-{theme:?}-{width}.png").to_lowercase());
+            let picture = pictures.join(format!("{name}-{theme:?}-{width}.png").to_lowercase());
             let picture = format!("--screenshot={}", picture.display());
             self.run(theme, width, &[picture], url)?;
         }
-        Ok(())
+        self.run(theme, width, &["--dump-dom".to_owned()], url)
     }
 
     fn run(&self, theme: Theme, width: u32, arguments: &[String], url: &str) -> Result<String> {

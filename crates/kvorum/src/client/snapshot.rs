@@ -12,7 +12,7 @@ use tonic::Status;
 use super::Client;
 use crate::snapshot_file::{KeepError, Part};
 
-/// A snapshot could not be saved. Nothing of it is left.
+/// A snapshot could not be saved. Nothing of it is left. [`Client::save_snapshot`] has an example.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
@@ -57,6 +57,7 @@ impl Client {
     /// When the snapshot cannot be taken, or the file not be written; what was there before stays then.
     ///
     /// ```
+    /// use kvorum::client::SaveError;
     /// # use kvorum::{Config, Kvorum};
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = tempfile::tempdir()?;
@@ -66,6 +67,11 @@ impl Client {
     /// let file = dir.path().join("snapshot.db");
     /// member.client().save_snapshot(&file).await?;
     /// assert!(file.is_file());
+    ///
+    /// let nowhere = dir.path().join("not-there/snapshot.db");
+    /// let refused = member.client().save_snapshot(&nowhere).await.expect_err("there is no directory");
+    /// assert!(matches!(&refused, SaveError::File { path, .. } if *path == nowhere));
+    /// assert_eq!(refused.to_string(), format!("cannot write {}", nowhere.display()));
     /// # member.stop().await;
     /// # Ok(())
     /// # }

@@ -10,6 +10,19 @@ use super::duration;
 use super::validate::Check;
 
 /// What was asked for.
+///
+/// ```
+/// use kvorum::Options;
+/// use kvorum::config::{BackupOptions, S3Options, S3Settings};
+///
+/// let (bucket, region) = ("mine".to_owned(), "eu-central-1".to_owned());
+/// let s3 = S3Options { bucket, region, ..S3Options::default() };
+/// let backup = BackupOptions { schedule: "0 */6 * * *".to_owned(), s3, ..BackupOptions::default() };
+/// let config = Options { data_dir: "/var/lib/mine".to_owned(), backup, ..Options::default() }.validate()?;
+/// let s3: S3Settings = config.backup.expect("there is a schedule").s3;
+/// assert_eq!((s3.region.as_deref(), s3.endpoint), (Some("eu-central-1"), None));
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupOptions {
     /// `--backup-schedule`: an interval or five fields of cron; nothing is never.
@@ -30,7 +43,7 @@ pub struct BackupOptions {
     pub s3: S3Options,
 }
 
-/// A bucket of whatever speaks S3.
+/// A bucket of whatever speaks S3. [`BackupOptions`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct S3Options {
     /// `--backup-s3-bucket`
@@ -63,6 +76,17 @@ impl Default for BackupOptions {
 }
 
 /// The backups that a member takes.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::BackupSettings;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine").flag("backup-schedule", "6h");
+/// let config = builder.flag("backup-dir", "/var/backups/mine").flag("backup-retention", "20").build()?;
+/// let backup: BackupSettings = config.backup.expect("there is a schedule");
+/// assert_eq!((backup.name.as_str(), backup.retention), ("etcd-snapshot", 20));
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackupSettings {
     /// When.
@@ -83,7 +107,7 @@ pub struct BackupSettings {
     pub archive_interval: Option<Duration>,
 }
 
-/// How a bucket is spoken to.
+/// How a bucket is spoken to. [`BackupOptions`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct S3Settings {
     /// Where; `None`: Amazon.

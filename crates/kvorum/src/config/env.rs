@@ -10,6 +10,19 @@ const NO_FLAGS: [&str; 3] = ["ETCD_UNSUPPORTED_ARCH", "ETCD_VERIFY", CONFIG_FILE
 pub const CONFIG_FILE: &str = "ETCD_CONFIG_FILE";
 
 /// Something about the environment that whoever set it should know.
+///
+/// ```
+/// use kvorum::Options;
+/// use kvorum::config::env::{self, Notice};
+///
+/// let mut options = Options::default();
+/// let variables = [("ETCD_NAME", "m1"), ("ETCD_DATA_DRI", "/var/lib/mine")];
+/// let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+/// let (notices, problems) = env::fill(&mut options, &[], variables);
+/// assert!(options.name == "m1" && problems.is_empty());
+/// let Some(Notice::Unrecognized { variable, .. }) = notices.first() else { panic!("{notices:?}") };
+/// assert_eq!(variable, "ETCD_DATA_DRI");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The variable has been used.

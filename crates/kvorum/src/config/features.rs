@@ -5,6 +5,19 @@ use std::collections::BTreeMap;
 use super::flags::truth;
 
 /// A feature that can be switched.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::Gate;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let features = builder.flag("feature-gates", "SetMemberLocalAddr=true").build()?.features;
+/// for (gate, is_on) in features.given() {
+///     println!("{} is {}", gate.name(), if is_on { "on" } else { "off" });
+/// }
+/// assert!(features.enabled(Gate::SetMemberLocalAddr) && !features.enabled(Gate::PriorityRequest));
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gate {
     /// Health checks fail while a member is defragmented.
@@ -74,6 +87,18 @@ const TABLE: [Row; 9] = [
 ];
 
 /// A list of feature gates was refused, in etcd's words.
+///
+/// ```
+/// use kvorum::config::features::FeatureGateError;
+/// use kvorum::config::flags::{self, FlagError, ValueError};
+///
+/// let refused = flags::parse(&["--feature-gates=Foo=true"]).expect_err("there is no such gate");
+/// let FlagError::Value { source: ValueError::FeatureGate(error), .. } = &refused.errors[0] else {
+///     panic!("{refused}");
+/// };
+/// assert!(matches!(error, FeatureGateError::Unknown { gate } if gate == "Foo"));
+/// assert_eq!(error.to_string(), "unrecognized feature gate: Foo");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeatureGateError {
     /// A name without `=`.

@@ -15,6 +15,17 @@ pub use value::ValueError;
 pub(crate) use value::{truth, unsigned};
 
 /// A flag.
+///
+/// ```
+/// use kvorum::config::flags::{self, Flag, Section};
+///
+/// let is_logging = |flag: &&Flag| flag.section == Section::Logging;
+/// for flag in flags::all().filter(is_logging) {
+///     println!("--{} '{}': {}", flag.name, flag.default, flag.effect);
+/// }
+/// let level = flags::all().find(|flag| flag.name == "log-level").expect("etcd has it");
+/// assert_eq!((level.section, level.default), (Section::Logging, "info"));
+/// ```
 #[derive(Debug)]
 pub struct Flag {
     /// Its name without dashes.
@@ -36,7 +47,7 @@ pub fn all() -> impl Iterator<Item = &'static Flag> {
     table::TABLE.iter().copied().flatten()
 }
 
-/// The parts of `--help`.
+/// The parts of `--help`. [`Flag`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Section {
@@ -63,6 +74,14 @@ enum Kind {
 }
 
 /// The command line was refused, in the words of Go's `flag` package and of etcd.
+///
+/// ```
+/// use kvorum::config::flags::{self, FlagError};
+///
+/// let refused = flags::parse(&["--max-txn-opts=256"]).expect_err("there is no such flag");
+/// assert!(matches!(&refused.errors[..], [FlagError::Unknown { name }] if name == "max-txn-opts"));
+/// assert_eq!(refused.errors[0].to_string(), "flag provided but not defined: -max-txn-opts");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FlagError {
     /// There is no such flag.
@@ -121,6 +140,20 @@ impl FlagError {
 }
 
 /// What the command line asks for.
+///
+/// ```
+/// use kvorum::config::flags::{self, Action};
+///
+/// match flags::parse(&["--name=m1", "--max-txn-ops", "256"])? {
+///     Action::Run { options, given } => {
+///         assert_eq!((options.name.as_str(), options.max_txn_ops), ("m1", 256));
+///         assert_eq!(given, ["name", "max-txn-ops"]);
+///     }
+///     Action::Help => print!("{}", flags::help()),
+///     Action::Version => println!("mine 1.0"),
+/// }
+/// # Ok::<(), flags::FlagErrors>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Run a member.
@@ -138,6 +171,21 @@ pub enum Action {
 
 /// A command line that cannot be used: everything that is wrong with it, and what could be read all
 /// the same, so that the rest can be checked too.
+///
+/// ```
+/// use kvorum::config::flags::{self, FlagErrors};
+///
+/// let line = ["--name=m1", "--max-txn-opts=256", "--watch-progress-notify-interval=1"];
+/// let refused: FlagErrors = flags::parse(&line).expect_err("two of them are wrong");
+/// assert_eq!(refused.errors.len(), 2);
+/// assert_eq!(
+///     refused.to_string(),
+///     "flag provided but not defined: -max-txn-opts\n\
+///      invalid value \"1\" for flag -watch-progress-notify-interval: parse error"
+/// );
+/// assert!(refused.is_usage());
+/// assert_eq!(refused.options.name, "m1", "the rest was read");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlagErrors {
     /// In the order of the command line; never empty.

@@ -9,6 +9,18 @@ use types::{ClusterId, MemberId, Url, UrlError, cluster_id, member_id};
 pub(crate) type RawInitialCluster = BTreeMap<String, Vec<Url>>;
 
 /// Whether the cluster is there already (`--initial-cluster-state`).
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::ClusterState;
+///
+/// let builder = Config::builder().name("c").data_dir("/var/lib/mine");
+/// let builder = builder.initial_cluster("a=http://10.0.0.1:2380,c=http://10.0.0.3:2380");
+/// let builder = builder.initial_advertise_peer_urls("http://10.0.0.3:2380");
+/// let joining = builder.flag("initial-cluster-state", "existing").build()?;
+/// assert_eq!(joining.initial_cluster.state, ClusterState::Existing);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterState {
     /// Its members begin it together.
@@ -42,6 +54,18 @@ pub struct InitialCluster {
 }
 
 /// A member of a cluster as it begins.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::InitialMember;
+///
+/// let config = Config::builder().name("m1").data_dir("/var/lib/mine").build()?;
+/// let [InitialMember { name, peer_urls }] = &config.initial_cluster.members[..] else {
+///     panic!("a member that knows of no others begins alone");
+/// };
+/// assert_eq!((name.as_str(), peer_urls[0].as_str()), ("m1", "http://localhost:2380"));
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitialMember {
     /// Its name.

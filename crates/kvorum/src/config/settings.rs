@@ -6,6 +6,20 @@
 use std::time::Duration;
 
 /// gRPC's connections with clients.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kvorum::Config;
+/// use kvorum::config::GrpcSettings;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let config = builder.flag("max-concurrent-streams", "1000").flag("grpc-keepalive-interval", "30s").build()?;
+/// assert_eq!(config.grpc.max_concurrent_streams, 1000);
+/// assert_eq!(config.grpc.keepalive_interval, Duration::from_secs(30));
+/// assert_eq!(config.grpc.keepalive_timeout, GrpcSettings::default().keepalive_timeout);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrpcSettings {
     /// `--grpc-keepalive-min-time`: how often a client may ping.
@@ -33,6 +47,21 @@ impl Default for GrpcSettings {
 }
 
 /// HTTP for clients, beside gRPC.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::HttpSettings;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let config = builder.flag("host-whitelist", "etcd.example.com").flag("enable-grpc-gateway", "false").build()?;
+/// let expected = HttpSettings {
+///     host_whitelist: vec!["etcd.example.com".to_owned()],
+///     is_gateway_enabled: false,
+///     ..HttpSettings::default()
+/// };
+/// assert_eq!(config.http, expected);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
     /// `--cors`: origins that may ask from a browser; `*` or nothing is all.
@@ -58,6 +87,17 @@ impl Default for HttpSettings {
 }
 
 /// Users' tokens and passwords.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::AuthSettings;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let config = builder.flag("auth-token-ttl", "60").flag("bcrypt-cost", "12").build()?;
+/// let token = "simple".to_owned();
+/// assert_eq!(config.auth, AuthSettings { token, token_ttl_seconds: 60, bcrypt_cost: 12 });
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthSettings {
     /// `--auth-token`: `simple`, or `jwt` and its options behind commas.
@@ -79,6 +119,19 @@ impl Default for AuthSettings {
 }
 
 /// What is looked at again and again.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kvorum::Config;
+/// use kvorum::config::CheckSettings;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let config = builder.flag("corrupt-check-time", "12h").flag("nospace-auto-disarm", "true").build()?;
+/// assert_eq!(config.checks.corrupt_check_time, Duration::from_secs(12 * 60 * 60));
+/// assert!(config.checks.nospace_auto_disarm && !CheckSettings::default().nospace_auto_disarm);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSettings {
     /// `--corrupt-check-time`: how often members compare their data; zero is never.
@@ -108,6 +161,19 @@ impl Default for CheckSettings {
 }
 
 /// The steps in which a compaction removes history.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kvorum::Config;
+/// use kvorum::config::CompactionSettings;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let config = builder.flag("compaction-batch-limit", "500").flag("compaction-sleep-interval", "20ms").build()?;
+/// let sleep_interval = Duration::from_millis(20);
+/// assert_eq!(config.compaction, CompactionSettings { batch_limit: 500, sleep_interval });
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompactionSettings {
     /// `--compaction-batch-limit`: revisions in one step.
@@ -140,6 +206,19 @@ impl Default for CompactionSettings {
 }
 
 /// When a request is slow enough to be logged.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kvorum::Config;
+/// use kvorum::config::SlowSettings;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let config = builder.flag("warning-apply-duration", "50ms").build()?;
+/// let apply = Duration::from_millis(50);
+/// assert_eq!(config.slow, SlowSettings { apply, ..SlowSettings::default() });
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlowSettings {
     /// `--warning-apply-duration`: for applying it.
@@ -158,6 +237,16 @@ impl Default for SlowSettings {
 }
 
 /// How much `/metrics` tells.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::MetricsLevel;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let config = builder.flag("metrics", "extensive").build()?;
+/// assert_eq!(config.metrics, MetricsLevel::Extensive);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetricsLevel {
     /// What etcd tells.
@@ -168,6 +257,22 @@ pub enum MetricsLevel {
 }
 
 /// Traces for OpenTelemetry.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::TracingSettings;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let builder = builder.flag("enable-distributed-tracing", "true");
+/// let config = builder.flag("distributed-tracing-sampling-rate", "1000").build()?;
+/// let expected = TracingSettings {
+///     is_enabled: true,
+///     sampling_rate_per_million: 1000,
+///     ..TracingSettings::default()
+/// };
+/// assert_eq!(config.tracing, expected);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TracingSettings {
     /// `--enable-distributed-tracing`
@@ -196,6 +301,16 @@ impl Default for TracingSettings {
 }
 
 /// Options of the sockets that are listened on.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::SocketSettings;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let config = builder.flag("socket-reuse-port", "true").build()?;
+/// assert_eq!(config.sockets, SocketSettings { reuse_port: true, reuse_address: false });
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketSettings {
     /// `--socket-reuse-port`
@@ -205,6 +320,19 @@ pub struct SocketSettings {
 }
 
 /// How a member that is given no `--initial-cluster` finds the others.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::DiscoverySettings;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine");
+/// let builder = builder.flag("discovery-token", "3e86b59982e49066");
+/// let config = builder.flag("discovery-endpoints", "http://10.0.0.9:2379").build()?;
+/// let discovery: DiscoverySettings = config.discovery;
+/// assert!(discovery.is_set());
+/// assert_eq!(discovery.endpoints, ["http://10.0.0.9:2379"]);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoverySettings {
     /// `--discovery`: etcd's old service.

@@ -13,6 +13,23 @@ use super::validate::Check;
 use super::{Options, Warning};
 
 /// The TLS flags of one side: clients, or, with `--peer-`, peers.
+///
+/// ```
+/// use kvorum::Options;
+/// use kvorum::config::TlsOptions;
+///
+/// let file = |name: &str| format!("/etc/mine/{name}");
+/// let data_dir = "/var/lib/mine".to_owned();
+/// let peer_tls = TlsOptions { cert_file: file("peer.crt"), key_file: file("peer.key"), ..TlsOptions::default() };
+/// let whole = Options { data_dir, peer_tls, ..Options::default() };
+/// assert!(whole.clone().validate()?.peer_tls.is_some());
+///
+/// let peer_tls = TlsOptions { key_file: String::new(), ..whole.peer_tls.clone() };
+/// let refused = Options { peer_tls, ..whole }.validate().expect_err("the key is missing");
+/// let text = "KeyFile and CertFile must both be present[key: , cert: /etc/mine/peer.crt]";
+/// assert_eq!(refused.to_string(), text);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
     /// `--cert-file`
@@ -40,6 +57,23 @@ pub struct TlsOptions {
 }
 
 /// A certificate that the member makes for itself when it starts (`--auto-tls`, `--peer-auto-tls`).
+///
+/// ```
+/// use std::path::Path;
+///
+/// use kvorum::Config;
+/// use kvorum::config::{AutoCertificates, PeerTls};
+///
+/// let url = "https://10.0.0.1:2380";
+/// let builder = Config::builder().data_dir("/var/lib/mine").listen_peer_urls(url);
+/// let builder = builder.initial_advertise_peer_urls(url).flag("peer-auto-tls", "true");
+/// let Some(PeerTls::Auto(AutoCertificates { directory, hosts, .. })) = builder.build()?.peer_tls else {
+///     panic!("no files were given");
+/// };
+/// assert_eq!(directory, Path::new("/var/lib/mine/fixtures/peer"));
+/// assert_eq!(hosts, ["10.0.0.1"]);
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutoCertificates {
     /// Where it is kept.
@@ -73,7 +107,7 @@ pub enum ClientTls {
     Auto(AutoCertificates),
 }
 
-/// A peer's two identities.
+/// A peer's two identities. [`PeerTls`] has an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerFiles {
     /// Shown to those who dial.
@@ -83,6 +117,25 @@ pub struct PeerFiles {
 }
 
 /// The identity shown to peers.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use kvorum::Config;
+/// use kvorum::config::{PeerFiles, PeerTls};
+///
+/// let url = "https://10.0.0.1:2380";
+/// let builder = Config::builder().data_dir("/var/lib/mine").listen_peer_urls(url);
+/// let builder = builder.initial_advertise_peer_urls(url);
+/// let builder = builder.flag("peer-cert-file", "peer.crt").flag("peer-key-file", "peer.key");
+/// let Some(PeerTls::Files(files)) = builder.build()?.peer_tls else {
+///     panic!("files were given");
+/// };
+/// let PeerFiles { server, client } = *files;
+/// assert_eq!(server.cert_file, Path::new("peer.crt"));
+/// assert_eq!(client.cert_file, server.cert_file, "no other one was given");
+/// # Ok::<(), kvorum::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerTls {
     /// From files.

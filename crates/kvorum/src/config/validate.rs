@@ -111,6 +111,16 @@ const GATES_OF_FLAGS: [(&str, Gate); 6] = [
 ];
 
 /// One thing that is wrong with the options.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::config::Problem;
+///
+/// let builder = Config::builder().data_dir("/var/lib/mine").flag("heartbeat-interval", "0");
+/// let refused = builder.build().expect_err("a leader has to be heard of");
+/// let texts: Vec<String> = refused.problems.iter().map(Problem::to_string).collect();
+/// assert_eq!(texts, ["--heartbeat-interval must be >0 (set to 0ms)"]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     text: String,

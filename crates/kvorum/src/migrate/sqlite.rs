@@ -84,7 +84,7 @@ pub struct KineSource {
     _copy: Option<TempDir>,
 }
 
-/// What is in a database of kine's.
+/// What is in a database of kine's. [`KineMigrated`] has an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct KineSummary {
     /// The revision it stopped at.
@@ -102,6 +102,33 @@ pub struct KineSummary {
 }
 
 /// What was taken over.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::migrate::sqlite::{KineMigrated, KineSource, KineSummary};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let (path, data_dir) = (dir.path().join("state.db"), dir.path().join("data"));
+/// # let kine = rusqlite::Connection::open(&path)?;
+/// # kine.execute_batch(
+/// #     "CREATE TABLE kine (id INTEGER PRIMARY KEY AUTOINCREMENT, name INTEGER, created INTEGER,
+/// #     deleted INTEGER, create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB,
+/// #     old_value BLOB);
+/// #     INSERT INTO kine VALUES (1, '/registry/a', 1, 0, 0, 0, 0, 'one', NULL);
+/// #     INSERT INTO kine VALUES (2, '/registry/a', 0, 0, 1, 1, 0, 'two', 'one');",
+/// # )?;
+/// # drop(kine);
+///
+/// // A key that was made and changed once.
+/// let source = KineSource::open(&path)?;
+/// let summary: &KineSummary = source.summary();
+/// assert_eq!((summary.keys, summary.history, summary.revision), (1, 1, 2));
+/// let config = Config::builder().name("m1").data_dir(data_dir).build()?;
+/// let done: KineMigrated = source.migrate(&config, |_keys| ())?;
+/// assert_eq!((done.keys, done.left_out, done.revision), (1, 0, 2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KineMigrated {
     /// The member.
@@ -117,6 +144,22 @@ pub struct KineMigrated {
 }
 
 /// A database could not be taken over. It is as it was, and nothing was made.
+///
+/// ```
+/// use kvorum::migrate::sqlite::{KineError, KineSource};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("state.db");
+///
+/// // For SQLite this is a database in which nothing is.
+/// std::fs::write(&path, "")?;
+/// let refused = KineSource::open(&path).expect_err("kine has never run on it");
+/// assert!(matches!(refused, KineError::NotKine { .. }));
+/// let text = format!("{} is no database of kine: it has no table \"kine\"", path.display());
+/// assert_eq!(refused.to_string(), text);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum KineError {
     /// The system refused.

@@ -18,6 +18,32 @@ const BESIDE: &str = ".fetch.part";
 const HEAD_BYTES: u64 = 8;
 
 /// A snapshot and what comes on top of it, as files of this machine.
+///
+/// ```
+/// use kvorum::bucket::bucket_config;
+/// use kvorum::config::S3Settings;
+/// use kvorum::restore::{Fetched, Target, fetch};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use std::io::Write;
+/// # let dir = tempfile::tempdir()?;
+/// # let (source, data_dir) = (dir.path().join("snapshot.db.gz"), dir.path().join("data"));
+/// # let mut packed = flate2::write::GzEncoder::new(std::fs::File::create(&source)?, flate2::Compression::fast());
+/// # packed.write_all(b"a snapshot")?;
+/// # packed.finish()?;
+/// # let source = source.to_string_lossy();
+///
+/// let bucket = bucket_config(&S3Settings::default())?;
+/// let runtime = tokio::runtime::Runtime::new()?;
+/// let fetched: Fetched = fetch(&source, Target::Latest, &bucket, &data_dir, runtime.handle())?;
+/// assert!(fetched.way.is_none(), "nothing comes on top of the last backup");
+/// let unpacked = fetched.snapshot.clone();
+/// assert_eq!(std::fs::read(&unpacked)?, b"a snapshot");
+/// // Once it is restored.
+/// drop(fetched);
+/// assert!(!unpacked.exists());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Fetched {
     /// The snapshot, not compressed.
@@ -29,6 +55,27 @@ pub struct Fetched {
 }
 
 /// What comes on top of a backup.
+///
+/// ```no_run
+/// use kvorum::Config;
+/// use kvorum::bucket::bucket_config;
+/// use kvorum::config::S3Settings;
+/// use kvorum::restore::{HashCheck, Restore, Target, Way, fetch, restore};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+///
+/// let config = Config::builder().data_dir("/var/lib/mine").build()?;
+/// let bucket = bucket_config(&S3Settings::default())?;
+/// let runtime = tokio::runtime::Runtime::new()?;
+/// let (source, target) = ("s3://backups/mine", Target::Revision(1200));
+/// let fetched = fetch(source, target, &bucket, &config.data_dir, runtime.handle())?;
+/// if let Some(Way { base, segments, .. }) = &fetched.way {
+///     println!("{} and {} segments of the archive", base.name, segments.len());
+/// }
+/// let (snapshot, way) = (fetched.snapshot.clone(), fetched.way.clone());
+/// restore(&Restore { snapshot, way, hash: HashCheck::Required, bump: None, config }, |_versions| ())?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Way {
     /// What is known of the backup.
@@ -40,6 +87,26 @@ pub struct Way {
 }
 
 /// It cannot be brought together.
+///
+/// ```
+/// use kvorum::bucket::bucket_config;
+/// use kvorum::config::S3Settings;
+/// use kvorum::restore::{FetchError, Target, fetch};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let (empty, data_dir) = (dir.path().join("empty"), dir.path().join("data"));
+/// # std::fs::create_dir(&empty)?;
+/// # let empty = empty.to_string_lossy();
+///
+/// let bucket = bucket_config(&S3Settings::default())?;
+/// let runtime = tokio::runtime::Runtime::new()?;
+/// let refused = fetch(&empty, Target::Revision(1200), &bucket, &data_dir, runtime.handle());
+/// let refused = refused.expect_err("no backup was ever taken");
+/// assert!(matches!(refused, FetchError::Plan(_)));
+/// assert_eq!(refused.to_string(), "there is no backup");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// A file cannot be had.

@@ -16,6 +16,24 @@ const BESIDE: &str = ".part";
 const MEMBER: &str = "member";
 
 /// There is no place for a data directory.
+///
+/// ```
+/// use kvorum::Config;
+/// use kvorum::restore::{HashCheck, PlaceError, Restore, RestoreError, restore};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let data_dir = dir.path().join("data");
+/// # std::fs::create_dir_all(data_dir.join("member"))?;
+///
+/// let config = Config::builder().data_dir(&data_dir).build()?;
+/// let snapshot = "snapshot.db".into();
+/// let request = Restore { snapshot, way: None, hash: HashCheck::Required, bump: None, config };
+/// let refused = restore(&request, |_versions| ()).expect_err("a member is there already");
+/// assert!(matches!(&refused, RestoreError::Place(PlaceError::NotEmpty { path }) if *path == data_dir));
+/// assert_eq!(refused.to_string(), format!("data-dir {data_dir:?} not empty or could not be read"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     /// There is something in it.

@@ -30,7 +30,7 @@ const PREFIXES_SHOWN: usize = 10;
 /// Nothing from elsewhere, nothing sent elsewhere, no other script than the page's own.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; \
-     script-src 'sha256-5SFr71iEJfLltpId02RP1asGU7EnuxsDZ2wOrupSOpA='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+     script-src 'sha256-5UG2Yly2/baxv2Muw7vn05BulGT4xYfxYX0p5c0CSyE='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
 /// Who looks.

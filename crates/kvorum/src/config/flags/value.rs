@@ -9,6 +9,18 @@ use crate::config::{ClusterState, MetricsLevel, duration};
 use backup::Compression;
 
 /// A value was refused, in the words of Go's `flag` package and of etcd.
+///
+/// ```
+/// use kvorum::config::flags::{self, FlagError, ValueError};
+///
+/// let refused = |flag| flags::parse(&[flag]).expect_err("a wrong value").errors.remove(0);
+/// let error = refused("--snapshot-count=many");
+/// assert!(matches!(error, FlagError::Value { source: ValueError::Parse, .. }));
+/// assert_eq!(error.to_string(), "invalid value \"many\" for flag -snapshot-count: parse error");
+/// let error = refused("--initial-cluster-state=old");
+/// assert!(matches!(error, FlagError::Value { source: ValueError::Choice, .. }));
+/// assert_eq!(error.to_string(), "invalid value \"old\" for flag -initial-cluster-state: invalid value");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// Not a number, duration or truth value.
