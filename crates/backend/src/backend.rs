@@ -135,7 +135,7 @@ impl Backend {
     }
 }
 
-/// Refuses what another version wrote; marks a new store with ours.
+/// Refuses what a later version wrote; marks a new store, and an older one, with ours.
 fn check_format(engine: &dyn Engine) -> Result<(), OpenError> {
     let record = engine
         .get(record::format_key())
@@ -148,11 +148,19 @@ fn check_format(engine: &dyn Engine) -> Result<(), OpenError> {
                 supported: FORMAT_VERSION,
             });
         }
-        return Ok(());
+        // An older kvorum must not open it from now on: what is written next may not be known to it.
+        return match found < FORMAT_VERSION {
+            true => mark_format(engine),
+            false => Ok(()),
+        };
     }
     if engine.scan(&[], &[0xff]).next().is_some() {
         return Err(OpenError::NoFormat);
     }
+    mark_format(engine)
+}
+
+fn mark_format(engine: &dyn Engine) -> Result<(), OpenError> {
     engine
         .apply(vec![record::format_record(FORMAT_VERSION)])
         .map_err(OpenError::Engine)?;

@@ -15,8 +15,9 @@ pub mod members;
 pub mod meta;
 pub mod raft;
 
-/// The version of everything below this module. A store of a later one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of everything below this module. A store of a later one is refused, one of an earlier one is marked
+/// with this one when it is opened. 2: there are places among packed records (`engine/sled/places`).
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The buckets of a store. The number is on the disk: never reuse one, and never one above 127.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -59,6 +59,17 @@ proptest! {
 }
 
 #[test]
+fn a_store_of_an_earlier_version_becomes_one_of_ours() {
+    let engine = Arc::new(MemoryEngine::new());
+    engine
+        .apply(vec![record::format_record(FORMAT_VERSION - 1)])
+        .unwrap();
+    drop(Backend::with_engine(Arc::clone(&engine) as Arc<dyn Engine>).unwrap());
+    let marked = engine.get(record::format_key()).unwrap().unwrap();
+    assert_eq!(record::decode_format(&marked).unwrap(), FORMAT_VERSION);
+}
+
+#[test]
 fn a_store_of_a_later_version_is_refused() {
     let engine = Arc::new(MemoryEngine::new());
     engine
@@ -70,7 +81,7 @@ fn a_store_of_a_later_version_is_refused() {
     };
     assert_eq!((found, supported), (FORMAT_VERSION + 1, FORMAT_VERSION));
     assert!(
-        error.to_string().contains("has format version 2"),
+        error.to_string().contains("has format version 3"),
         "{error}"
     );
 }

@@ -20,12 +20,14 @@ use sled::transaction::{TransactionError, TransactionResult};
 use tracing::warn;
 
 use self::cache::CacheLimit;
+use self::places::Places;
 use self::witness::Witness;
 use crate::engine::{Change, Engine, EngineError, EngineScan, PACKED_FROM};
 use crate::site::remove_directory;
 use crate::{Config, OpenError};
 
 mod cache;
+mod places;
 mod witness;
 
 /// sled writes an item into a file of its own under `blobs/`, which it never syncs and sometimes
@@ -65,6 +67,8 @@ pub(crate) struct SledEngine {
     db: Option<sled::Db>,
     small: sled::Tree,
     cache: Arc<CacheLimit>,
+    /// Among the packed records.
+    places: Mutex<Places>,
     /// Our own descriptor of sled's only data file, to sync it.
     file: File,
     writes: Writes,
@@ -110,6 +114,7 @@ impl SledEngine {
         Ok(Self {
             cache: Arc::new(CacheLimit::new(db.clone(), config.cache_bytes)),
             db: Some(db),
+            places: Mutex::default(),
             small,
             file,
             writes,
@@ -137,6 +142,27 @@ impl SledEngine {
             None => tree.remove(&*key)?,
         };
         self.cache.passed(written)
+    }
+
+    fn apply_all(&self, mut changes: Vec<Change>) -> Result<(), EngineError> {
+        if changes.len() <= 1 {
+            let applied = changes
+                .pop()
+                .map_or(Ok(()), |change| self.apply_one(change));
+            return applied.map_err(|source| self.fail("apply a change", source));
+        }
+        let (packed, small): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|(key, _)| is_packed(key));
+        let written = packed.iter().filter_map(|(_, value)| value.as_ref());
+        let written: usize = written.map(Bytes::len).sum();
+        let applied = match (small.is_empty(), packed.is_empty()) {
+            (true, _) => self.db().apply_batch(sled_batch(packed)),
+            (false, true) => self.small.apply_batch(sled_batch(small)),
+            (false, false) => self.apply_to_both(&sled_batch(small), &sled_batch(packed)),
+        };
+        applied
+            .and_then(|()| self.cache.passed(written))
+            .map_err(|source| self.fail("apply a batch", source))
     }
 
     /// A transaction of sled's holds the same process-wide lock as a batch, and recovers as a whole
@@ -222,6 +248,7 @@ impl Engine for SledEngine {
         };
         let failed = |source| EngineError::new("read", source);
         let value = value.map_err(failed)?;
+        let value = value.filter(|value| !is_place(key, value));
         if is_packed(key)
             && let Some(value) = &value
         {
@@ -241,31 +268,25 @@ impl Engine for SledEngine {
             Ok(record)
         });
         let records = small.into_iter().flatten().chain(packed);
+        let records = records.filter(|record| {
+            let place = record.as_ref().map(|(key, value)| is_place(key, value));
+            !place.unwrap_or(false)
+        });
         Box::new(records.map(|record| match record {
             Ok((key, value)) => Ok((Bytes::from_owner(key), Bytes::from_owner(value))),
             Err(source) => Err(EngineError::new("read", source)),
         }))
     }
 
-    fn apply(&self, mut changes: Vec<Change>) -> Result<(), EngineError> {
-        if changes.len() <= 1 {
-            let applied = changes
-                .pop()
-                .map_or(Ok(()), |change| self.apply_one(change));
-            return applied.map_err(|source| self.fail("apply a change", source));
-        }
-        let (packed, small): (Vec<_>, Vec<_>) =
-            changes.into_iter().partition(|(key, _)| is_packed(key));
-        let written = packed.iter().filter_map(|(_, value)| value.as_ref());
-        let written: usize = written.map(Bytes::len).sum();
-        let applied = match (small.is_empty(), packed.is_empty()) {
-            (true, _) => self.db().apply_batch(sled_batch(packed)),
-            (false, true) => self.small.apply_batch(sled_batch(small)),
-            (false, false) => self.apply_to_both(&sled_batch(small), &sled_batch(packed)),
-        };
-        applied
-            .and_then(|()| self.cache.passed(written))
-            .map_err(|source| self.fail("apply a batch", source))
+    fn apply(&self, changes: Vec<Change>) -> Result<(), EngineError> {
+        let mut places = self.places.lock();
+        let made = places.make(self.db(), &changes);
+        made.map_err(|source| self.fail("make places", source))?;
+        let gone = changes.iter().filter(|(_, value)| value.is_none());
+        let gone = gone.map(|(key, _)| key.clone()).collect();
+        self.apply_all(changes)?;
+        let removed = places.remove(self.db(), gone);
+        removed.map_err(|source| self.fail("remove places", source))
     }
 
     fn fill(&self, changes: Vec<Change>) -> Result<(), EngineError> {
@@ -283,7 +304,7 @@ impl Engine for SledEngine {
             self.apply_one(change)
                 .map_err(|source| self.fail("apply a change", source))?;
         }
-        self.apply(small)
+        self.apply_all(small)
     }
 
     fn flush_durable(&self) -> Result<(), EngineError> {
@@ -346,6 +367,11 @@ impl Drop for SledEngine {
 
 fn is_packed(key: &[u8]) -> bool {
     key.first().is_some_and(|first| *first >= PACKED_FROM)
+}
+
+/// No record lacks a value: see [`places`].
+fn is_place(key: &[u8], value: &[u8]) -> bool {
+    is_packed(key) && value.is_empty()
 }
 
 fn sled_batch(changes: Vec<Change>) -> sled::Batch {

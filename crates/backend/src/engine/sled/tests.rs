@@ -380,6 +380,12 @@ fn churn(models: &mut Vec<suite::Model>, writer: &mut crate::Writer) {
         })
         .collect();
     changes.push((Bucket::Meta, b"batch".to_vec(), Some(models.len())));
+    // A log that grows at its end and is cut off at its beginning: with places in it.
+    let group = |batch: usize| (batch as u64 * 40).to_be_bytes().to_vec();
+    changes.push((Bucket::RaftLog, group(models.len()), Some(12_000)));
+    if let Some(purged) = models.len().checked_sub(20) {
+        changes.push((Bucket::RaftLog, group(purged), None));
+    }
     writer.commit(model.batch(&changes)).unwrap();
     models.push(model);
 }
@@ -454,4 +460,81 @@ fn what_fills_a_new_store_is_written_once() {
     let committed = bytes_of_a_new_store(|writer, batch| writer.commit(batch).unwrap());
     assert!(filled < 26 << 20, "{filled} bytes of 16 MiB");
     assert!(filled < committed, "{filled} bytes, and {committed}");
+}
+
+fn appended(number: u64) -> Bytes {
+    let mut key = vec![PACKED_FROM];
+    key.extend(number.to_be_bytes());
+    key.into()
+}
+
+/// Records of 4 KiB at these numbers, one batch for each.
+fn append(engine: &SledEngine, numbers: impl Iterator<Item = u64>) {
+    for number in numbers {
+        let value = Bytes::from(vec![7; 4096]);
+        engine.apply(vec![(appended(number), Some(value))]).unwrap();
+    }
+}
+
+fn remove(engine: &SledEngine, numbers: impl Iterator<Item = u64>) {
+    let changes = numbers.map(|number| (appended(number), None)).collect();
+    engine.apply(changes).unwrap();
+}
+
+fn places(engine: &SledEngine) -> usize {
+    let packed = engine.db().iter().map(Result::unwrap);
+    packed.filter(|(_, value)| value.is_empty()).count()
+}
+
+#[test]
+fn nobody_sees_a_place() {
+    let dir = TempDir::new().unwrap();
+    let engine = SledEngine::open(&config(dir.path())).unwrap();
+    append(&engine, (0..200).map(|n| n * 50));
+    assert!(places(&engine) > 200, "there are none");
+    let (from, to) = (appended(0), appended(u64::MAX));
+    let keys = |scan: EngineScan| scan.map(|record| record.unwrap().0).collect::<Vec<_>>();
+    let mut expected: Vec<_> = (0..200).map(|n| appended(n * 50)).collect();
+    assert_eq!(keys(engine.scan(&from, &to)), expected);
+    expected.reverse();
+    assert_eq!(keys(Box::new(engine.scan(&from, &to).rev())), expected);
+    for (place, _) in engine.db().iter().map(Result::unwrap) {
+        let seen = engine.get(&place).unwrap();
+        assert_eq!(seen.is_some(), place.len() == 9, "{place:?}");
+    }
+}
+
+#[test]
+fn places_go_with_the_records_before_them() {
+    let dir = TempDir::new().unwrap();
+    let mut engine = SledEngine::open(&config(dir.path())).unwrap();
+    append(&engine, (1..=1000).map(|n| n * 10));
+    let made = places(&engine);
+    assert!(made > 1900, "{made}");
+    // From the middle, from the beginning, and then another process goes on.
+    remove(&engine, (301..=600).map(|n| n * 10));
+    assert!(places(&engine) < made - 500, "{made}");
+    remove(&engine, (1..=300).chain(601..=999).map(|n| n * 10));
+    drop(engine);
+    engine = SledEngine::open(&config(dir.path())).unwrap();
+    assert!(places(&engine) < 80, "{} of {made}", places(&engine));
+    append(&engine, (1001..=1500).map(|n| n * 10));
+    remove(&engine, (1000..=1500).map(|n| n * 10));
+    assert!(places(&engine) < 80, "{} of {made}", places(&engine));
+    let (from, to) = (appended(0), appended(u64::MAX));
+    assert_eq!(engine.scan(&from, &to).count(), 0);
+}
+
+#[test]
+fn records_in_another_order_are_kept_as_well() {
+    let dir = TempDir::new().unwrap();
+    let engine = SledEngine::open(&config(dir.path())).unwrap();
+    append(&engine, (0..300).map(|n| n * 7919 % 1000 * 10));
+    // The end of a log that another leader overwrites.
+    remove(&engine, (900..1000).map(|n| n * 10));
+    append(&engine, (900..1100).map(|n| n * 10 + 3));
+    let (from, to) = (appended(9000), appended(u64::MAX));
+    let kept = engine.scan(&from, &to).map(|record| record.unwrap().0);
+    let expected: Vec<_> = (900..1100).map(|n| appended(n * 10 + 3)).collect();
+    assert_eq!(kept.collect::<Vec<_>>(), expected);
 }
