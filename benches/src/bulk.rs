@@ -16,7 +16,8 @@ use crate::target::{Running, Target};
 
 const FILLERS: usize = 256;
 pub(crate) const VALUE_BYTES: usize = 300;
-const PAGE: i64 = 10_000;
+/// Read back at a time.
+const PAGE_BYTES: usize = 3_000_000;
 
 /// What a large store cost.
 #[derive(Clone, Debug, Serialize)]
@@ -35,12 +36,13 @@ pub(crate) struct Bulk {
 pub(crate) async fn run(
     running: &mut Running,
     keys: u64,
+    value_bytes: usize,
     progress: &ProgressBar,
 ) -> anyhow::Result<Bulk> {
     let target = running.target.clone();
     let before = ProcessUse::read(&target.pids)?;
     let begun = now();
-    load(&target, keys, progress).await?;
+    load(&target, keys, value_bytes, progress).await?;
     let load_s = begun.elapsed().as_secs_f64();
     let loaded = ProcessUse::read(&target.pids)?;
     progress.set_message("restarting");
@@ -54,7 +56,7 @@ pub(crate) async fn run(
     progress.set_message("reading back");
     let begun = now();
     let reader = target.connect(1).await?.pop().context("a connection")?;
-    read_back(&reader, keys).await?;
+    read_back(&reader, keys, value_bytes).await?;
     Ok(Bulk {
         keys,
         load_s,
@@ -68,7 +70,12 @@ pub(crate) async fn run(
 }
 
 /// Puts so many keys.
-pub(crate) async fn load(target: &Target, keys: u64, progress: &ProgressBar) -> anyhow::Result<()> {
+pub(crate) async fn load(
+    target: &Target,
+    keys: u64,
+    value_bytes: usize,
+    progress: &ProgressBar,
+) -> anyhow::Result<()> {
     let connections = connections(target, FILLERS).await?;
     let progress = Arc::new(progress.clone());
     let mut tasks = JoinSet::new();
@@ -80,7 +87,7 @@ pub(crate) async fn load(target: &Target, keys: u64, progress: &ProgressBar) -> 
             while n < keys {
                 let request = frame(&PutRequest {
                     key: key(n),
-                    value: content(n),
+                    value: content(n, value_bytes),
                     ..PutRequest::default()
                 });
                 connection.unary(PUT, request).await?;
@@ -96,21 +103,21 @@ pub(crate) async fn load(target: &Target, keys: u64, progress: &ProgressBar) -> 
     Ok(())
 }
 
-async fn read_back(connection: &Connection, keys: u64) -> anyhow::Result<()> {
+async fn read_back(connection: &Connection, keys: u64, value_bytes: usize) -> anyhow::Result<()> {
     let mut next = key(0);
     let mut n = 0;
     loop {
         let request = RangeRequest {
             key: next,
             range_end: b"bulk0".to_vec(),
-            limit: PAGE,
+            limit: i64::try_from((PAGE_BYTES / value_bytes.max(1)).max(1))?,
             ..RangeRequest::default()
         };
         let page: RangeResponse = connection.call(RANGE, &request).await?;
         for kv in &page.kvs {
             ensure!(kv.key[..] == key(n)[..], "key {n} is missing");
             ensure!(
-                kv.value[..] == content(n)[..],
+                kv.value[..] == content(n, value_bytes)[..],
                 "the value of key {n} has changed"
             );
             n += 1;
@@ -130,8 +137,8 @@ pub(crate) fn key(n: u64) -> Vec<u8> {
     format!("bulk/{n:061}").into_bytes()
 }
 
-fn content(n: u64) -> Vec<u8> {
-    value(&mut chance(usize::try_from(n).unwrap_or(0)), VALUE_BYTES)
+fn content(n: u64, value_bytes: usize) -> Vec<u8> {
+    value(&mut chance(usize::try_from(n).unwrap_or(0)), value_bytes)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]

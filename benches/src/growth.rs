@@ -125,7 +125,7 @@ async fn measure(server: Server, keys: u64, options: &Options) -> anyhow::Result
         "{msg} {bar:40} {pos}/{len} keys, {per_sec}, {eta} to go",
     )?);
     progress.set_message(format!("loading {}", server.name()));
-    bulk::load(&running.target, keys, &progress).await?;
+    bulk::load(&running.target, keys, bulk::VALUE_BYTES, &progress).await?;
     progress.finish_and_clear();
     let restart_s = restart(&mut running).await?;
     let target = &running.target;

@@ -73,9 +73,12 @@ struct Args {
     rounds: usize,
     #[command(flatten)]
     shape: Shape,
-    /// Instead of the loads: load so many keys of 300 bytes, restart, and read them back.
+    /// Instead of the loads: load so many keys, restart, and read them back.
     #[arg(long, value_name = "KEYS")]
     bulk: Option<u64>,
+    /// Bytes of one value of --bulk.
+    #[arg(long, value_name = "BYTES", default_value_t = bulk::VALUE_BYTES)]
+    bulk_value: usize,
     /// Only this server, for profiling; there is no ratio then.
     #[arg(long, value_enum)]
     only: Option<Server>,
@@ -191,7 +194,8 @@ async fn main() -> anyhow::Result<()> {
     )?);
     let mut rows = Vec::new();
     for &load in loads {
-        rows.extend(measure_load(load, &servers, &args, &progress).await?);
+        let measured = measure_load(load, &servers, &args, &progress).await;
+        rows.extend(measured.inspect_err(|_failed| print(&report::table(&rows)))?);
     }
     progress.finish_and_clear();
     if let Some(path) = &args.json {
@@ -214,7 +218,7 @@ async fn measure_bulk(servers: &[Server], keys: u64, args: &Args) -> anyhow::Res
             )?);
             progress.set_message(format!("loading {name}"));
             let mut running = args.shape.start(server).await?;
-            runs.push(bulk::run(&mut running, keys, &progress).await?);
+            runs.push(bulk::run(&mut running, keys, args.bulk_value, &progress).await?);
             progress.finish_and_clear();
             running.cluster.stop().await?;
         }

@@ -29,6 +29,9 @@ pub(crate) async fn keys(target: &Target, watchers: usize) -> anyhow::Result<Vec
     watching.streams(&watching.connections(target).await?).await
 }
 
+/// More puts that fail than this are not an overload.
+const REFUSED_MAX: usize = 1_000;
+
 /// Who watches what, beside what.
 struct Watching {
     watchers: usize,
@@ -200,6 +203,7 @@ async fn write(
     let mut rng = chance(0);
     let until = now() + duration;
     let mut puts = JoinSet::new();
+    let mut refused = 0;
     while now() < until {
         due.tick().await;
         let key = match watching.what {
@@ -212,15 +216,18 @@ async fn write(
         let connection = connection.clone();
         puts.spawn(async move { connection.unary(PUT, put(key, value)).await });
         while let Some(done) = puts.try_join_next() {
-            done.context("a client panicked")??;
+            // An etcd with too many watchers times some out; what counts is the events that come.
+            refused += usize::from(done.context("a client panicked")?.is_err());
         }
     }
     while let Some(done) = puts.join_next().await {
-        done.context("a client panicked")??;
+        refused += usize::from(done.context("a client panicked")?.is_err());
     }
-    connection
-        .unary(PUT, put(LAST.to_vec(), vec![0; 8]))
-        .await?;
+    anyhow::ensure!(refused < REFUSED_MAX, "{refused} puts failed");
+    while let Err(error) = connection.unary(PUT, put(LAST.to_vec(), vec![0; 8])).await {
+        refused += 1;
+        anyhow::ensure!(refused < REFUSED_MAX, error);
+    }
     Ok(())
 }
 

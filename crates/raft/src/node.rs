@@ -541,9 +541,9 @@ fn check_that_they_belong_together(
     Ok(())
 }
 
-/// Entries in one request to a peer. An entry holds up to 48 KiB of commands, so a request is about
-/// as large as one chunk of a snapshot; a longer one would only keep shorter ones waiting.
-const ENTRIES_PER_REQUEST_MAX: u64 = 32;
+/// Entries in one request to a peer. What bounds a request is how much is read for it (`log_store`); this is for entries
+/// so small that a member that was away would catch up round trip by round trip.
+const ENTRIES_PER_REQUEST_MAX: u64 = 512;
 
 /// Pauses before a peer that was not there is tried again. Appends to it only begin again after the
 /// pause, while heartbeats go out all the time: the longest pause is what a member that returns
