@@ -67,7 +67,69 @@ async fn three_machines_run_by_their_unit() -> Result<()> {
         }
     }
     watched_by_prometheus(&machines[0]).await?;
+    upgraded(&mut machines, &template, &etcdctl_env).await?;
     machines.iter_mut().for_each(Machine::fine);
+    Ok(())
+}
+
+/// The guide to a new version, line by line; the new version is the old one.
+async fn upgraded(machines: &mut [Machine], kvorum_env: &str, etcdctl_env: &str) -> Result<()> {
+    let guide = fs::read_to_string(repository().join("deploy/upgrade.md"))?;
+    let lines: Vec<&str> = guide.lines().map(str::trim).collect();
+    let [save, status, health, hand_over] = [
+        "snapshot save",
+        "endpoint status",
+        "endpoint health",
+        "move-leader",
+    ]
+    .map(|command| {
+        let line = format!("etcdctl {command}");
+        let found = lines.iter().find(|it| it.starts_with(&line));
+        found.map_or_else(Vec::new, |it| it.split(' ').skip(1).collect())
+    });
+    let environments: Vec<_> = machines
+        .iter()
+        .map(|machine| environment(&own(etcdctl_env, machine)))
+        .collect();
+    machines[0].etcdctl(&save, &environments[0])?;
+    let table = machines[0].etcdctl(&status, &environments[0])?;
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.contains("https://"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    ensure!(rows.len() == machines.len(), "{table}");
+    let leads = |at: usize, machines: &[Machine]| {
+        let url = format!("https://{}:2379", machines[at].address());
+        let own = rows.iter().find(|row| row[1] == url);
+        own.is_some_and(|row| row.contains(&"true"))
+    };
+    let mut order: Vec<usize> = (0..machines.len()).collect();
+    order.sort_by_key(|&at| leads(at, machines));
+    let written = |at: usize| format!("written-{at}");
+    for &at in &order {
+        let (name, number) = (written(at), &environments[at]);
+        machines[at].etcdctl(&["put", &name, "before"], number)?;
+        if leads(at, machines) {
+            let follower = rows.iter().find(|row| row.contains(&"false"));
+            let id = follower.context("a follower")?[2];
+            let line: Vec<&str> = hand_over.iter().take(1).copied().chain([id]).collect();
+            let moved = machines[at].etcdctl(&line, &environments[at])?;
+            ensure!(moved.starts_with("Leadership transferred"), "{moved}");
+        }
+        machines[at].stop().await?;
+        machines[at].start(&[], &environment(&own(kvorum_env, &machines[at])))?;
+        eventually("all members are healthy again", || async {
+            let healthy = machines[at].etcdctl(&health, &environments[at])?;
+            ensure!(healthy.matches("is healthy").count() == 3, "{healthy}");
+            Ok(())
+        })
+        .await?;
+    }
+    for &at in &order {
+        let kept = machines[0].etcdctl(&["get", &written(at)], &environments[0])?;
+        ensure!(kept.ends_with("before\n"), "{kept}");
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use testkit::process::{self, Process};
 use testkit::{binaries, note};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -153,6 +154,13 @@ impl Machine {
             &self.log(),
         )?);
         Ok(())
+    }
+
+    /// As `systemctl stop` does it.
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("it does not run")?;
+        process.signal(Signal::SIGTERM)?;
+        process.ended().await.map(drop)
     }
 
     /// What etcdctl prints on standard output.
