@@ -6,7 +6,7 @@ use anyhow::Context;
 use resvg::{tiny_skia, usvg};
 
 /// What every plot can use; colours of a light ground, which is what pictures have.
-const STYLE: &str = "text{font:11px sans-serif;fill:#555}.title{font-size:16px;fill:#222}\
+const STYLE: &str = "text{font-family:sans-serif;font-size:11px;fill:#555}.title{font-size:16px;fill:#222}\
 .broken{fill:#c0392b;fill-opacity:.13}.unwell{fill:#e67e22;fill-opacity:.13}.ok{fill:#2471a3}.bad{fill:#c0392b}\
 .grid{stroke:#ddd}.line{fill:none;stroke-width:2}.first{stroke:#d35400}.second{stroke:#2471a3}\
 .first-dot{fill:#d35400}.second-dot{fill:#2471a3}";
@@ -77,7 +77,17 @@ impl Plots {
     /// When there are so many plots that no picture can hold them.
     pub(crate) fn png(&self) -> anyhow::Result<Vec<u8>> {
         let mut options = usvg::Options::default();
-        options.fontdb_mut().load_system_fonts();
+        let fonts = options.fontdb_mut();
+        fonts.load_system_fonts();
+        // Which font stands for sans-serif, fontdb does not know; any that is upright will do.
+        let upright = |face: &&usvg::fontdb::FaceInfo| {
+            face.style == usvg::fontdb::Style::Normal && !face.monospaced
+        };
+        let families = fonts.faces().filter(upright).map(|face| &face.families);
+        let family = families.flatten().map(|(family, _)| family.clone()).min();
+        if let Some(family) = family {
+            fonts.set_sans_serif_family(family);
+        }
         let tree = usvg::Tree::from_str(&self.picture(), &options)?;
         let size = tree.size().to_int_size();
         let mut pixels =
