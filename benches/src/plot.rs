@@ -79,12 +79,13 @@ impl Plots {
         let mut options = usvg::Options::default();
         let fonts = options.fontdb_mut();
         fonts.load_system_fonts();
-        // Which font stands for sans-serif, fontdb does not know; any that is upright will do.
+        // Which font stands for sans-serif, fontdb does not know; any that is upright will do, if need be.
         let upright = |face: &&usvg::fontdb::FaceInfo| {
             face.style == usvg::fontdb::Style::Normal && !face.monospaced
         };
         let families = fonts.faces().filter(upright).map(|face| &face.families);
-        let family = families.flatten().map(|(family, _)| family.clone()).min();
+        let names = families.flatten().map(|(family, _)| family.clone());
+        let family = names.min_by_key(|name| (!name.contains("Sans"), name.len()));
         if let Some(family) = family {
             fonts.set_sans_serif_family(family);
         }
@@ -161,6 +162,7 @@ const CHART_WIDTH: f64 = 620.0;
 const CHART_HEIGHT: f64 = 150.0;
 const CHART_LEFT: f64 = 90.0;
 const CHART_FOOT: f64 = 40.0;
+const WORD_HEIGHT: f64 = 12.0;
 /// The height of a chart with its words.
 pub(crate) const LINE_CHART_HEIGHT: f64 = CHART_HEIGHT + CHART_FOOT + 10.0;
 /// Its width with its words.
@@ -192,11 +194,14 @@ pub(crate) fn line_chart(unit: &str, across: &str, lines: &[Line<'_>; 2]) -> Str
             format_args!(
                 "<line class=\"grid\" y2=\"{CHART_HEIGHT}\" x1=\"{at:.1}\" x2=\"{at:.1}\"/>\
                  <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label} {across}</text>",
-                CHART_HEIGHT + 16.0
+                CHART_HEIGHT + 18.0
             ),
         );
     }
-    for (line, class) in lines.iter().zip(["first", "second"]) {
+    let ends = lines
+        .each_ref()
+        .map(|line| line.points.last().map(|&(_, end)| y(end)));
+    for ((line, class), beside) in lines.iter().zip(["first", "second"]).zip(apart(ends)) {
         let mut path = String::new();
         for &(at, value) in &line.points {
             put(&mut path, format_args!("{:.1},{:.1} ", x(at), y(value)));
@@ -219,7 +224,7 @@ pub(crate) fn line_chart(unit: &str, across: &str, lines: &[Line<'_>; 2]) -> Str
                 format_args!(
                     "<text x=\"{:.1}\" y=\"{:.1}\">{} {value:.1}</text>",
                     x(at) + 8.0,
-                    y(value) + 4.0,
+                    beside + 4.0,
                     line.name
                 ),
             );
@@ -227,6 +232,16 @@ pub(crate) fn line_chart(unit: &str, across: &str, lines: &[Line<'_>; 2]) -> Str
     }
     svg.push_str("</g>");
     svg
+}
+
+/// Where two words beside the ends of lines can be read.
+fn apart(ends: [Option<f64>; 2]) -> [f64; 2] {
+    let [first, second] = ends.map(Option::unwrap_or_default);
+    match second - first {
+        near if near.abs() >= WORD_HEIGHT => [first, second],
+        below if below >= 0.0 => [first, first + WORD_HEIGHT],
+        _above => [second + WORD_HEIGHT, second],
+    }
 }
 
 /// The powers of ten around some values.

@@ -96,23 +96,24 @@ async fn upgraded(machines: &mut [Machine], kvorum_env: &str, etcdctl_env: &str)
     let rows: Vec<Vec<&str>> = table
         .lines()
         .filter(|line| line.contains("https://"))
-        .map(|line| line.split('|').map(str::trim).collect())
+        .map(|line| line.split(['|', '│']).map(str::trim).collect())
         .collect();
     ensure!(rows.len() == machines.len(), "{table}");
-    let leads = |at: usize, machines: &[Machine]| {
-        let url = format!("https://{}:2379", machines[at].address());
-        let own = rows.iter().find(|row| row[1] == url);
-        own.is_some_and(|row| row.contains(&"true"))
-    };
+    // "IS LEADER"; nobody is a learner.
+    let (leader, followers): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| row.contains(&"true"));
+    let url = leader.first().context("a leader")?[1];
+    let leads = machines
+        .iter()
+        .position(|machine| url == format!("https://{}:2379", machine.address()));
     let mut order: Vec<usize> = (0..machines.len()).collect();
-    order.sort_by_key(|&at| leads(at, machines));
+    order.sort_by_key(|&at| Some(at) == leads);
     let written = |at: usize| format!("written-{at}");
     for &at in &order {
         let (name, number) = (written(at), &environments[at]);
         machines[at].etcdctl(&["put", &name, "before"], number)?;
-        if leads(at, machines) {
-            let follower = rows.iter().find(|row| row.contains(&"false"));
-            let id = follower.context("a follower")?[2];
+        if Some(at) == leads {
+            let id = followers.first().context("a follower")?[2];
             let line: Vec<&str> = hand_over.iter().take(1).copied().chain([id]).collect();
             let moved = machines[at].etcdctl(&line, &environments[at])?;
             ensure!(moved.starts_with("Leadership transferred"), "{moved}");
