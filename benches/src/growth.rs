@@ -26,7 +26,7 @@ const LISTED: i64 = 100;
 pub(crate) struct Options {
     /// How many keys there are (may be repeated).
     #[arg(long, default_values_t = [10_000, 100_000, 1_000_000])]
-    keys: Vec<u64>,
+    keys: Vec<u32>,
     /// How long each kind of request is measured.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
@@ -38,7 +38,7 @@ pub(crate) struct Options {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Size {
     server: &'static str,
-    keys: u64,
+    keys: u32,
     put: Figures,
     get: Figures,
     list: Figures,
@@ -104,7 +104,7 @@ fn plots(all: &[Size]) -> Plots {
             points: all
                 .iter()
                 .filter(|size| size.server == server.name())
-                .map(|size| (count(size.keys), figure(size)))
+                .map(|size| (f64::from(size.keys), figure(size)))
                 .collect(),
         };
         let chart = line_chart(unit, "keys", &[line(Server::Etcd), line(Server::Kvorum)]);
@@ -113,37 +113,33 @@ fn plots(all: &[Size]) -> Plots {
     plots
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-const fn count(keys: u64) -> f64 {
-    keys as f64
-}
-
-async fn measure(server: Server, keys: u64, options: &Options) -> anyhow::Result<Size> {
+async fn measure(server: Server, keys: u32, options: &Options) -> anyhow::Result<Size> {
     let shape = Shape::single(&["--quota-backend-bytes=68719476736"]);
     let mut running = shape.start(server).await?;
-    let progress = ProgressBar::new(keys).with_style(ProgressStyle::with_template(
+    let size = u64::from(keys);
+    let progress = ProgressBar::new(size).with_style(ProgressStyle::with_template(
         "{msg} {bar:40} {pos}/{len} keys, {per_sec}, {eta} to go",
     )?);
     progress.set_message(format!("loading {}", server.name()));
-    bulk::load(&running.target, keys, bulk::VALUE_BYTES, &progress).await?;
+    bulk::load(&running.target, size, bulk::VALUE_BYTES, &progress).await?;
     progress.finish_and_clear();
     let restart_s = restart(&mut running).await?;
     let target = &running.target;
     let rss_mib = mib(ProcessUse::read(&target.pids)?.rss_bytes());
     let disk_mib = mib(running.size_on_disk()?);
     let duration = Duration::from_secs(options.seconds);
-    let size = Size {
+    let costs = Size {
         server: server.name(),
         keys,
-        get: requests(target, duration, keys, get).await?,
-        list: requests(target, duration, keys, list).await?,
-        put: requests(target, duration, keys, put).await?,
+        get: requests(target, duration, size, get).await?,
+        list: requests(target, duration, size, list).await?,
+        put: requests(target, duration, size, put).await?,
         rss_mib,
         disk_mib,
         restart_s,
     };
     running.cluster.stop().await.context("stopping")?;
-    Ok(size)
+    Ok(costs)
 }
 
 async fn restart(running: &mut Running) -> anyhow::Result<f64> {

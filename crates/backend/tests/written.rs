@@ -1,6 +1,6 @@
 //! How much comes to the disk for what is appended. In a process of its own, because it counts what the process writes.
 
-#![expect(clippy::unwrap_used, reason = "these are tests")]
+use std::error::Error;
 
 use kvorum_backend::{Backend, Batch, Bucket, Config};
 use tempfile::TempDir;
@@ -11,14 +11,14 @@ const GROUP_BYTES: usize = 24_000;
 /// As a busy member's log: one group of entries after the other, each made durable, each with another distance
 /// to the one before it; old ones are purged in large steps.
 #[test]
-fn what_is_appended_is_written_little_more_than_once() {
-    let dir = TempDir::new().unwrap();
+fn what_is_appended_is_written_little_more_than_once() -> Result<(), Box<dyn Error>> {
+    let dir = TempDir::new()?;
     let config = Config {
         path: dir.path().join("log"),
         cache_bytes: 16 << 20,
     };
-    let mut writer = Backend::open(&config).unwrap().writer;
-    let before = written();
+    let mut writer = Backend::open(&config)?.writer;
+    let before = written()?;
     let (mut index, mut kept) = (1_u64, Vec::new());
     for group in 0..GROUPS {
         let mut batch = Batch::new();
@@ -34,22 +34,23 @@ fn what_is_appended_is_written_little_more_than_once() {
                 batch.delete(Bucket::RaftLog, old);
             }
         }
-        writer.commit(batch).unwrap();
-        writer.flush_durable().unwrap();
+        writer.commit(batch)?;
+        writer.flush_durable()?;
         index += 40 + group * 7919 % 50;
     }
-    let written = written() - before;
+    let written = written()? - before;
     let appended = GROUPS * GROUP_BYTES as u64;
     // It is 1.05 times as much; without places it would be 3.4 times.
     assert!(
         written * 10 < appended * 14,
         "{written} bytes were written for {appended}"
     );
+    Ok(())
 }
 
 /// Bytes that this process has handed to write calls.
-fn written() -> u64 {
-    let io = std::fs::read_to_string("/proc/self/io").unwrap();
+fn written() -> Result<u64, Box<dyn Error>> {
+    let io = std::fs::read_to_string("/proc/self/io")?;
     let bytes = io.lines().find_map(|line| line.strip_prefix("wchar: "));
-    bytes.unwrap().parse().unwrap()
+    Ok(bytes.ok_or("no wchar")?.parse()?)
 }

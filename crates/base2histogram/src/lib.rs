@@ -52,16 +52,24 @@ impl<T> Default for Histogram<T> {
 
 /// How many samples there were, and percentiles of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the percentiles that their names say")]
 pub struct PercentileStats {
+    /// How many samples.
     pub samples: u64,
+    /// One of a thousand is below.
     pub p0_1: u64,
+    /// One of a hundred is below.
     pub p1: u64,
+    /// Five of a hundred are below.
     pub p5: u64,
+    /// Ten of a hundred are below.
     pub p10: u64,
+    /// The median.
     pub p50: u64,
+    /// Ten of a hundred are above.
     pub p90: u64,
+    /// One of a hundred is above.
     pub p99: u64,
+    /// One of a thousand is above.
     pub p99_9: u64,
 }
 
