@@ -1,5 +1,5 @@
 //! What every engine must do, as tests: one body each, run on every engine. It tests the engine
-//! through [`Reader`](crate::Reader) and [`Writer`](crate::Writer), as it is used.
+//! through [`Reader`] and [`Writer`](crate::Writer), as it is used.
 //!
 //! What only some engines can show (that a record outlives the process, what a crash leaves) is
 //! tested beside them.
