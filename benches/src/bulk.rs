@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use api::etcdserverpb::{RangeRequest, RangeResponse};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use crate::Server;
 use crate::grpc::{Connection, frame};
 use crate::load::{PUT, PutRequest, RANGE, chance, connections, value};
 use crate::measure::{ProcessUse, now};
@@ -32,6 +33,15 @@ pub(crate) struct Bulk {
     pub(crate) read_back_s: f64,
 }
 
+/// The bar for loading so many keys into a server.
+pub(crate) fn progress(server: Server, keys: u64) -> anyhow::Result<ProgressBar> {
+    let progress = ProgressBar::new(keys).with_style(ProgressStyle::with_template(
+        "{msg} {bar:40} {pos}/{len} keys, {per_sec}, {eta} to go",
+    )?);
+    progress.set_message(format!("loading {}", server.name()));
+    Ok(progress)
+}
+
 /// Loads, restarts and reads back `keys` keys; fails if one is missing or changed.
 pub(crate) async fn run(
     running: &mut Running,
@@ -48,9 +58,7 @@ pub(crate) async fn run(
     progress.set_message("restarting");
     running.terminate().await?;
     let disk_mib = mib(running.size_on_disk()?);
-    let begun = now();
-    running.restart().await?;
-    let restart_s = begun.elapsed().as_secs_f64();
+    let restart_s = running.restart().await?.as_secs_f64();
     let target = &running.target;
     let restarted = ProcessUse::read(&target.pids)?;
     progress.set_message("reading back");

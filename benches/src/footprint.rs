@@ -4,8 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
-use api::etcdserverpb::{CompactionRequest, DefragmentRequest, RangeRequest, StatusRequest};
+use api::etcdserverpb::{DefragmentRequest, RangeRequest};
 use serde::Serialize;
 use testkit::Client;
 use tonic::Code;
@@ -14,7 +13,7 @@ use crate::bulk::mib;
 use crate::load::{Load, RANGE, watch};
 use crate::measure::{Disk, ProcessUse};
 use crate::target::{Running, Shape, Target};
-use crate::{Server, by_turns, grpc};
+use crate::{Server, by_turns, grpc, maintenance};
 
 /// Until what a server does at its start, or after a load, is over.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -194,17 +193,10 @@ async fn overwrite(running: &Running, options: &Options) -> anyhow::Result<Overw
     })
 }
 
-/// Drops all history.
+/// As far as there is anything: nothing may have been written since the last time.
 async fn compact(client: &mut Client) -> anyhow::Result<()> {
-    let status = client.maintenance.status(StatusRequest {}).await?;
-    let revision = status.into_inner().header.context("a header")?.revision;
-    // Nothing may have been written since the last one.
-    let request = CompactionRequest {
-        revision,
-        physical: true,
-    };
-    match client.kv.compact(request).await {
+    match maintenance::compact(client).await {
         Err(refused) if refused.code() == Code::OutOfRange => Ok(()),
-        answered => Ok(answered.map(|_compacted| ())?),
+        answered => Ok(answered?),
     }
 }

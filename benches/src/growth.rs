@@ -6,15 +6,15 @@ use std::time::Duration;
 use anyhow::Context;
 use api::etcdserverpb::RangeRequest;
 use bytes::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
 use rand::Rng;
 use serde::Serialize;
 
 use crate::bulk::{self, mib};
+use crate::large_store::QUOTA;
 use crate::load::{PUT, PutRequest, RANGE, chance, closed_loop, value};
-use crate::measure::{Figures, ProcessUse, now};
+use crate::measure::{Figures, ProcessUse};
 use crate::plot::{Files, LINE_CHART_HEIGHT, LINE_CHART_WIDTH, Line, Plots, line_chart};
-use crate::target::{Running, Shape, Target};
+use crate::target::{Shape, Target};
 use crate::{Server, by_turns, grpc};
 
 const CLIENTS: usize = 100;
@@ -114,16 +114,13 @@ fn plots(all: &[Size]) -> Plots {
 }
 
 async fn measure(server: Server, keys: u32, options: &Options) -> anyhow::Result<Size> {
-    let shape = Shape::single(&["--quota-backend-bytes=68719476736"]);
+    let shape = Shape::single(&[QUOTA]);
     let mut running = shape.start(server).await?;
     let size = u64::from(keys);
-    let progress = ProgressBar::new(size).with_style(ProgressStyle::with_template(
-        "{msg} {bar:40} {pos}/{len} keys, {per_sec}, {eta} to go",
-    )?);
-    progress.set_message(format!("loading {}", server.name()));
+    let progress = bulk::progress(server, size)?;
     bulk::load(&running.target, size, bulk::VALUE_BYTES, &progress).await?;
     progress.finish_and_clear();
-    let restart_s = restart(&mut running).await?;
+    let restart_s = running.restart().await?.as_secs_f64();
     let target = &running.target;
     let rss_mib = mib(ProcessUse::read(&target.pids)?.rss_bytes());
     let disk_mib = mib(running.size_on_disk()?);
@@ -142,13 +139,6 @@ async fn measure(server: Server, keys: u32, options: &Options) -> anyhow::Result
     Ok(costs)
 }
 
-async fn restart(running: &mut Running) -> anyhow::Result<f64> {
-    running.terminate().await?;
-    let begun = now();
-    running.restart().await?;
-    Ok(begun.elapsed().as_secs_f64())
-}
-
 /// Requests for keys that are chosen by chance.
 async fn requests(
     target: &Target,
@@ -156,7 +146,7 @@ async fn requests(
     keys: u64,
     request: fn(u64) -> (&'static str, Bytes),
 ) -> anyhow::Result<Figures> {
-    closed_loop(target, CLIENTS, duration, |index, connection| {
+    closed_loop(target, CLIENTS, duration, None, |index, connection| {
         let mut rng = chance(index);
         move || {
             let connection = connection.clone();

@@ -119,47 +119,22 @@ impl Load {
 
 /// Runs `clients` copies of a closed loop until the time is over, and measures all of them
 /// together. `operation` does one request; its own time is its latency.
+///
+/// With `per_s`, all clients together do so many operations a second. One that is late because the one before it took long
+/// has waited since it was due.
 pub(crate) async fn closed_loop<C, F>(
     target: &Target,
     clients: usize,
     duration: Duration,
+    per_s: Option<u32>,
     client: impl Fn(usize, Connection) -> C,
 ) -> anyhow::Result<Figures>
 where
     C: FnMut() -> F + Send + 'static,
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    looped(target, clients, duration, None, client).await
-}
-
-/// The same, with `per_s` operations a second of all clients together. One that is late because the one before it
-/// took long has waited since it was due.
-pub(crate) async fn paced_loop<C, F>(
-    target: &Target,
-    clients: usize,
-    duration: Duration,
-    per_s: u32,
-    client: impl Fn(usize, Connection) -> C,
-) -> anyhow::Result<Figures>
-where
-    C: FnMut() -> F + Send + 'static,
-    F: Future<Output = anyhow::Result<()>> + Send + 'static,
-{
-    let every = Duration::from_secs(1) * u32::try_from(clients)? / per_s;
-    looped(target, clients, duration, Some(every), client).await
-}
-
-async fn looped<C, F>(
-    target: &Target,
-    clients: usize,
-    duration: Duration,
-    every: Option<Duration>,
-    client: impl Fn(usize, Connection) -> C,
-) -> anyhow::Result<Figures>
-where
-    C: FnMut() -> F + Send + 'static,
-    F: Future<Output = anyhow::Result<()>> + Send + 'static,
-{
+    let count = u32::try_from(clients)?;
+    let every = per_s.map(|per_s| Duration::from_secs(1) * count / per_s);
     let connections = connections(target, clients).await?;
     let meter = Meter::start(&target.pids)?;
     let begun = now();
@@ -170,7 +145,7 @@ where
         match every {
             None => tasks.spawn(repeat(operation, until)),
             Some(every) => {
-                let first = begun + every * u32::try_from(index)? / u32::try_from(clients)?;
+                let first = begun + every * u32::try_from(index)? / count;
                 tasks.spawn(pace(operation, first, every, until))
             }
         };

@@ -212,11 +212,8 @@ async fn measure_bulk(servers: &[Server], keys: u64, args: &Args) -> anyhow::Res
         .map(|server| (server.name(), Vec::new()))
         .collect();
     for _ in 0..args.rounds {
-        for (&server, (name, runs)) in servers.iter().zip(&mut results) {
-            let progress = ProgressBar::new(keys).with_style(ProgressStyle::with_template(
-                "{msg} {bar:40} {pos}/{len} keys, {per_sec}, {eta} to go",
-            )?);
-            progress.set_message(format!("loading {name}"));
+        for (&server, (_, runs)) in servers.iter().zip(&mut results) {
+            let progress = bulk::progress(server, keys)?;
             let mut running = args.shape.start(server).await?;
             runs.push(bulk::run(&mut running, keys, args.bulk_value, &progress).await?);
             progress.finish_and_clear();

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use api::etcdserverpb::{CompactionRequest, DefragmentRequest, StatusRequest};
 use serde::Serialize;
 use testkit::{Client, Spec};
@@ -119,16 +118,21 @@ async fn measure(server: Server, options: &Options) -> anyhow::Result<Maintenanc
     })
 }
 
+/// Drops all history, and returns when it is gone.
+pub(crate) async fn compact(client: &mut Client) -> Result<(), tonic::Status> {
+    let status = client.maintenance.status(StatusRequest {}).await?;
+    let header = status.into_inner().header.unwrap_or_default();
+    let request = CompactionRequest {
+        revision: header.revision,
+        physical: true,
+    };
+    client.kv.compact(request).await.map(|_compacted| ())
+}
+
 async fn do_it(what: &str, client: &mut Client, options: &Options) -> anyhow::Result<()> {
     match what {
         "compaction" => {
-            let status = client.maintenance.status(StatusRequest {}).await?;
-            let header = status.into_inner().header.context("a header")?;
-            let compact = CompactionRequest {
-                revision: header.revision,
-                physical: true,
-            };
-            client.kv.compact(compact).await?;
+            compact(client).await?;
         }
         "Defragment" => {
             client.maintenance.defragment(DefragmentRequest {}).await?;

@@ -151,6 +151,18 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
+/// A level line across a plot, and what it stands for on the left.
+pub(crate) fn level(svg: &mut String, at: f64, width: f64, label: &str) {
+    put(
+        svg,
+        format_args!(
+            "<line class=\"grid\" x2=\"{width}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+             <text x=\"-6\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
+            at + 4.0
+        ),
+    );
+}
+
 /// One line of a [`line_chart`].
 pub(crate) struct Line<'l> {
     pub(crate) name: &'l str,
@@ -177,15 +189,8 @@ pub(crate) fn line_chart(unit: &str, across: &str, lines: &[Line<'_>; 2]) -> Str
     let y = |value: f64| CHART_HEIGHT - (value.log10() - bottom) / (top - bottom) * CHART_HEIGHT;
     let mut svg = format!("<g transform=\"translate({CHART_LEFT},10)\">");
     for at in whole(bottom, top) {
-        let (at, label) = (y(10_f64.powf(at)), 10_f64.powf(at));
-        put(
-            &mut svg,
-            format_args!(
-                "<line class=\"grid\" x2=\"{CHART_WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-                 <text x=\"-6\" y=\"{:.1}\" text-anchor=\"end\">{label} {unit}</text>",
-                at + 4.0
-            ),
-        );
+        let value = 10_f64.powf(at);
+        level(&mut svg, y(value), CHART_WIDTH, &format!("{value} {unit}"));
     }
     for at in whole(left, right) {
         let (at, label) = (x(10_f64.powf(at)), 10_f64.powf(at));

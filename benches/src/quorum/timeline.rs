@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Outcome;
-use crate::plot::{Plots, put};
+use crate::plot::{Plots, level, put};
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 110.0;
@@ -67,15 +67,7 @@ fn chart(outcome: &Outcome, scale: Duration) -> String {
         ("100 ms", Duration::from_millis(100)),
         ("10 s", Duration::from_secs(10)),
     ] {
-        let at = y(took);
-        put(
-            &mut svg,
-            format_args!(
-                "<line class=\"grid\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-                 <text x=\"-6\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
-                at + 4.0
-            ),
-        );
+        level(&mut svg, y(took), WIDTH, label);
     }
     for write in &outcome.record.writes {
         let (class, height) = match write.acknowledged {

@@ -27,6 +27,9 @@ pub(crate) use sled::SledEngine;
 /// and would write large neighbours again and again.
 pub const PACKED_FROM: u8 = 0x40;
 
+/// Keys from here on are of pieces; between this and [`PACKED_FROM`] are the packed records, which are appended.
+pub const PIECES_FROM: u8 = 0x80;
+
 /// One change of one record: `None` removes it.
 pub type Change = (Bytes, Option<Bytes>);
 

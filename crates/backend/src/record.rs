@@ -36,7 +36,7 @@ pub const PIECE_BYTES: usize = 64 << 10;
 const KIND_WHOLE: u8 = 0;
 const KIND_SPLIT: u8 = 1;
 const PACKED: u8 = engine::PACKED_FROM;
-const PIECES: u8 = 0x80;
+const PIECES: u8 = engine::PIECES_FROM;
 const FORMAT_KEY: &[u8] = b"\x00format";
 
 /// What stands at a record's key.

@@ -81,8 +81,8 @@ pub async fn run(kvorum: &Server, etcd: &Server, seed: u64, plan: Plan) -> Resul
     let mut all = Vec::new();
     let member_change = Arc::new(Mutex::new(()));
     for number in 0..plan.connections {
-        let mut connection = Connection::open(servers, seed, number, plan).await?;
-        connection.member_change = Arc::clone(&member_change);
+        let alone = Arc::clone(&member_change);
+        let connection = Connection::open(servers, seed, number, plan, alone).await?;
         all.push(connection.run(plan));
     }
     let counts = futures_util::future::try_join_all(all).await;
@@ -125,7 +125,13 @@ struct Side {
 }
 
 impl Connection {
-    async fn open(servers: [&Server; 2], seed: u64, number: u64, plan: Plan) -> Result<Connection> {
+    async fn open(
+        servers: [&Server; 2],
+        seed: u64,
+        number: u64,
+        plan: Plan,
+        member_change: Arc<Mutex<()>>,
+    ) -> Result<Connection> {
         let seed = seed.wrapping_add(number);
         let place = Place::new(number);
         let mut sides = Vec::new();
@@ -158,7 +164,7 @@ impl Connection {
             place,
             sides,
             leader: None,
-            member_change: Arc::default(),
+            member_change,
             counts: Counts::default(),
         })
     }

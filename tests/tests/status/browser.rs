@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use testkit::note;
 
 /// Time that the page is given, in the browser's own clock.
 const PAGE_TIME_MS: u32 = 5000;
@@ -21,9 +22,10 @@ pub(crate) enum Theme {
 }
 
 impl Browser {
-    /// `KVORUM_TEST_CHROMIUM`; pictures go to `KVORUM_TEST_PICTURES`.
+    /// `KVORUM_TEST_CHROMIUM`, or a word about what is not run without it; pictures go to `KVORUM_TEST_PICTURES`.
     pub(crate) fn find() -> Result<Option<Self>> {
         let Some(program) = std::env::var_os("KVORUM_TEST_CHROMIUM") else {
+            note("NOT RUN: there is no browser (tests/fetch-chromium)");
             return Ok(None);
         };
         let program = PathBuf::from(program);

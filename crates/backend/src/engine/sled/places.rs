@@ -17,15 +17,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::engine::{Change, PACKED_FROM};
+use crate::engine::{Change, PACKED_FROM, PIECES_FROM};
 
 /// So many places are ahead of the last record: half as many records can come in one batch before a leaf is split
 /// that has one of them in it.
 const AHEAD: usize = 64;
 /// What a record has to have in its value to be worth two places: writing a smaller one three times costs less.
 const WORTH_BYTES: usize = 1024;
-/// Keys from here on are of pieces, which are not appended.
-const PIECES_FROM: u8 = 0x80;
 /// Of a record's key, which bucket it is in and its number.
 const NUMBERED_BYTES: usize = 9;
 const PLACE_BYTES: usize = NUMBERED_BYTES + 9;
@@ -82,18 +80,17 @@ impl Places {
 
     /// Removes the places behind records that are gone. After the batch that removed them.
     pub(super) fn remove(&self, tree: &sled::Tree, mut gone: Vec<Bytes>) -> sled::Result<()> {
-        gone.retain(|key| number(key).is_some());
         gone.sort_unstable();
         let mut stale = Vec::new();
         let mut looked_to = sled::IVec::default();
         for key in gone {
+            let Some((bucket, _)) = number(&key) else {
+                continue;
+            };
             // One look finds those behind all its neighbours that went with it.
             if *key < *looked_to {
                 continue;
             }
-            let Some((bucket, _)) = number(&key) else {
-                continue;
-            };
             let ahead = self.buckets.get(&bucket).and_then(|it| it.keys.front());
             for record in tree.range(&key[..]..&[bucket + 1]) {
                 let (place, value) = record?;
