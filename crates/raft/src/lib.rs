@@ -40,6 +40,7 @@ mod state_machine;
 mod status;
 #[cfg(test)]
 mod storage_suite;
+mod succession;
 #[cfg(test)]
 mod testing;
 mod type_config;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use types::MemberId;
@@ -62,9 +62,19 @@ pub struct Metrics {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LeaderSeen {
     is_seen: Arc<AtomicBool>,
+    /// Something was heard from a leader that was not seen.
+    heard: Arc<Notify>,
 }
 
 impl LeaderSeen {
+    /// This member has just believed a leader. That need be no news to Raft: a member that was away knows
+    /// from its disk whom it voted for.
+    pub(crate) fn hears(&self) {
+        if !self.is_seen() {
+            self.heard.notify_one();
+        }
+    }
+
     fn is_seen(&self) -> bool {
         self.is_seen.load(Ordering::Acquire)
     }
@@ -163,6 +173,7 @@ impl StatusTask {
                 biased;
                 () = stop.cancelled() => return,
                 changed = server.changed() => if changed.is_err() { return },
+                () = self.seen.heard.notified() => {}
                 _at = look.tick() => {}
             }
         }

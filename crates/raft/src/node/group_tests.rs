@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use api::peerpb::leader_client::LeaderClient;
 use api::peerpb::{
-    ChangeMembersRequest, LeaseRenewRequest, LeaseTimeToLiveRequest, ProposeRequest,
-    ReadIndexRequest,
+    ChangeMembersRequest, LeaderGoneRequest, LeaseRenewRequest, LeaseTimeToLiveRequest,
+    ProposeRequest, ReadIndexRequest,
 };
 use apply::{Command, Reply};
 use backend::engine::Loss;
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,7 @@ use crate::Node;
 use crate::error::{FatalCell, ProposeError};
 use crate::peer::channels::{Introduced, Peers, Times};
 use crate::peer::handshake::Identity;
+use crate::peer::wire::vote_to;
 use crate::testing::errors::Errors;
 use crate::testing::group::{Group, PATIENCE, eventually, id};
 use crate::testing::net::{Link, url};
@@ -229,6 +231,91 @@ async fn a_leader_that_dies_costs_other_members_clients_nothing_but_time() {
         assert!(written.failed.is_empty(), "{:?}", written.failed);
     }
     assert_once(&group, &written).await;
+    group.stop().await;
+}
+
+/// Three members whose elections time out when no test waits any more, and the leader they are given.
+async fn patient_group(seed: u64) -> (Group, usize) {
+    let group = Group::start_with(3, seed, |config| config.election_timeout = 10 * PATIENCE).await;
+    let first = group.member(0).node.clone();
+    eventually("the first leader", || async {
+        first.running.raft.trigger().elect(false).await.unwrap();
+        (first.status().leader == Some(id(0))).then_some(())
+    })
+    .await;
+    let leader = group.leader().await;
+    for (number, member) in group.running() {
+        put(&member.node, &format!("from {number}")).await;
+    }
+    (group, leader)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_an_election_timeout_when_the_leaders_process_is_gone() {
+    let (mut group, leader) = patient_group(141).await;
+    let others: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+    let term = group.member(leader).node.status().term;
+    group.kill(leader, Loss::Nothing);
+    let next = eventually("another leader", || async {
+        let next = group.leader_among(&others).await;
+        (next != leader).then_some(next)
+    })
+    .await;
+    assert_eq!(group.member(next).node.status().term, term + 1);
+    for number in &others {
+        put(&group.member(*number).node, "afterwards").await;
+    }
+    group.begin(leader).await;
+    put(&group.member(leader).node, "returned").await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_an_election_timeout_when_a_quorum_is_started_again() {
+    let (mut group, leader) = patient_group(143).await;
+    let mut down: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+    down.push(leader);
+    for with_leader in [false, true, true] {
+        for number in 0..3 {
+            group.kill(number, Loss::Nothing);
+        }
+        let again = if with_leader { &down[1..] } else { &down[..2] };
+        for number in again {
+            group.begin(*number).await;
+        }
+        for number in again {
+            put(&group.member(*number).node, "again").await;
+        }
+    }
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_connections_break_or_that_is_silent_goes_on_leading() {
+    let (group, leader) = patient_group(142).await;
+    let term = group.member(leader).node.status().term;
+    for _ in 0..20 {
+        group.net.break_connections(|_from, _to| true);
+        for (number, member) in group.running() {
+            put(&member.node, &format!("again from {number}")).await;
+        }
+    }
+    group.isolate(leader, Link::Cut);
+    group
+        .net
+        .break_connections(|from, to| from == leader || to == leader);
+    let others: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+    let asker = &group.member(others[0]).node.running;
+    let vote = asker.raft.server_metrics().borrow_watched().vote;
+    let question = LeaderGoneRequest {
+        leader: Some(vote_to(&vote)),
+    };
+    let mut other = asker.peers.known(id(others[1])).unwrap().peer();
+    let answer = other.leader_gone(question).await.unwrap();
+    assert!(!answer.into_inner().gone);
+    group.isolate(leader, Link::Open);
+    put(&group.member(leader).node, "afterwards").await;
+    assert_eq!(group.member(leader).node.status().term, term);
     group.stop().await;
 }
 

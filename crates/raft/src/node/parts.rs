@@ -33,6 +33,7 @@ use crate::snapshot::receive::{Means, Receiver};
 use crate::snapshot::send::Sender;
 use crate::state_machine::MachineHandle;
 use crate::status::{LeaderSeen, Removal, Status, StatusTask};
+use crate::succession::Succession;
 use crate::waiters::Waiters;
 use crate::watchdog;
 
@@ -63,10 +64,12 @@ impl Parts {
         let changer = self.change_members();
         let repairs = Arc::<Repairs>::default();
         let receiver = self.receiver(&repairs);
-        let peer_service = self.serve(&leases, &changer, receiver.clone());
+        let seen = LeaderSeen::default();
+        let succession = self.follow_leader();
+        let peer_service = self.serve(&leases, &changer, receiver.clone(), &seen, succession);
         let promoted = self.lead();
         self.cut_log(receiver);
-        let (seen, status) = self.follow_status();
+        let status = self.follow_status(&seen);
         self.watch();
         let reserving = Reserving {
             ids: Arc::clone(&self.ids),
@@ -213,10 +216,13 @@ impl Parts {
         leases: &LeaseAnswers,
         changer: &Arc<Changer>,
         receiver: Receiver,
+        seen: &LeaderSeen,
+        succession: Succession,
     ) -> PeerService {
         let raft = RaftService {
             raft: self.raft.clone(),
             receiver,
+            seen: seen.clone(),
             fatal: self.fatal.clone(),
             stop: self.stop.clone(),
         };
@@ -234,6 +240,7 @@ impl Parts {
         let ping = PingService {
             progress: Arc::clone(&self.progress),
             hashes: Hashes::new(self.views.clone(), self.config.workers.clone()),
+            succession,
         };
         let cluster = self.views.cluster.clone();
         PeerService::new(self.peers.me(), cluster, raft, leader, ping)
@@ -268,8 +275,20 @@ impl Parts {
         self.spawn("the log cutter", cutter.run(self.stop.clone()));
     }
 
-    fn follow_status(&self) -> (LeaderSeen, watch::Receiver<Status>) {
-        let seen = LeaderSeen::default();
+    /// Takes the leader's place when its process is gone.
+    fn follow_leader(&self) -> Succession {
+        let succession = Succession {
+            raft: self.raft.clone(),
+            peers: Arc::clone(&self.peers),
+            heartbeat_interval: self.config.heartbeat_interval,
+            asked: Arc::default(),
+        };
+        let following = succession.clone().run(self.stop.clone());
+        self.spawn("the leader's succession", following);
+        succession
+    }
+
+    fn follow_status(&self, seen: &LeaderSeen) -> watch::Receiver<Status> {
         let follow = StatusTask {
             member: self.config.member,
             raft: self.raft.clone(),
@@ -285,7 +304,7 @@ impl Parts {
         };
         let status = follow.subscribe();
         self.spawn("the status", follow.run(self.stop.clone()));
-        (seen, status)
+        status
     }
 
     /// Looks after what runs by itself, and after the peers.

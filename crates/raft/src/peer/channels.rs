@@ -21,7 +21,7 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -201,6 +201,7 @@ impl Connections {
             timeout: CONNECT_TIMEOUT + election_timeout,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            ended: watch::Sender::default(),
         });
         let bulk = || channel(&route, election_timeout / 2, read_timeout);
         Self {
@@ -244,6 +245,11 @@ impl Connections {
 
     pub(crate) fn peer(&self) -> PeerClient<Introduced> {
         PeerClient::new(self.introduced(Purpose::Heartbeats))
+    }
+
+    /// Counts connections that ended from the other side.
+    pub(crate) fn ended(&self) -> watch::Receiver<Ended> {
+        self.route.ended.subscribe()
     }
 
     fn introduced(&self, purpose: Purpose) -> Introduced {
@@ -314,12 +320,21 @@ struct Route {
     timeout: Duration,
     sent: AtomicU64,
     received: AtomicU64,
+    ended: watch::Sender<Ended>,
+}
+
+/// Connections that the peer's side has ended, or its system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) all: u64,
+    /// Those on which nothing had come: as if nobody listened.
+    pub(crate) wordless: u64,
 }
 
 impl Route {
     async fn connect(self: Arc<Self>) -> io::Result<TokioIo<Counted>> {
         let urls = Arc::clone(&self.urls.read());
-        let mut failure = io::Error::other("the peer has no url");
+        let mut failure = None;
         for url in urls.iter() {
             let dialled = tokio::time::timeout(self.timeout, self.dial.dial(url)).await;
             match dialled.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())) {
@@ -327,22 +342,63 @@ impl Route {
                     return Ok(TokioIo::new(Counted {
                         connection,
                         route: self,
+                        has_spoken: false,
+                        has_ended: false,
                     }));
                 }
                 Err(error) => {
                     tracing::debug!(%url, %error, "cannot connect to a peer");
-                    failure = error;
+                    // One url where nobody listens says nothing of a peer that is silent at another.
+                    if failure.is_none() || !is_refusal(&error) {
+                        failure = Some(error);
+                    }
                 }
             }
         }
-        Err(failure)
+        Err(failure.unwrap_or_else(|| io::Error::other("the peer has no url")))
     }
+}
+
+/// Whether the peer's system has answered in its place: no process listens.
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        ConnectionRefused | ConnectionReset | ConnectionAborted | UnexpectedEof
+    )
+}
+
+/// Whether a call failed because nobody listens where the peer was.
+pub(crate) fn says_refused(status: &Status) -> bool {
+    let causes = std::iter::successors(status.source(), |&error| error.source());
+    causes
+        .filter_map(|error| error.downcast_ref())
+        .any(is_refusal)
 }
 
 /// A connection whose bytes are counted.
 struct Counted {
     connection: Dialed,
     route: Arc<Route>,
+    has_spoken: bool,
+    has_ended: bool,
+}
+
+impl Counted {
+    /// Notes what came of a read.
+    fn has_read(&mut self, bytes: usize, is_over: bool) {
+        self.route
+            .received
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.has_spoken |= bytes > 0;
+        if is_over && !std::mem::replace(&mut self.has_ended, true) {
+            let is_wordless = !self.has_spoken;
+            self.route.ended.send_modify(|ended| {
+                ended.all += 1;
+                ended.wordless += u64::from(is_wordless);
+            });
+        }
+    }
 }
 
 impl AsyncRead for Counted {
@@ -352,11 +408,15 @@ impl AsyncRead for Counted {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
+        let has_room = buffer.remaining() > 0;
         let polled = Pin::new(&mut self.connection).poll_read(context, buffer);
         let read = buffer.filled().len() - before;
-        self.route
-            .received
-            .fetch_add(read as u64, Ordering::Relaxed);
+        let is_over = match &polled {
+            Poll::Ready(Ok(())) => has_room && read == 0,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        self.has_read(read, is_over);
         polled
     }
 }

@@ -23,6 +23,8 @@ use crate::error::{Chain, Fatal, FatalCell};
 use crate::node::Raft;
 use crate::progress::Progress;
 use crate::snapshot::receive::Receiver;
+use crate::status::LeaderSeen;
+use crate::succession::Succession;
 use crate::type_config::TypeConfig;
 
 /// Answers for Raft. Cheap to clone.
@@ -30,15 +32,17 @@ use crate::type_config::TypeConfig;
 pub(crate) struct RaftService {
     pub(crate) raft: Raft,
     pub(crate) receiver: Receiver,
+    pub(crate) seen: LeaderSeen,
     pub(crate) fatal: FatalCell,
     pub(crate) stop: CancellationToken,
 }
 
-/// Answers pings, and what members compare. Cheap to clone.
+/// Answers pings, what members compare, and whether the leader is gone. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct PingService {
     pub(crate) progress: Arc<Progress>,
     pub(crate) hashes: Hashes,
+    pub(crate) succession: Succession,
 }
 
 pub(super) fn unreadable(error: &WireError) -> Status {
@@ -82,6 +86,9 @@ impl RaftApi for RaftService {
         let request = wire::append_from(request.into_inner());
         let request = request.map_err(|error| unreadable(&error))?;
         let answer = self.hear(request).await?;
+        if answer.is_ok() {
+            self.seen.hears();
+        }
         Ok(Response::new(wire::appended_to(answer)))
     }
 
@@ -212,5 +219,19 @@ impl Peer for PingService {
     ) -> Result<Response<peerpb::HashKvResponse>, Status> {
         let hash = self.hashes.answer(request.into_inner()).await;
         Ok(Response::new(hash))
+    }
+
+    async fn leader_gone(
+        &self,
+        request: Request<peerpb::LeaderGoneRequest>,
+    ) -> Result<Response<peerpb::LeaderGoneResponse>, Status> {
+        let leader = wire::vote_from(request.into_inner().leader);
+        let leader = leader.map_err(|error| unreadable(&error))?;
+        let view = self.succession.asked(leader).await;
+        let view = view.map_err(|fatal| stopped(&fatal))?;
+        Ok(Response::new(peerpb::LeaderGoneResponse {
+            gone: view.is_gone,
+            last: view.last.map(wire::id_to),
+        }))
     }
 }
