@@ -251,8 +251,14 @@ impl Persister {
     /// log, until the log is durable further: an entry may be committed and applied here before this
     /// member's own log has it on the disk, and a state that is ahead of its log cannot be started.
     pub fn log_is_durable(&self, index: u64) {
-        self.shared.queue.lock().log_durable = Some(index);
-        self.shared.wake();
+        let mut queue = self.shared.queue.lock();
+        queue.log_durable = Some(index);
+        // Each flush of the log comes here, and seldom has a batch waited for it.
+        let is_awaited = !queue.batches.is_empty();
+        drop(queue);
+        if is_awaited {
+            self.shared.wake();
+        }
     }
 
     /// The store stands at the entry `index` (counted from 1) without the log: it was opened or

@@ -49,9 +49,14 @@ const SMALL_TREE: &[u8] = b"small";
 const OWN_TREE: &[u8] = b"engine";
 const LAST_FLUSH: &[u8] = b"last flush";
 
+/// What ext4 calls itself (`linux/magic.h`, `EXT4_SUPER_MAGIC`); ext2 and ext3 are the same driver's.
+const EXT4_MAGIC: rustix::fs::FsWord = 0xef53;
+
 /// How sled's writes reach the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writes {
+    /// Each is durable when it ends.
+    Durable,
     /// In the order in which sled makes them, each durable before the next.
     InOrder,
     /// As the kernel and the device like.
@@ -322,14 +327,16 @@ impl Engine for SledEngine {
         // On Linux sled's flush ends in sync_file_range: the pages are on their way to the device,
         // but neither the file's metadata nor the device's own cache is flushed, so the data does
         // not survive a loss of power (sled issues 1351 and 1452). The fdatasync that is missing
-        // comes from our own descriptor of the same file. sled's flush_async is never used: it can
-        // deadlock (1308).
+        // comes from our own descriptor of the same file, unless each write has brought it along. sled's
+        // flush_async is never used: it can deadlock (1308).
         self.db()
             .flush()
             .map_err(|source| self.fail("write out its buffers", source))?;
-        self.file
-            .sync_data()
-            .map_err(|source| self.fail("sync its file", source))?;
+        if self.writes != Writes::Durable {
+            self.file
+                .sync_data()
+                .map_err(|source| self.fail("sync its file", source))?;
+        }
         let noted = flushes.witness.note(number);
         noted.map_err(|source| self.fail("note that it is durable", source))?;
         flushes.last = number;
@@ -475,6 +482,10 @@ fn refused(path: &Path, error: sled::Error) -> OpenError {
 /// model of such a disk 16 of 40 stores did not open any more and 2 mixed batches.
 /// With the attribute every write of sled's is durable before its next one begins. sled opens the
 /// file itself, so that there is no way to ask for O_DSYNC instead.
+///
+/// ext4 ends each write to such a file with what fdatasync does (`generic_write_sync`, `ext4_sync_file`), the flush
+/// of the device's cache included: counted in `/proc/diskstats` it is one for each write, and an fdatasync after it is a second one that
+/// has nothing to flush and takes as long. Elsewhere it is not known here, and asked for.
 fn write_synchronously(file: &File, path: &Path) -> io::Result<Writes> {
     let set = rustix::fs::ioctl_getflags(file)
         .and_then(|flags| rustix::fs::ioctl_setflags(file, flags | IFlags::SYNC))
@@ -482,7 +493,14 @@ fn write_synchronously(file: &File, path: &Path) -> io::Result<Writes> {
     // What sled wrote while it opened the file was not yet in order.
     file.sync_all()?;
     match set {
-        Ok(flags) if flags.contains(IFlags::SYNC) => return Ok(Writes::InOrder),
+        Ok(flags) if flags.contains(IFlags::SYNC) => {
+            let is_ext4 = rustix::fs::fstatfs(file)?.f_type == EXT4_MAGIC;
+            return Ok(if is_ext4 {
+                Writes::Durable
+            } else {
+                Writes::InOrder
+            });
+        }
         Ok(_) => warn!(path = %path.display(), "file system ignores the synchronous attribute"),
         Err(error) => warn!(
             path = %path.display(),

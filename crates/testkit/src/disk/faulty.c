@@ -10,17 +10,20 @@
  * What was in a file before each write that is not synced yet is recorded in FAULTY_DISK_UNDO, one
  * file for each, named by its inode: a test that kills the process can put every file back to what
  * it was at its last sync, as if the power had failed. A record is the write's offset, the file's
- * size before it, the number of old bytes, and these.
+ * size before it, the number of old bytes, and these. A write to a file that is written
+ * synchronously (chattr +S) is a sync as well.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -103,6 +106,25 @@ static void record(int file, const struct stat *status, off_t offset, size_t cou
     free(bytes);
 }
 
+static void wait_for_disk(void) {
+    uint32_t delay = control->sync_delay_ms;
+    struct timespec pause = {delay / 1000, (long)(delay % 1000) * 1000000};
+    if (delay) nanosleep(&pause, NULL);
+}
+
+/* All that was written to a file is safe. */
+static void forget(const struct stat *status) {
+    if (control->lies) return;
+    int record = open_undo(status);
+    if (record < 0 || ftruncate(record, 0) != 0) abort();
+    close(record);
+}
+
+static int is_synchronous(int fd) {
+    int flags = 0;
+    return ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 && flags & FS_SYNC_FL;
+}
+
 static ssize_t written(int fd, const void *bytes, size_t count, off_t offset, int at_offset) {
     struct stat status;
     if (!ours(fd, &status)) {
@@ -120,6 +142,10 @@ static ssize_t written(int fd, const void *bytes, size_t count, off_t offset, in
         record(fd, &status, offset, count);
         result = at_offset ? real_pwrite(fd, bytes, count, offset) : real_write(fd, bytes, count);
         error = errno;
+        if (is_synchronous(fd)) {
+            wait_for_disk();
+            if (result == (ssize_t)count) forget(&status);
+        }
     }
     pthread_mutex_unlock(lock);
     errno = error;
@@ -131,15 +157,9 @@ static int synced(int fd, int (*sync)(int)) {
     if (!ours(fd, &status)) return sync(fd);
     pthread_mutex_t *lock = &locks[status.st_ino % LOCKS];
     pthread_mutex_lock(lock);
-    uint32_t delay = control->sync_delay_ms;
-    struct timespec pause = {delay / 1000, (long)(delay % 1000) * 1000000};
-    if (delay) nanosleep(&pause, NULL);
+    wait_for_disk();
     int result = sync(fd), error = errno;
-    if (result == 0 && !control->lies) {
-        int record = open_undo(&status);
-        if (record < 0 || ftruncate(record, 0) != 0) abort();
-        close(record);
-    }
+    if (result == 0) forget(&status);
     pthread_mutex_unlock(lock);
     errno = error;
     return result;
