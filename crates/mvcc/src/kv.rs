@@ -5,20 +5,55 @@ use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 use types::{LeaseId, Revision};
 
 /// One version of one key. `encoded` is the canonical protobuf of `mvccpb.KeyValue`, byte for byte
-/// what etcd would store; the rest is what kvorum needs to look at without decoding.
+/// what etcd would store; beside it is only what is looked at for many keys in a row, or not in it. There is one
+/// of these for every key, and it is most of what a key takes besides its bytes.
 ///
 /// Cloning is cheap.
 #[derive(Clone)]
 pub struct StoredKv {
     encoded: Bytes,
     main: i64,
+    sub: u32,
+}
+
+/// The fields of a key-value, decoded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fields {
     create_revision: i64,
+    mod_revision: i64,
     version: i64,
     lease: i64,
-    sub: u32,
-    key_len: u32,
-    value_at: u32,
-    value_len: u32,
+    /// Both are 0 for an empty value, which has no field.
+    value_at: usize,
+    value_len: usize,
+}
+
+impl Fields {
+    fn decode(stored: &[u8]) -> Result<Self, ParseKvError> {
+        let mut fields = Self::default();
+        let mut rest = stored;
+        let mut last_tag = 0;
+        while !rest.is_empty() {
+            let tag = varint(&mut rest)?;
+            let known = u8::try_from(tag).ok().filter(|&tag| tag > last_tag);
+            match known {
+                Some(KEY) => {
+                    skip_bytes(&mut rest)?;
+                }
+                Some(CREATE_REVISION) => fields.create_revision = int(&mut rest)?,
+                Some(MOD_REVISION) => fields.mod_revision = int(&mut rest)?,
+                Some(VERSION) => fields.version = int(&mut rest)?,
+                Some(VALUE) => {
+                    fields.value_len = skip_bytes(&mut rest)?;
+                    fields.value_at = stored.len() - rest.len() - fields.value_len;
+                }
+                Some(LEASE) => fields.lease = int(&mut rest)?,
+                _ => return Err(ParseKvError::Tag { tag }),
+            }
+            last_tag = known.unwrap_or(last_tag);
+        }
+        Ok(fields)
+    }
 }
 
 /// What a new version is made of.
@@ -85,11 +120,6 @@ impl StoredKv {
         put_int(&mut out, MOD_REVISION, parts.mod_revision.main);
         put_int(&mut out, VERSION, parts.version);
         put_bytes(&mut out, VALUE, parts.value);
-        let value_at = if parts.value.is_empty() {
-            0
-        } else {
-            out.len() - parts.value.len()
-        };
         put_int(&mut out, LEASE, lease);
         debug_assert_eq!(
             out.len(),
@@ -99,13 +129,7 @@ impl StoredKv {
         Self {
             encoded: Bytes::from(out),
             main: parts.mod_revision.main,
-            create_revision: parts.create_revision,
-            version: parts.version,
-            lease,
             sub: sub_u32(parts.mod_revision.sub),
-            key_len: len_u32(parts.key.len()),
-            value_at: len_u32(value_at),
-            value_len: len_u32(parts.value.len()),
         }
     }
 
@@ -124,45 +148,23 @@ impl StoredKv {
 
     /// A version as it was stored at `revision`: the bytes that [`StoredKv::encoded`] gave.
     pub fn parse(stored: Bytes, revision: Revision) -> Result<Self, ParseKvError> {
-        let mut kv = Self {
-            encoded: Bytes::new(),
-            main: 0,
-            create_revision: 0,
-            version: 0,
-            lease: 0,
-            sub: sub_u32(revision.sub),
-            key_len: 0,
-            value_at: 0,
-            value_len: 0,
-        };
-        let mut rest: &[u8] = &stored;
-        let mut last_tag = 0;
-        while !rest.is_empty() {
-            let tag = varint(&mut rest)?;
-            let known = u8::try_from(tag).ok().filter(|&tag| tag > last_tag);
-            match known {
-                Some(KEY) => kv.key_len = len_u32(skip_bytes(&mut rest)?),
-                Some(CREATE_REVISION) => kv.create_revision = int(&mut rest)?,
-                Some(MOD_REVISION) => kv.main = int(&mut rest)?,
-                Some(VERSION) => kv.version = int(&mut rest)?,
-                Some(VALUE) => {
-                    let value_len = skip_bytes(&mut rest)?;
-                    kv.value_len = len_u32(value_len);
-                    kv.value_at = len_u32(stored.len() - rest.len() - value_len);
-                }
-                Some(LEASE) => kv.lease = int(&mut rest)?,
-                _ => return Err(ParseKvError::Tag { tag }),
-            }
-            last_tag = known.unwrap_or(last_tag);
-        }
-        if kv.main != revision.main {
+        let fields = Fields::decode(&stored)?;
+        if fields.mod_revision != revision.main {
             return Err(ParseKvError::Revision {
                 expected: revision.main,
-                found: kv.main,
+                found: fields.mod_revision,
             });
         }
-        kv.encoded = stored;
-        Ok(kv)
+        Ok(Self {
+            encoded: stored,
+            main: revision.main,
+            sub: sub_u32(revision.sub),
+        })
+    }
+
+    fn fields(&self) -> Fields {
+        // They were encoded here, or decoded before they were taken.
+        Fields::decode(&self.encoded).unwrap_or_default()
     }
 
     /// The key in the bytes of a stored version or tombstone; no key is empty.
@@ -193,19 +195,19 @@ impl StoredKv {
     /// The key.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        let len = self.key_len as usize;
-        if len == 0 {
-            return &[];
-        }
-        let start = 1 + encoded_len_varint(u64::from(self.key_len));
-        &self.encoded[start..start + len]
+        // None in what was parsed without one.
+        Self::parse_key(&self.encoded).unwrap_or_default()
     }
 
     /// The value.
     #[must_use]
     pub fn value(&self) -> &[u8] {
-        let start = self.value_at as usize;
-        &self.encoded[start..start + self.value_len as usize]
+        let Fields {
+            value_at,
+            value_len,
+            ..
+        } = self.fields();
+        &self.encoded[value_at..value_at + value_len]
     }
 
     /// When this version was written.
@@ -217,28 +219,30 @@ impl StoredKv {
     /// The main revision at which the key began to exist.
     #[must_use]
     pub fn create_revision(&self) -> i64 {
-        self.create_revision
+        self.fields().create_revision
     }
 
     /// How often the key has been written since then, from 1.
     #[must_use]
     pub fn version(&self) -> i64 {
-        self.version
+        self.fields().version
     }
 
     /// The lease it is attached to.
     #[must_use]
     pub fn lease(&self) -> Option<LeaseId> {
-        (self.lease != 0).then_some(LeaseId(self.lease))
+        let lease = self.fields().lease;
+        (lease != 0).then_some(LeaseId(lease))
     }
 
     /// The same version without its value (for `keys_only`), encoded.
     #[must_use]
     pub fn encoded_without_value(&self) -> Bytes {
-        if self.value_len == 0 {
+        let fields = self.fields();
+        if fields.value_len == 0 {
             return self.encoded.clone();
         }
-        let value_end = (self.value_at + self.value_len) as usize;
+        let value_end = fields.value_at + fields.value_len;
         let value_field_at = value_end - bytes_len(self.value());
         if value_end == self.encoded.len() {
             return self.encoded.slice(..value_field_at);
@@ -254,17 +258,13 @@ impl std::fmt::Debug for StoredKv {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoredKv")
             .field("key", &self.key().escape_ascii().to_string())
-            .field("value_len", &self.value_len)
+            .field("value_len", &self.value().len())
             .field("mod_revision", &self.mod_revision())
-            .field("create_revision", &self.create_revision)
-            .field("version", &self.version)
+            .field("create_revision", &self.create_revision())
+            .field("version", &self.version())
             .field("lease", &self.lease())
             .finish()
     }
-}
-
-fn len_u32(len: usize) -> u32 {
-    u32::try_from(len).expect("requests are bounded far below 4 GiB")
 }
 
 fn sub_u32(sub: i64) -> u32 {

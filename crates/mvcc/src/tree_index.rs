@@ -249,3 +249,16 @@ fn exists_at(entry: &Entry, mark: Mark, revision: i64) -> bool {
             .is_some_and(|version| !version.is_tombstone())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A million keys take what this takes a million times, and their bytes.
+    #[test]
+    fn a_key_takes_little_more_than_its_bytes() {
+        assert_eq!(size_of::<StoredKv>(), 48);
+        assert_eq!(size_of::<KeyIndex>(), 56);
+        assert_eq!(size_of::<(Entry, Mark)>(), 16);
+    }
+}
