@@ -23,6 +23,10 @@ pub(crate) const PUT: &str = "/etcdserverpb.KV/Put";
 pub(crate) const RANGE: &str = "/etcdserverpb.KV/Range";
 pub(crate) const TXN: &str = "/etcdserverpb.KV/Txn";
 pub(crate) const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+pub(crate) const COMPACT: &str = "/etcdserverpb.KV/Compact";
+pub(crate) const STATUS: &str = "/etcdserverpb.Maintenance/Status";
+pub(crate) const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
+pub(crate) const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
 pub(crate) const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
 /// How many clients share one connection: as many as a busy API server puts on one.
@@ -34,6 +38,10 @@ const LIST_KEYS: u64 = 10_000;
 const LIST_VALUE_BYTES: usize = 1024;
 /// Puts a second of the load that offers the same to both servers: less than either can take.
 const PACED_PUTS_PER_S: u32 = 8_000;
+
+const PACED_UPDATES_PER_S: u32 = 1_000;
+/// Keys beside which they are made.
+const OTHER_KEYS: u64 = 50_000;
 
 /// What the clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -57,6 +65,10 @@ pub(crate) enum Load {
     WatchBesideLists,
     /// Guarded updates on hot prefixes, events with leases, watches with prev_kv and progress.
     Kubernetes,
+    /// The same 1,000 times a second, beside 50,000 other keys of 1 KiB.
+    KubernetesPaced,
+    /// The same, while history is compacted, the store defragmented and a snapshot taken, one after the other all the time.
+    KubernetesUpkeep,
 }
 
 impl Load {
@@ -71,6 +83,8 @@ impl Load {
             Self::WatchKeys => "watch, a key each",
             Self::WatchBesideLists => "watch beside lists",
             Self::Kubernetes => "kubernetes mix",
+            Self::KubernetesPaced => "kubernetes mix, 1,000/s",
+            Self::KubernetesUpkeep => "the same during upkeep",
         }
     }
 
@@ -81,7 +95,7 @@ impl Load {
             Self::Watch => &[100, 1_000],
             Self::WatchKeys => &[10_000],
             Self::WatchBesideLists => &[16],
-            Self::Kubernetes => &[64],
+            Self::Kubernetes | Self::KubernetesPaced | Self::KubernetesUpkeep => &[64],
             Self::PutPaced => &[100],
             Self::Put | Self::RangeLinearizable | Self::RangeSerializable => &[1, 100, 1_000],
         }
@@ -95,6 +109,9 @@ impl Load {
             }
             Self::List | Self::WatchBesideLists => {
                 single_key::fill(target, "list/", LIST_KEYS, LIST_VALUE_BYTES).await
+            }
+            Self::KubernetesPaced | Self::KubernetesUpkeep => {
+                single_key::fill(target, "others/", OTHER_KEYS, LIST_VALUE_BYTES).await
             }
             Self::Put | Self::PutPaced | Self::Watch | Self::WatchKeys | Self::Kubernetes => Ok(()),
         }
@@ -111,7 +128,18 @@ impl Load {
             Self::Watch | Self::WatchKeys | Self::WatchBesideLists => {
                 watch::run(self, target, clients, duration).await
             }
-            Self::Kubernetes => kubernetes::run(target, clients, duration).await,
+            Self::Kubernetes => kubernetes::run(target, clients, duration, None).await,
+            Self::KubernetesPaced => {
+                kubernetes::run(target, clients, duration, Some(PACED_UPDATES_PER_S)).await
+            }
+            Self::KubernetesUpkeep => {
+                let upkeep = kubernetes::upkeep(target);
+                let load = kubernetes::run(target, clients, duration, Some(PACED_UPDATES_PER_S));
+                tokio::select! {
+                    figures = load => figures,
+                    Err(failure) = upkeep => Err(failure),
+                }
+            }
             _ => single_key::run(self, target, clients, duration).await,
         }
     }
@@ -133,8 +161,6 @@ where
     C: FnMut() -> F + Send + 'static,
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    let count = u32::try_from(clients)?;
-    let every = per_s.map(|per_s| Duration::from_secs(1) * count / per_s);
     let connections = connections(target, clients).await?;
     let meter = Meter::start(&target.pids)?;
     let begun = now();
@@ -142,13 +168,15 @@ where
     let mut tasks = JoinSet::new();
     for index in 0..clients {
         let operation = client(index, connections[index % connections.len()].clone());
-        match every {
-            None => tasks.spawn(repeat(operation, until)),
-            Some(every) => {
-                let first = begun + every * u32::try_from(index)? / count;
-                tasks.spawn(pace(operation, first, every, until))
+        let mut turns = Turns::new(begun, per_s, index, clients)?;
+        tasks.spawn(async move {
+            let (mut operation, mut latencies) = (operation, Latencies::new());
+            while let Some(begun) = turns.next(until).await {
+                operation().await?;
+                latencies.record(begun.elapsed());
             }
-        };
+            anyhow::Ok(latencies)
+        });
     }
     let mut latencies = Latencies::new();
     while let Some(done) = tasks.join_next().await {
@@ -157,48 +185,46 @@ where
     meter.stop(&latencies)
 }
 
-async fn repeat<C, F>(mut operation: C, until: Instant) -> anyhow::Result<Latencies>
-where
-    C: FnMut() -> F,
-    F: Future<Output = anyhow::Result<()>>,
-{
-    let mut latencies = Latencies::new();
-    loop {
-        let begun = now();
-        if begun >= until {
-            return Ok(latencies);
-        }
-        operation().await?;
-        latencies.record(begun.elapsed());
-    }
+/// When one of many clients does its next operation.
+struct Turns {
+    due: Instant,
+    /// `None`: as soon as it can.
+    every: Option<Duration>,
 }
 
-async fn pace<C, F>(
-    mut operation: C,
-    first: Instant,
-    every: Duration,
-    until: Instant,
-) -> anyhow::Result<Latencies>
-where
-    C: FnMut() -> F,
-    F: Future<Output = anyhow::Result<()>>,
-{
-    let mut latencies = Latencies::new();
-    let mut due = first;
-    while due < until {
-        let free = now();
-        // The timer's own lateness is not the server's.
-        let begun = if free < due {
-            tokio::time::sleep_until(due.into()).await;
-            now()
-        } else {
-            due
-        };
-        operation().await?;
-        latencies.record(begun.elapsed());
-        due += every;
+impl Turns {
+    /// Of the client with this number, when all of them do so many operations a second.
+    fn new(
+        begun: Instant,
+        per_s: Option<u32>,
+        index: usize,
+        clients: usize,
+    ) -> anyhow::Result<Self> {
+        let (index, clients) = (u32::try_from(index)?, u32::try_from(clients)?);
+        let every = per_s.map(|per_s| Duration::from_secs(1) * clients / per_s);
+        Ok(Self {
+            due: begun + every.unwrap_or_default() * index / clients,
+            every,
+        })
     }
-    Ok(latencies)
+
+    /// Waits for the next one, and says from when on its time counts: the timer's own lateness is not the server's.
+    async fn next(&mut self, until: Instant) -> Option<Instant> {
+        let free = now();
+        let Some(every) = self.every else {
+            return (free < until).then_some(free);
+        };
+        if self.due >= until {
+            return None;
+        }
+        let due = self.due;
+        self.due += every;
+        if free >= due {
+            return Some(due);
+        }
+        tokio::time::sleep_until(due.into()).await;
+        Some(now())
+    }
 }
 
 /// Enough connections for so many clients.

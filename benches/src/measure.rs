@@ -48,6 +48,8 @@ pub(crate) struct Figures {
     pub(crate) p50_us: u64,
     /// 99th percentile latency.
     pub(crate) p99_us: u64,
+    /// 99.9th percentile latency.
+    pub(crate) p999_us: u64,
     /// CPU time of the server, user and system, for each operation; of a cluster: of all members.
     pub(crate) server_cpu_us: f64,
     /// The server's largest resident set so far; of a cluster: of all members together.
@@ -179,6 +181,7 @@ impl Meter {
             throughput: operations as f64 / seconds,
             p50_us: latencies.quantile_us(0.50),
             p99_us: latencies.quantile_us(0.99),
+            p999_us: latencies.quantile_us(0.999),
             server_cpu_us: cpu.as_secs_f64() * 1e6 / operations.max(1) as f64,
             peak_rss_mib: after.peak_rss_kib as f64 / 1024.0,
             written_bytes: written as f64 / operations.max(1) as f64,

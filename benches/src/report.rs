@@ -29,6 +29,7 @@ struct Summary<'r> {
     throughput: Compared,
     p50_us: Compared,
     p99_us: Compared,
+    p999_us: Compared,
     server_cpu_us: Compared,
     peak_rss_mib: Compared,
     written_bytes: Compared,
@@ -52,6 +53,7 @@ impl Row {
             throughput: self.compared(|f| f.throughput),
             p50_us: self.compared(|f| f.p50_us as f64),
             p99_us: self.compared(|f| f.p99_us as f64),
+            p999_us: self.compared(|f| f.p999_us as f64),
             server_cpu_us: self.compared(|f| f.server_cpu_us),
             peak_rss_mib: self.compared(|f| f.peak_rss_mib),
             written_bytes: self.compared(|f| f.written_bytes),
@@ -63,18 +65,19 @@ impl Row {
 /// The table, as Markdown, so that it can be read here and pasted there.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = String::from(
-        "| load | clients | throughput/s (etcd → kvorum, ratio) | p50 µs | p99 µs | server CPU µs/op | peak RSS MiB | written B/op |\n\
-         |---|---:|---|---|---|---|---|---|\n",
+        "| load | clients | throughput/s (etcd → kvorum, ratio) | p50 µs | p99 µs | p99.9 µs | server CPU µs/op | peak RSS MiB | written B/op |\n\
+         |---|---:|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let summary = row.summary();
         table += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
             row.load.name(),
             row.clients,
             cell(summary.throughput, 0),
             cell(summary.p50_us, 0),
             cell(summary.p99_us, 0),
+            cell(summary.p999_us, 0),
             cell(summary.server_cpu_us, 1),
             cell(summary.peak_rss_mib, 0),
             written(summary.written_bytes),

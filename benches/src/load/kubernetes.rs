@@ -1,6 +1,7 @@
 //! What API servers send: guarded updates of a few hot prefixes, short-lived events with leases, and
 //! watches of each prefix with previous values and progress.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,17 +9,20 @@ use api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::watch_request::RequestUnion;
 use api::etcdserverpb::{
-    Compare, LeaseGrantRequest, LeaseGrantResponse, RequestOp, TxnRequest, TxnResponse,
-    WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+    CompactionRequest, CompactionResponse, Compare, DefragmentRequest, DefragmentResponse,
+    LeaseGrantRequest, LeaseGrantResponse, RequestOp, SnapshotRequest, StatusRequest,
+    StatusResponse, TxnRequest, TxnResponse, WatchCreateRequest, WatchProgressRequest,
+    WatchRequest, WatchResponse,
 };
 use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 
 use super::{
-    Figures, LEASE_GRANT, PutRequest, RangeRequest, TXN, Target, WATCH, chance, connections, value,
+    COMPACT, DEFRAGMENT, Figures, LEASE_GRANT, PutRequest, RangeRequest, SNAPSHOT, STATUS, TXN,
+    Target, Turns, WATCH, chance, connections, value,
 };
-use crate::grpc::Connection;
+use crate::grpc::{Connection, frame};
 use crate::measure::{Latencies, Meter, now};
 
 /// Prefixes with the bytes of their values and how many of 100 requests go to each.
@@ -36,6 +40,7 @@ pub(super) async fn run(
     target: &Target,
     clients: usize,
     duration: Duration,
+    per_s: Option<u32>,
 ) -> anyhow::Result<Figures> {
     let connections = connections(target, clients).await?;
     let granted: LeaseGrantResponse = connections[0]
@@ -57,15 +62,16 @@ pub(super) async fn run(
         }
     }
     let meter = Meter::start(&target.pids)?;
-    let until = now() + duration;
+    let begun = now();
+    let until = begun + duration;
     let mut tasks = JoinSet::new();
     for index in 0..clients {
         let connection = connections[index % connections.len()].clone();
         let mut client = Client::new(index, connection, granted.id);
+        let mut turns = Turns::new(begun, per_s, index, clients)?;
         tasks.spawn(async move {
             let mut latencies = Latencies::new();
-            while now() < until {
-                let begun = now();
+            while let Some(begun) = turns.next(until).await {
                 client.update().await?;
                 latencies.record(begun.elapsed());
             }
@@ -82,6 +88,25 @@ pub(super) async fn run(
         "a watch ended during the load"
     );
     figures
+}
+
+/// What an operator's jobs do, one after the other, for ever: compact, defragment, take a snapshot.
+pub(super) async fn upkeep(target: &Target) -> anyhow::Result<Infallible> {
+    let connection = target.connect(1).await?.pop().context("a connection")?;
+    loop {
+        let status: StatusResponse = connection.call(STATUS, &StatusRequest {}).await?;
+        let revision = status.header.context("no header")?.revision;
+        let request = CompactionRequest {
+            revision,
+            physical: true,
+        };
+        let _compacted: CompactionResponse = connection.call(COMPACT, &request).await?;
+        let _defragmented: DefragmentResponse =
+            connection.call(DEFRAGMENT, &DefragmentRequest {}).await?;
+        connection
+            .unary(SNAPSHOT, frame(&SnapshotRequest {}))
+            .await?;
+    }
 }
 
 /// One controller: knows the mod revision of its own objects, as an informer would.

@@ -80,43 +80,56 @@ mod tests {
     use super::*;
 
     const THREADS: usize = 7;
+    const PIECES: usize = 1000;
+
+    /// Threads that take work as sled's do.
+    #[derive(Default)]
+    struct Pool {
+        queued: Mutex<usize>,
+        work: Condvar,
+        woken: AtomicUsize,
+        done: AtomicUsize,
+    }
+
+    impl Pool {
+        fn work(&self) {
+            while self.done.load(Ordering::SeqCst) < PIECES {
+                self.take();
+            }
+        }
+
+        #[expect(clippy::disallowed_methods, reason = "sled waits until a real time")]
+        fn take(&self) {
+            let mut queued = self.queued.lock();
+            let cutoff = Instant::now() + Duration::from_secs(1);
+            while *queued == 0 && !self.work.wait_until(&mut queued, cutoff).timed_out() {
+                self.woken.fetch_add(1, Ordering::SeqCst);
+            }
+            if *queued > 0 {
+                *queued -= 1;
+                self.done.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
 
     #[test]
     fn one_piece_of_work_wakes_one_thread_of_a_pool_and_all_work_is_done() {
-        let pool = Arc::new((Mutex::new(0_usize), Condvar::new()));
-        let (woken, done) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let pool = Arc::<Pool>::default();
         let threads: Vec<_> = (0..THREADS)
             .map(|_| {
-                let (pool, woken, done) =
-                    (Arc::clone(&pool), Arc::clone(&woken), Arc::clone(&done));
-                thread::spawn(move || {
-                    let (queued, work) = &*pool;
-                    while done.load(Ordering::SeqCst) < 1000 {
-                        let mut queued = queued.lock();
-                        let cutoff = Instant::now() + Duration::from_secs(1);
-                        while *queued == 0 {
-                            if work.wait_until(&mut queued, cutoff).timed_out() {
-                                break;
-                            }
-                            woken.fetch_add(1, Ordering::SeqCst);
-                        }
-                        if *queued > 0 {
-                            *queued -= 1;
-                            done.fetch_add(1, Ordering::SeqCst);
-                        }
-                    }
-                })
+                let pool = Arc::clone(&pool);
+                thread::spawn(move || pool.work())
             })
             .collect();
-        for _ in 0..1000 {
-            *pool.0.lock() += 1;
-            pool.1.notify_all();
+        for _ in 0..PIECES {
+            *pool.queued.lock() += 1;
+            pool.work.notify_all();
         }
         for thread in threads {
             thread.join().unwrap();
         }
-        assert_eq!(done.load(Ordering::SeqCst), 1000);
-        assert!(woken.load(Ordering::SeqCst) <= 1000);
+        assert_eq!(pool.done.load(Ordering::SeqCst), PIECES);
+        assert!(pool.woken.load(Ordering::SeqCst) <= PIECES);
     }
 
     #[test]

@@ -172,7 +172,9 @@ impl Rounds {
             if readers.is_empty() {
                 return;
             }
-            wait_for_news(server, led_by.is_none()).await;
+            if wait_for_news(server, led_by.is_none()).await.is_err() {
+                return release(readers, Err(ReadIndexError::Stopped));
+            }
         }
     }
 
@@ -231,13 +233,23 @@ fn release(readers: Vec<Reader>, answer: Result<(), ReadIndexError>) {
 
 /// A short pause, and where there is no leader until something changes, but not for long: readers
 /// may have given up meanwhile.
-async fn wait_for_news(server: &ServerMetrics, needs_leader: bool) {
+async fn wait_for_news(server: &ServerMetrics, needs_leader: bool) -> Result<(), RaftStopped> {
     if !needs_leader {
-        return tokio::time::sleep(RETRY_PAUSE).await;
+        tokio::time::sleep(RETRY_PAUSE).await;
+        return Ok(());
     }
     let mut server = server.clone();
-    let news = async { while leader(&server).is_none() && server.changed().await.is_ok() {} };
-    if tokio::time::timeout(10 * RETRY_PAUSE, news).await.is_err() {
-        // no news
-    }
+    let news = async {
+        while leader(&server).is_none() {
+            // Without this a member whose Raft has died would look again and again, and never wait.
+            server.changed().await.map_err(|_gone| RaftStopped)?;
+        }
+        Ok(())
+    };
+    // No news: look again.
+    let news = tokio::time::timeout(10 * RETRY_PAUSE, news).await;
+    news.unwrap_or(Ok(()))
 }
+
+/// It will have no leader again.
+struct RaftStopped;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::peerpb::leader_client::LeaderClient;
+use api::peerpb::leader_gone_request::Reason;
 use api::peerpb::{
     ChangeMembersRequest, LeaderGoneRequest, LeaseRenewRequest, LeaseTimeToLiveRequest,
     ProposeRequest, ReadIndexRequest,
@@ -309,6 +310,7 @@ async fn a_leader_whose_connections_break_or_that_is_silent_goes_on_leading() {
     let vote = asker.raft.server_metrics().borrow_watched().vote;
     let question = LeaderGoneRequest {
         leader: Some(vote_to(&vote)),
+        reason: Reason::Broke.into(),
     };
     let mut other = asker.peers.known(id(others[1])).unwrap().peer();
     let answer = other.leader_gone(question).await.unwrap();

@@ -33,7 +33,7 @@ use crate::snapshot::receive::{Means, Receiver};
 use crate::snapshot::send::Sender;
 use crate::state_machine::MachineHandle;
 use crate::status::{LeaderSeen, Removal, Status, StatusTask};
-use crate::succession::Succession;
+use crate::succession::{Streams, Succession};
 use crate::waiters::Waiters;
 use crate::watchdog;
 
@@ -223,6 +223,7 @@ impl Parts {
             raft: self.raft.clone(),
             receiver,
             seen: seen.clone(),
+            streams: succession.streams.clone(),
             fatal: self.fatal.clone(),
             stop: self.stop.clone(),
         };
@@ -281,7 +282,9 @@ impl Parts {
             raft: self.raft.clone(),
             peers: Arc::clone(&self.peers),
             heartbeat_interval: self.config.heartbeat_interval,
-            asked: Arc::default(),
+            election_timeout: self.config.election_timeout,
+            streams: Streams::default(),
+            asked: watch::Sender::default(),
         };
         let following = succession.clone().run(self.stop.clone());
         self.spawn("the leader's succession", following);

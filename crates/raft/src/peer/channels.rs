@@ -355,25 +355,33 @@ impl Route {
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| io::Error::other("the peer has no url")))
+        let failure = failure.unwrap_or_else(|| io::Error::other("the peer has no url"));
+        Err(match failure.kind() {
+            kind if is_refusal(&failure) => io::Error::new(kind, Refused(failure)),
+            _ => failure,
+        })
     }
 }
 
-/// Whether the peer's system has answered in its place: no process listens.
+/// Nobody listens at a peer's url: its system has answered in its place.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Refused(io::Error);
+
 fn is_refusal(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(
         error.kind(),
-        ConnectionRefused | ConnectionReset | ConnectionAborted | UnexpectedEof
+        ConnectionRefused | ConnectionReset | ConnectionAborted
     )
 }
 
-/// Whether a call failed because nobody listens where the peer was.
+/// Whether a call failed because nobody listens where the peer was. Not when a connection broke that was there.
 pub(crate) fn says_refused(status: &Status) -> bool {
     let causes = std::iter::successors(status.source(), |&error| error.source());
     causes
-        .filter_map(|error| error.downcast_ref())
-        .any(is_refusal)
+        .filter_map(|error| error.downcast_ref::<io::Error>()?.get_ref())
+        .any(|error| error.is::<Refused>())
 }
 
 /// A connection whose bytes are counted.
@@ -413,7 +421,7 @@ impl AsyncRead for Counted {
         let read = buffer.filled().len() - before;
         let is_over = match &polled {
             Poll::Ready(Ok(())) => has_room && read == 0,
-            Poll::Ready(Err(_)) => true,
+            Poll::Ready(Err(error)) => is_refusal(error),
             Poll::Pending => false,
         };
         self.has_read(read, is_over);

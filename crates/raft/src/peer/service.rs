@@ -24,7 +24,7 @@ use crate::node::Raft;
 use crate::progress::Progress;
 use crate::snapshot::receive::Receiver;
 use crate::status::LeaderSeen;
-use crate::succession::Succession;
+use crate::succession::{Streams, Succession};
 use crate::type_config::TypeConfig;
 
 /// Answers for Raft. Cheap to clone.
@@ -33,6 +33,7 @@ pub(crate) struct RaftService {
     pub(crate) raft: Raft,
     pub(crate) receiver: Receiver,
     pub(crate) seen: LeaderSeen,
+    pub(crate) streams: Streams,
     pub(crate) fatal: FatalCell,
     pub(crate) stop: CancellationToken,
 }
@@ -59,6 +60,8 @@ impl RaftApi for RaftService {
         &self,
         request: Request<Streaming<peerpb::AppendRequest>>,
     ) -> Result<Response<BoxStream<peerpb::AppendResponse>>, Status> {
+        let from = request.extensions().get::<MemberId>().copied();
+        let open = from.map(|from| self.streams.open(from));
         // Why the requests ended, if not by the peer's wish.
         let failure = Arc::new(Mutex::new(None));
         // A task of openraft's own takes the requests, and must not when Raft has stopped.
@@ -74,9 +77,12 @@ impl RaftApi for RaftService {
         let last = stream::once(async move { failure.lock().take() })
             .filter_map(|failure| async move { failure.map(Err) });
         let stop = self.stop.clone().cancelled_owned();
-        Ok(Response::new(Box::pin(
-            appended.chain(last).take_until(stop),
-        )))
+        let answers = appended.chain(last).take_until(stop);
+        Ok(Response::new(Box::pin(answers.map(move |answer| {
+            // The stream is open as long as its answers are.
+            let _open = &open;
+            answer
+        }))))
     }
 
     async fn heartbeat(
@@ -225,9 +231,11 @@ impl Peer for PingService {
         &self,
         request: Request<peerpb::LeaderGoneRequest>,
     ) -> Result<Response<peerpb::LeaderGoneResponse>, Status> {
-        let leader = wire::vote_from(request.into_inner().leader);
+        let request = request.into_inner();
+        let reason = wire::reason_from(request.reason());
+        let leader = wire::vote_from(request.leader);
         let leader = leader.map_err(|error| unreadable(&error))?;
-        let view = self.succession.asked(leader).await;
+        let view = self.succession.asked(leader, reason).await;
         let view = view.map_err(|fatal| stopped(&fatal))?;
         Ok(Response::new(peerpb::LeaderGoneResponse {
             gone: view.is_gone,

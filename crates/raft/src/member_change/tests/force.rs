@@ -99,6 +99,8 @@ async fn a_learner_becomes_the_cluster() {
 #[tokio::test]
 async fn what_was_not_committed_stays() {
     let mut group = Group::start(3, 67).await;
+    // A leader that no quorum has answered yet would refuse the write.
+    group.put("a", "1").await;
     let leader = group.leader().await;
     for number in (0..3).filter(|number| *number != leader) {
         group.kill(number, Loss::All);
