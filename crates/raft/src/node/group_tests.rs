@@ -305,6 +305,28 @@ async fn a_leader_whose_connections_break_or_that_is_silent_goes_on_leading() {
     group
         .net
         .break_connections(|from, to| from == leader || to == leader);
+    assert!(!seems_gone(&group, leader).await);
+    group.isolate(leader, Link::Open);
+    put(&group.member(leader).node, "afterwards").await;
+    assert_eq!(group.member(leader).node.status().term, term);
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_refuses_connections_goes_on_leading() {
+    let (group, leader) = patient_group(144).await;
+    let term = group.member(leader).node.status().term;
+    group.net.refuse(leader);
+    for round in 0..5 {
+        assert!(!seems_gone(&group, leader).await, "{round}");
+        put(&group.member(leader).node, &format!("round {round}")).await;
+    }
+    assert_eq!(group.member(leader).node.status().term, term);
+    group.stop().await;
+}
+
+/// What one of the other members answers to the other one that has lost its leader.
+async fn seems_gone(group: &Group, leader: usize) -> bool {
     let others: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
     let asker = &group.member(others[0]).node.running;
     let vote = asker.raft.server_metrics().borrow_watched().vote;
@@ -314,11 +336,7 @@ async fn a_leader_whose_connections_break_or_that_is_silent_goes_on_leading() {
     };
     let mut other = asker.peers.known(id(others[1])).unwrap().peer();
     let answer = other.leader_gone(question).await.unwrap();
-    assert!(!answer.into_inner().gone);
-    group.isolate(leader, Link::Open);
-    put(&group.member(leader).node, "afterwards").await;
-    assert_eq!(group.member(leader).node.status().term, term);
-    group.stop().await;
+    answer.into_inner().gone
 }
 
 #[tokio::test(flavor = "multi_thread")]

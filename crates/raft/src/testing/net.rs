@@ -72,6 +72,12 @@ impl Net {
         self.break_connections(|from, to| from == member || to == member);
     }
 
+    /// Nobody can connect to a member any more, which goes on: its own connections to others stay.
+    pub(crate) fn refuse(&self, member: usize) {
+        self.services.lock().remove(&member);
+        self.break_connections(|_from, to| to == member);
+    }
+
     /// Breaks connections: both sides are told.
     pub(crate) fn break_connections(&self, which: impl Fn(usize, usize) -> bool) {
         self.connections.lock().retain(|(from, to, broken)| {
