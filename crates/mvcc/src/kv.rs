@@ -243,7 +243,7 @@ impl StoredKv {
             return self.encoded.clone();
         }
         let value_end = fields.value_at + fields.value_len;
-        let value_field_at = value_end - bytes_len(self.value());
+        let value_field_at = value_end - bytes_len(&self.encoded[fields.value_at..value_end]);
         if value_end == self.encoded.len() {
             return self.encoded.slice(..value_field_at);
         }

@@ -31,6 +31,11 @@ pub(crate) fn voters(membership: &Membership) -> BTreeSet<u64> {
     membership.voter_ids().collect()
 }
 
+/// How many of so many voters are a quorum.
+pub(crate) const fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
 pub(crate) fn encode_stored(stored: &StoredMembership) -> Bytes {
     let mut out = Writer::default();
     out.u8(STORED_VERSION);

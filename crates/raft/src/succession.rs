@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::peerpb::LeaderGoneRequest;
+use api::peerpb::leader_gone_request::Reason;
 use futures_util::future::join_all;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -32,7 +33,7 @@ use types::MemberId;
 use crate::ask::ask;
 use crate::membership;
 use crate::node::Raft;
-use crate::peer::channels::{Connections, Ended, Peers, says_refused};
+use crate::peer::channels::{Connections, Peers, says_refused};
 use crate::peer::wire;
 use crate::type_config::{LogId, TypeConfig, Vote};
 
@@ -89,17 +90,6 @@ pub(crate) struct View {
     pub(crate) last: Option<LogId>,
 }
 
-/// Why a member is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// A connection broke: it is to look by itself, too.
-    Broke,
-    /// The asker was asked itself.
-    Asked,
-    /// A quorum has agreed, and the asker stands.
-    Stands,
-}
-
 /// Why a member has not said what it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NoAnswer {
@@ -116,7 +106,7 @@ struct Followed {
     leader: Vote,
     /// They are held so that the receiver has its sender.
     _connections: Arc<Connections>,
-    ended: watch::Receiver<Ended>,
+    ended: watch::Receiver<u64>,
 }
 
 impl Streams {
@@ -158,8 +148,9 @@ impl Followed {
     }
 }
 
-/// Waits until a connection to the leader breaks.
-async fn breaks(followed: Option<&mut Followed>) {
+/// Waits until a connection to the leader breaks, or has broken when the rest is over.
+async fn breaks(followed: Option<&mut Followed>, rests_until: Instant) {
+    tokio::time::sleep_until(rests_until).await;
     let Some(followed) = followed else {
         return std::future::pending().await;
     };
@@ -189,7 +180,8 @@ impl Succession {
         let mut followed: Option<Followed> = None;
         let mut rests_until = Instant::now();
         // Whoever led when this member stopped may be gone: it may be itself, and then has no connection.
-        let mut looks_at = self.last_leader(&server.borrow_watched());
+        let broke = |leader| (leader, Reason::Broke);
+        let mut looks_at = self.last_leader(&server.borrow_watched()).map(broke);
         loop {
             if let Some((leader, reason)) = looks_at.take() {
                 let Ok(is_gone) = self.succeed(leader, reason).await else {
@@ -214,18 +206,17 @@ impl Succession {
                     // Its sender is held here.
                     looks_at = leader.filter(|_| changed.is_ok()).map(|leader| (leader, Reason::Asked));
                 }
-                () = breaks(followed.as_mut()), if Instant::now() >= rests_until => {
-                    looks_at = self.last_leader(&server.borrow_watched());
+                () = breaks(followed.as_mut(), rests_until) => {
+                    looks_at = self.last_leader(&server.borrow_watched()).map(broke);
                 }
-                () = tokio::time::sleep_until(rests_until), if Instant::now() < rests_until => {}
             }
         }
     }
 
     /// The last leader that this member knows, if it could take its place.
-    fn last_leader(&self, server: &Server) -> Option<(Vote, Reason)> {
+    fn last_leader(&self, server: &Server) -> Option<Vote> {
         let may_stand = server.vote.committed && self.may_stand(server);
-        may_stand.then_some((server.vote, Reason::Broke))
+        may_stand.then_some(server.vote)
     }
 
     /// Whether it is a voter, but not the only one, and does not lead.
@@ -237,12 +228,13 @@ impl Succession {
 
     /// The leader that this member follows, and the connections to it.
     fn leader(&self, server: &Server) -> Option<(Vote, Arc<Connections>)> {
-        let leader = server.vote.leader_id.voted_for;
-        let follows = server.vote.committed && leader != *self.raft.node_id();
+        let vote = self.last_leader(server)?;
+        let id = vote.leader_id.voted_for;
         let membership = server.membership_config.membership();
-        let node = membership.get_node(&leader).filter(|_node| follows)?;
-        let connections = self.peers.at(MemberId(leader), &node.peer_urls);
-        self.may_stand(server).then_some((server.vote, connections))
+        let node = membership
+            .get_node(&id)
+            .filter(|_node| id != *self.raft.node_id())?;
+        Some((vote, self.peers.at(MemberId(id), &node.peer_urls)))
     }
 
     /// Looks a few times. Says whether the leader is gone.
@@ -383,11 +375,11 @@ impl Succession {
         reason: Reason,
     ) -> Result<View, NoAnswer> {
         let ended = peer.ended();
-        let wordless = ended.borrow().wordless;
+        let wordless = *ended.borrow();
         let mut client = peer.peer();
         let question = LeaderGoneRequest {
             leader: Some(wire::vote_to(&leader)),
-            reason: wire::reason_to(reason).into(),
+            reason: reason.into(),
         };
         let answer = client.leader_gone(question);
         let patience = (self.election_timeout / 4).min(ANSWER_INTERVALS * self.heartbeat_interval);
@@ -401,15 +393,13 @@ impl Succession {
             }
             Ok(Err(status)) => {
                 peer.failed(&status);
-                Err(
-                    if says_refused(&status) || ended.borrow().wordless > wordless {
-                        NoAnswer::Refused
-                    } else if status.source().is_some() {
-                        NoAnswer::Broken
-                    } else {
-                        NoAnswer::Silent
-                    },
-                )
+                Err(if says_refused(&status) || *ended.borrow() > wordless {
+                    NoAnswer::Refused
+                } else if status.source().is_some() {
+                    NoAnswer::Broken
+                } else {
+                    NoAnswer::Silent
+                })
             }
             Err(_elapsed) => Err(NoAnswer::Silent),
         }
@@ -424,5 +414,5 @@ fn is_quorum(server: &Server, agreed: &[(Option<LogId>, u64)]) -> bool {
         .membership()
         .get_joint_config()
         .iter();
-    sides.all(|voters| 2 * voters.intersection(&ids).count() > voters.len())
+    sides.all(|voters| voters.intersection(&ids).count() >= membership::quorum(voters.len()))
 }

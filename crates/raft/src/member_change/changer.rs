@@ -31,7 +31,7 @@ use super::rules::Rules;
 use super::wire;
 use super::{MemberChange, MemberChangeError, Refusal};
 use crate::leadership::{Leadership, matching};
-use crate::membership::voters;
+use crate::membership::{quorum, voters};
 use crate::node::Raft;
 use crate::peer::channels::Peers;
 use crate::peer::pinger::ping;
@@ -122,7 +122,7 @@ impl Changer {
         if !left.remove(&id.0) {
             return true;
         }
-        let quorum = left.len() / 2 + 1;
+        let quorum = quorum(left.len());
         let me = self.leadership.member;
         let mut answered = usize::from(left.contains(&me.0));
         let others = left.iter().map(|id| MemberId(*id)).filter(|id| *id != me);

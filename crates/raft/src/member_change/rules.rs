@@ -8,6 +8,7 @@ use apply::Member;
 use types::MemberId;
 
 use super::MemberChangeError;
+use crate::membership::quorum;
 
 /// A peer counts as connected when it has answered without a gap for so long, as in etcd
 /// (`server.go`, `HealthInterval`).
@@ -31,10 +32,6 @@ pub(super) struct Rules<'a> {
     pub(super) is_strict: bool,
     /// `--max-learners`.
     pub(super) learners_max: usize,
-}
-
-const fn quorum(voters: usize) -> usize {
-    voters / 2 + 1
 }
 
 impl Rules<'_> {

@@ -247,8 +247,8 @@ impl Connections {
         PeerClient::new(self.introduced(Purpose::Heartbeats))
     }
 
-    /// Counts connections that ended from the other side.
-    pub(crate) fn ended(&self) -> watch::Receiver<Ended> {
+    /// Changes whenever a connection ended from the other side; how many of them without a word.
+    pub(crate) fn ended(&self) -> watch::Receiver<u64> {
         self.route.ended.subscribe()
     }
 
@@ -320,15 +320,9 @@ struct Route {
     timeout: Duration,
     sent: AtomicU64,
     received: AtomicU64,
-    ended: watch::Sender<Ended>,
-}
-
-/// Connections that the peer's side has ended, or its system.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ended {
-    pub(crate) all: u64,
-    /// Those on which nothing had come: as if nobody listened.
-    pub(crate) wordless: u64,
+    /// Told of each connection that the peer's side has ended, or its system. Counts those on which nothing had come: as if
+    /// nobody listened.
+    ended: watch::Sender<u64>,
 }
 
 impl Route {
@@ -401,10 +395,8 @@ impl Counted {
         self.has_spoken |= bytes > 0;
         if is_over && !std::mem::replace(&mut self.has_ended, true) {
             let is_wordless = !self.has_spoken;
-            self.route.ended.send_modify(|ended| {
-                ended.all += 1;
-                ended.wordless += u64::from(is_wordless);
-            });
+            let ended = &self.route.ended;
+            ended.send_modify(|wordless| *wordless += u64::from(is_wordless));
         }
     }
 }

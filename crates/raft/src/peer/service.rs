@@ -232,7 +232,7 @@ impl Peer for PingService {
         request: Request<peerpb::LeaderGoneRequest>,
     ) -> Result<Response<peerpb::LeaderGoneResponse>, Status> {
         let request = request.into_inner();
-        let reason = wire::reason_from(request.reason());
+        let reason = request.reason();
         let leader = wire::vote_from(request.leader);
         let leader = leader.map_err(|error| unreadable(&error))?;
         let view = self.succession.asked(leader, reason).await;

@@ -8,7 +8,6 @@ use openraft::raft::{
 
 use crate::codec::DecodeError;
 use crate::log_store;
-use crate::succession::Reason;
 use crate::type_config::{LogId, TypeConfig, Vote, log_id};
 
 /// What an append came to: how far the logs match now, or why not.
@@ -107,22 +106,6 @@ pub(crate) fn appended_from(response: peerpb::AppendResponse) -> Result<Appended
             return Err(WireError::Missing { field: "outcome" });
         }
     })
-}
-
-pub(crate) const fn reason_to(reason: Reason) -> peerpb::leader_gone_request::Reason {
-    match reason {
-        Reason::Broke => peerpb::leader_gone_request::Reason::Broke,
-        Reason::Asked => peerpb::leader_gone_request::Reason::Asked,
-        Reason::Stands => peerpb::leader_gone_request::Reason::Stands,
-    }
-}
-
-pub(crate) const fn reason_from(reason: peerpb::leader_gone_request::Reason) -> Reason {
-    match reason {
-        peerpb::leader_gone_request::Reason::Broke => Reason::Broke,
-        peerpb::leader_gone_request::Reason::Asked => Reason::Asked,
-        peerpb::leader_gone_request::Reason::Stands => Reason::Stands,
-    }
 }
 
 pub(crate) fn vote_request_to(request: &VoteRequest<TypeConfig>) -> peerpb::VoteRequest {
