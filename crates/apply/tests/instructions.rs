@@ -151,7 +151,7 @@ impl Machine {
         })?;
         let response = api::encoded::etcdserverpb::RangeResponse {
             count: i64::try_from(found.count)?,
-            kvs: found.kvs.iter().map(|kv| kv.encoded().clone()).collect(),
+            kvs: found.kvs.iter().map(|kv| kv.to_bytes()).collect(),
             ..Default::default()
         };
         Ok(response.encode_to_vec().len())

@@ -16,9 +16,9 @@
 //! 1. *Refuse.* The compacted revision moves; from the next publication on, reads below it are
 //!    refused. Nothing that is still allowed can see whether the old versions are there or not, so
 //!    the rest may take its time, and does not make the apply path wait.
-//! 2. *Forget.* The index is walked, a bounded number of keys in each step. The [`Mark`] beside each
-//!    key says whether there is anything to drop, so that a key without a past costs a few
-//!    nanoseconds. Each dropped version is counted off in the segment that holds it. When the walk is
+//! 2. *Forget.* The index is walked, a bounded number of keys in each step. It knows of each subtree whether
+//!    there is [anything to drop](crate::key_index::Tally), so that keys without a past are passed over by the
+//!    thousand. Each dropped version is counted off in the segment that holds it. When the walk is
 //!    through, the counters are exact, and not one byte of the disk has been read.
 //! 3. *Scrub.* In the order of history: a segment with no live version is removed unread; one with
 //!    some dead ones is read, and written again without them, under the same key; a clean one is not
@@ -37,8 +37,6 @@
 //! What survives a crash: the scheduled revision is staged in the same batch as everything before
 //! it. On opening, the whole index is rebuilt from what is on the disk and compacted at that revision
 //! in memory; if the finished mark is behind, scrubbing goes on.
-//!
-//! [`Mark`]: crate::tree_index
 
 use std::collections::VecDeque;
 

@@ -155,7 +155,7 @@ impl HashJob {
         let (before, revision) = (self.compact_revision, self.revision);
         let index = &self.view.snapshot.index;
         // Here etcd's set of what is to be kept has a tombstone at the revision itself, too.
-        let nothing_to_keep = index.count(&KeyRange::all(), revision, self.view.revision()) == 0
+        let nothing_to_keep = index.count(&KeyRange::all(), revision) == 0
             && !index.all().any(|key| key.has_tombstone_at(revision));
         let mut hasher = Hasher {
             view: &self.view,

@@ -46,7 +46,8 @@ use std::sync::Arc;
 use imbl::Vector;
 use types::Revision;
 
-use crate::StoredKv;
+use crate::tree_index::btree::{Item, Sum};
+use crate::{EventKind, StoredKv};
 
 /// One change of a key, without its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +74,6 @@ impl Version {
         }
     }
 
-    pub(crate) fn of(kv: &StoredKv) -> Self {
-        Self::new(kv.mod_revision(), kv.encoded().len(), false)
-    }
-
     pub(crate) fn revision(self) -> Revision {
         Revision::new(self.main, i64::from(self.sub))
     }
@@ -90,19 +87,78 @@ impl Version {
     }
 }
 
-/// The last change of a key.
-#[derive(Clone, Debug)]
-pub(crate) enum Newest {
-    Live(StoredKv),
-    Deleted(Version),
+/// What can be said of a key without looking at it: the revision of its last change, whether that
+/// was a deletion, and whether there are older versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark(i64);
+
+impl Mark {
+    fn new(main: i64, is_deleted: bool, has_older: bool) -> Self {
+        Self(main << 2 | i64::from(is_deleted) << 1 | i64::from(has_older))
+    }
+
+    fn main(self) -> i64 {
+        self.0 >> 2
+    }
+
+    fn is_deleted(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    fn has_older(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    fn is_compactable(self) -> bool {
+        self.0 & 3 != 0
+    }
 }
 
 /// All changes of a key that are not compacted.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyIndex {
-    newest: Newest,
+    /// The last change: a version, or a tombstone.
+    newest: StoredKv,
+    mark: Mark,
     /// Ascending; all before `newest`. Never an empty vector.
     older: Option<Arc<Vector<Version>>>,
+}
+
+/// What is known of many keys together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// How many of them exist now.
+    pub(crate) live: usize,
+    /// None of them has changed after this revision.
+    pub(crate) changed: i64,
+    /// Whether compaction can find something to drop.
+    pub(crate) is_compactable: bool,
+}
+
+impl Sum for Tally {
+    fn and(self, other: Self) -> Self {
+        Self {
+            live: self.live + other.live,
+            changed: self.changed.max(other.changed),
+            is_compactable: self.is_compactable | other.is_compactable,
+        }
+    }
+}
+
+impl Item for KeyIndex {
+    type Sum = Tally;
+
+    fn key(&self) -> &[u8] {
+        self.newest.key()
+    }
+
+    fn sum(&self) -> Tally {
+        Tally {
+            live: usize::from(!self.mark.is_deleted()),
+            changed: self.mark.main(),
+            is_compactable: self.mark.is_compactable(),
+        }
+    }
 }
 
 /// What a key is at some revision.
@@ -127,59 +183,77 @@ pub(crate) enum Compacted {
 }
 
 impl KeyIndex {
-    /// A key that has never been changed before.
-    pub(crate) fn new(newest: Newest) -> Self {
+    /// A key that has never been changed before. A deletion comes with its tombstone.
+    pub(crate) fn new(kind: EventKind, newest: StoredKv) -> Self {
+        Self::of(newest, kind == EventKind::Delete, None)
+    }
+
+    fn of(newest: StoredKv, is_deleted: bool, older: Option<Arc<Vector<Version>>>) -> Self {
+        let mark = Mark::new(newest.mod_revision().main, is_deleted, older.is_some());
         Self {
             newest,
-            older: None,
+            mark,
+            older,
         }
     }
 
     /// The same key after one more change.
-    pub(crate) fn with(&self, newest: Newest) -> Self {
+    pub(crate) fn with(&self, kind: EventKind, newest: StoredKv) -> Self {
         let before = self.newest_version();
-        let next = Self {
-            newest,
-            older: Some(Arc::new(match &self.older {
-                None => Vector::unit(before),
-                Some(older) => {
-                    let mut older = Vector::clone(older);
-                    older.push_back(before);
-                    older
-                }
-            })),
-        };
         debug_assert!(
-            next.newest_version().revision() > before.revision(),
+            newest.mod_revision() > before.revision(),
             "changes of a key come in the order of their revisions"
         );
-        next
+        let older = match &self.older {
+            None => Vector::unit(before),
+            Some(older) => {
+                let mut older = Vector::clone(older);
+                older.push_back(before);
+                older
+            }
+        };
+        Self::of(newest, kind == EventKind::Delete, Some(Arc::new(older)))
+    }
+
+    /// The same key with another past.
+    fn with_older(&self, older: Option<Arc<Vector<Version>>>) -> Self {
+        Self::of(self.newest.clone(), self.mark.is_deleted(), older)
     }
 
     pub(crate) fn newest_version(&self) -> Version {
-        match &self.newest {
-            Newest::Live(kv) => Version::of(kv),
-            Newest::Deleted(version) => *version,
-        }
+        let is_deleted = self.mark.is_deleted();
+        let stored = if is_deleted {
+            self.newest.encoded_key_only()
+        } else {
+            self.newest.encoded()
+        };
+        Version::new(self.newest.mod_revision(), stored.len(), is_deleted)
     }
 
-    pub(crate) fn has_older(&self) -> bool {
-        self.older.is_some()
+    /// Whether compaction can find something to drop.
+    pub(crate) fn is_compactable(&self) -> bool {
+        self.mark.is_compactable()
     }
 
     /// The key-value as it is now, if there is one.
     pub(crate) fn live(&self) -> Option<&StoredKv> {
-        match &self.newest {
-            Newest::Live(kv) => Some(kv),
-            Newest::Deleted(_) => None,
+        (!self.mark.is_deleted()).then_some(&self.newest)
+    }
+
+    /// Whether the key exists at `revision`.
+    pub(crate) fn exists_at(&self, revision: i64) -> bool {
+        if self.mark.main() <= revision {
+            return !self.mark.is_deleted();
         }
+        let then = self.mark.has_older().then(|| self.version_at(revision));
+        then.flatten()
+            .is_some_and(|version| !version.is_tombstone())
     }
 
     /// The last change at or before `revision`, a tombstone included.
     pub(crate) fn version_at(&self, revision: i64) -> Option<Version> {
-        let newest = self.newest_version();
-        if newest.main <= revision {
-            return Some(newest);
+        if self.mark.main() <= revision {
+            return Some(self.newest_version());
         }
         let older = self.older.as_deref()?;
         let place = changes_until(older, revision).checked_sub(1)?;
@@ -188,7 +262,7 @@ impl KeyIndex {
 
     /// Whether this change is one that is not compacted.
     pub(crate) fn holds(&self, version: Version) -> bool {
-        if self.newest_version().revision() == version.revision() {
+        if self.newest.mod_revision() == version.revision() {
             return true;
         }
         let older = self.older.as_deref();
@@ -217,8 +291,7 @@ impl KeyIndex {
 
     /// What a read at `revision` finds.
     pub(crate) fn at(&self, revision: i64) -> At<'_> {
-        let newest = self.newest_version();
-        if newest.main <= revision {
+        if self.mark.main() <= revision {
             return self.live().map_or(At::Absent, At::Newest);
         }
         match self.version_at(revision) {
@@ -244,10 +317,7 @@ impl KeyIndex {
                 dropped(newest);
                 return Compacted::Gone;
             }
-            return Compacted::Shorter(Self {
-                newest: self.newest.clone(),
-                older: None,
-            });
+            return Compacted::Shorter(self.with_older(None));
         }
         let until = changes_until(older, revision);
         let kept_tombstone_or_none = match until.checked_sub(1).and_then(|last| older.get(last)) {
@@ -264,10 +334,7 @@ impl KeyIndex {
             .for_each(dropped);
         let rest = older.skip(kept_tombstone_or_none);
         let older = (!rest.is_empty()).then(|| Arc::new(rest));
-        Compacted::Shorter(Self {
-            newest: self.newest.clone(),
-            older,
-        })
+        Compacted::Shorter(self.with_older(older))
     }
 }
 
@@ -285,28 +352,29 @@ fn changes_until(versions: &Vector<Version>, revision: i64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EventKind::{Delete, Put};
     use crate::KvParts;
 
-    fn put(main: i64) -> Newest {
-        Newest::Live(StoredKv::new(&KvParts {
+    fn put(main: i64) -> StoredKv {
+        StoredKv::new(&KvParts {
             key: b"foo",
             value: b"v",
             mod_revision: Revision::new(main, 0),
             create_revision: main,
             version: 1,
             lease: None,
-        }))
+        })
     }
 
-    fn delete(main: i64) -> Newest {
-        Newest::Deleted(Version::new(Revision::new(main, 0), 5, true))
+    fn tombstone(main: i64) -> StoredKv {
+        StoredKv::tombstone(b"foo", Revision::new(main, 0))
     }
 
     fn the_example() -> KeyIndex {
-        KeyIndex::new(put(2))
-            .with(put(4))
-            .with(delete(6))
-            .with(put(9))
+        KeyIndex::new(Put, put(2))
+            .with(Put, put(4))
+            .with(Delete, tombstone(6))
+            .with(Put, put(9))
     }
 
     fn line(index: &KeyIndex) -> Vec<i64> {
@@ -346,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_deleted_key_is_gone_one_revision_after_its_tombstone() {
-        let deleted = KeyIndex::new(put(2)).with(delete(6));
+        let deleted = KeyIndex::new(Put, put(2)).with(Delete, tombstone(6));
         let mut dropped = Vec::new();
         let Compacted::Shorter(tombstone) =
             deleted.compact(6, |version| dropped.push(version.main))
@@ -360,13 +428,13 @@ mod tests {
 
     #[test]
     fn a_hot_key_with_many_versions_is_searched_and_shared_not_copied() {
-        let mut index = KeyIndex::new(put(1));
+        let mut index = KeyIndex::new(Put, put(1));
         let mut kept = Vec::new();
         for main in 2..50_000 {
             if main % 1000 == 0 {
                 kept.push(index.clone());
             }
-            index = index.with(put(main));
+            index = index.with(Put, put(main));
         }
         assert!(matches!(index.at(17), At::Older(version) if version.main == 17));
         assert!(matches!(kept[3].at(4000), At::Newest(kv) if kv.mod_revision().main == 3999));

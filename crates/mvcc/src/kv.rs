@@ -2,23 +2,30 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
+use triomphe::ThinArc;
 use types::{LeaseId, Revision};
 
-/// One version of one key. `encoded` is the canonical protobuf of `mvccpb.KeyValue`, byte for byte
-/// what etcd would store; beside it is only what is looked at for many keys in a row, or not in it. There is one
-/// of these for every key, and it is most of what a key takes besides its bytes.
+/// One version of one key: the canonical protobuf of `mvccpb.KeyValue`, byte for byte what etcd would
+/// store, and before it only what is looked at for many keys in a row, or not in it. All of that is one
+/// allocation, and the only one that a key without a past has.
 ///
 /// Cloning is cheap.
 #[derive(Clone)]
-pub struct StoredKv {
-    encoded: Bytes,
+pub struct StoredKv(ThinArc<Head, u8>);
+
+/// What stands before the bytes.
+#[derive(Clone, Copy, Debug)]
+struct Head {
     main: i64,
     sub: u32,
+    /// The key is found without decoding: a search in the index compares many.
+    key_len: u32,
 }
 
 /// The fields of a key-value, decoded.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fields {
+    key_len: usize,
     create_revision: i64,
     mod_revision: i64,
     version: i64,
@@ -38,7 +45,11 @@ impl Fields {
             let known = u8::try_from(tag).ok().filter(|&tag| tag > last_tag);
             match known {
                 Some(KEY) => {
-                    skip_bytes(&mut rest)?;
+                    fields.key_len = skip_bytes(&mut rest)?;
+                    // Where the key begins follows from its length.
+                    if stored.len() - rest.len() != bytes_field_len(fields.key_len) {
+                        return Err(ParseKvError::Key);
+                    }
                 }
                 Some(CREATE_REVISION) => fields.create_revision = int(&mut rest)?,
                 Some(MOD_REVISION) => fields.mod_revision = int(&mut rest)?,
@@ -85,6 +96,9 @@ pub enum ParseKvError {
         /// The tag that was found.
         tag: u64,
     },
+    /// The key's length is not written as protobuf writes it, or there is none.
+    #[error("a key-value has a malformed key")]
+    Key,
     /// It belongs to another revision than the record that holds it.
     #[error("a key-value of revision {found} is stored at revision {expected}")]
     Revision {
@@ -108,11 +122,11 @@ impl StoredKv {
     #[must_use]
     pub fn new(parts: &KvParts<'_>) -> Self {
         let lease = parts.lease.map_or(0, |lease| lease.0);
-        let len = bytes_len(parts.key)
+        let len = bytes_field_len(parts.key.len())
             + int_len(parts.create_revision)
             + int_len(parts.mod_revision.main)
             + int_len(parts.version)
-            + bytes_len(parts.value)
+            + bytes_field_len(parts.value.len())
             + int_len(lease);
         let mut out = Vec::with_capacity(len);
         put_bytes(&mut out, KEY, parts.key);
@@ -126,11 +140,20 @@ impl StoredKv {
             len,
             "the length is computed as the fields are written"
         );
-        Self {
-            encoded: Bytes::from(out),
-            main: parts.mod_revision.main,
-            sub: sub_u32(parts.mod_revision.sub),
-        }
+        Self::of(&out, parts.key.len(), parts.mod_revision)
+    }
+
+    fn of(encoded: &[u8], key_len: usize, revision: Revision) -> Self {
+        let head = Head {
+            main: revision.main,
+            sub: sub_u32(revision.sub),
+            key_len: u32::try_from(key_len).expect("a request has less than 4 GiB"),
+        };
+        Self(ThinArc::from_header_and_slice(head, encoded))
+    }
+
+    fn head(&self) -> Head {
+        self.0.header.header
     }
 
     /// What an event says about a deleted key: its name, and when it was deleted.
@@ -147,24 +170,21 @@ impl StoredKv {
     }
 
     /// A version as it was stored at `revision`: the bytes that [`StoredKv::encoded`] gave.
-    pub fn parse(stored: Bytes, revision: Revision) -> Result<Self, ParseKvError> {
-        let fields = Fields::decode(&stored)?;
+    /// They are copied.
+    pub fn parse(stored: &[u8], revision: Revision) -> Result<Self, ParseKvError> {
+        let fields = Fields::decode(stored)?;
         if fields.mod_revision != revision.main {
             return Err(ParseKvError::Revision {
                 expected: revision.main,
                 found: fields.mod_revision,
             });
         }
-        Ok(Self {
-            encoded: stored,
-            main: revision.main,
-            sub: sub_u32(revision.sub),
-        })
+        Ok(Self::of(stored, fields.key_len, revision))
     }
 
     fn fields(&self) -> Fields {
         // They were encoded here, or decoded before they were taken.
-        Fields::decode(&self.encoded).unwrap_or_default()
+        Fields::decode(self.encoded()).unwrap_or_default()
     }
 
     /// The key in the bytes of a stored version or tombstone; no key is empty.
@@ -182,21 +202,28 @@ impl StoredKv {
 
     /// The message `mvccpb.KeyValue`, encoded.
     #[must_use]
-    pub fn encoded(&self) -> &Bytes {
-        &self.encoded
+    pub fn encoded(&self) -> &[u8] {
+        &self.0.slice
+    }
+
+    /// The same message, shared.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        Bytes::from_owner(self.clone())
     }
 
     /// The message with nothing but the key: what a tombstone is on the disk.
     #[must_use]
     pub(crate) fn encoded_key_only(&self) -> &[u8] {
-        &self.encoded[..bytes_len(self.key())]
+        let key_len = self.head().key_len as usize;
+        &self.encoded()[..bytes_field_len(key_len)]
     }
 
     /// The key.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        // None in what was parsed without one.
-        Self::parse_key(&self.encoded).unwrap_or_default()
+        let field = self.encoded_key_only();
+        &field[field.len() - self.head().key_len as usize..]
     }
 
     /// The value.
@@ -207,13 +234,14 @@ impl StoredKv {
             value_len,
             ..
         } = self.fields();
-        &self.encoded[value_at..value_at + value_len]
+        &self.encoded()[value_at..value_at + value_len]
     }
 
     /// When this version was written.
     #[must_use]
     pub fn mod_revision(&self) -> Revision {
-        Revision::new(self.main, i64::from(self.sub))
+        let Head { main, sub, .. } = self.head();
+        Revision::new(main, i64::from(sub))
     }
 
     /// The main revision at which the key began to exist.
@@ -228,6 +256,12 @@ impl StoredKv {
         self.fields().version
     }
 
+    /// [`StoredKv::create_revision`] and [`StoredKv::version`], decoded once.
+    pub(crate) fn lineage(&self) -> (i64, i64) {
+        let fields = self.fields();
+        (fields.create_revision, fields.version)
+    }
+
     /// The lease it is attached to.
     #[must_use]
     pub fn lease(&self) -> Option<LeaseId> {
@@ -238,19 +272,25 @@ impl StoredKv {
     /// The same version without its value (for `keys_only`), encoded.
     #[must_use]
     pub fn encoded_without_value(&self) -> Bytes {
-        let fields = self.fields();
+        let (fields, encoded) = (self.fields(), self.encoded());
         if fields.value_len == 0 {
-            return self.encoded.clone();
+            return self.to_bytes();
         }
         let value_end = fields.value_at + fields.value_len;
-        let value_field_at = value_end - bytes_len(&self.encoded[fields.value_at..value_end]);
-        if value_end == self.encoded.len() {
-            return self.encoded.slice(..value_field_at);
+        let value_field_at = value_end - bytes_field_len(fields.value_len);
+        if value_end == encoded.len() {
+            return self.to_bytes().slice(..value_field_at);
         }
-        let mut out = BytesMut::with_capacity(value_field_at + self.encoded.len() - value_end);
-        out.put_slice(&self.encoded[..value_field_at]);
-        out.put_slice(&self.encoded[value_end..]);
+        let mut out = BytesMut::with_capacity(value_field_at + encoded.len() - value_end);
+        out.put_slice(&encoded[..value_field_at]);
+        out.put_slice(&encoded[value_end..]);
         out.freeze()
+    }
+}
+
+impl AsRef<[u8]> for StoredKv {
+    fn as_ref(&self) -> &[u8] {
+        self.encoded()
     }
 }
 
@@ -290,11 +330,12 @@ fn int_len(value: i64) -> usize {
     }
 }
 
-fn bytes_len(bytes: &[u8]) -> usize {
-    if bytes.is_empty() {
+/// A field of so many bytes with its tag and length; an empty one is left out.
+fn bytes_field_len(len: usize) -> usize {
+    if len == 0 {
         0
     } else {
-        1 + encoded_len_varint(bytes.len() as u64) + bytes.len()
+        1 + encoded_len_varint(len as u64) + len
     }
 }
 
@@ -365,15 +406,16 @@ mod tests {
             let message = message(&kv);
             prop_assert_eq!(&message.key[..], &key[..]);
             prop_assert_eq!(&message.value[..], &value[..]);
-            prop_assert_eq!(&message.encode_to_vec()[..], &kv.encoded()[..]);
+            prop_assert_eq!(&message.encode_to_vec()[..], kv.encoded());
             let without = KeyValue { value: Default::default(), ..message.clone() };
             prop_assert_eq!(&without.encode_to_vec()[..], &kv.encoded_without_value()[..]);
             let only = KeyValue { key: message.key.clone(), ..Default::default() };
             prop_assert_eq!(&only.encode_to_vec()[..], kv.encoded_key_only());
-            let parsed = StoredKv::parse(kv.encoded().clone(), kv.mod_revision()).unwrap();
+            let parsed = StoredKv::parse(kv.encoded(), kv.mod_revision()).unwrap();
             prop_assert_eq!(format!("{parsed:?}"), format!("{kv:?}"));
             prop_assert_eq!(parsed.value(), kv.value());
             prop_assert_eq!(StoredKv::parse_key(kv.encoded()).unwrap(), &key[..]);
+            prop_assert_eq!(&kv.to_bytes()[..], kv.encoded());
         }
 
         #[test]
@@ -381,7 +423,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..60),
         ) {
             let revision = Revision::new(7, 0);
-            if let Ok(kv) = StoredKv::parse(Bytes::from(bytes.clone()), revision) {
+            if let Ok(kv) = StoredKv::parse(&bytes, revision) {
                 prop_assert!(kv.key().len() + kv.value().len() <= bytes.len());
             }
             if let Ok(key) = StoredKv::parse_key(&bytes) {
@@ -393,7 +435,7 @@ mod tests {
     #[test]
     fn a_version_stored_under_another_revision_is_refused() {
         let kv = StoredKv::tombstone(b"k", Revision::new(5, 0));
-        let refused = StoredKv::parse(kv.encoded().clone(), Revision::new(6, 0));
+        let refused = StoredKv::parse(kv.encoded(), Revision::new(6, 0));
         assert_eq!(
             refused.unwrap_err(),
             ParseKvError::Revision {

@@ -179,7 +179,7 @@ impl Source<'_> {
             return self.single(key, at, range);
         }
         if range.count_only {
-            let count = self.index.count(&range.keys, at, self.revision);
+            let count = self.index.count(&range.keys, at);
             return Ok(RangeResult {
                 kvs: Vec::new(),
                 count,
@@ -187,16 +187,13 @@ impl Source<'_> {
         }
         let limit = range.limit.unwrap_or(usize::MAX);
         let mut kvs = Vec::new();
-        let mut existing = self.index.existing(&range.keys, at);
-        for index in existing.by_ref().take(limit) {
+        for index in self.index.existing(&range.keys, at).take(limit) {
             kvs.extend(self.value(index.at(at), at)?);
         }
         let count = if kvs.len() < limit {
             kvs.len()
-        } else if at == self.revision && self.index.covers_all(&range.keys) {
-            self.index.live_len()
         } else {
-            kvs.len() + existing.count()
+            self.index.count(&range.keys, at)
         };
         Ok(RangeResult { kvs, count })
     }

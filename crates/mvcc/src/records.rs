@@ -144,7 +144,7 @@ mod tests {
         VersionRecord {
             revision,
             kind: EventKind::Put,
-            stored: kv.encoded().clone(),
+            stored: kv.to_bytes(),
         }
     }
 

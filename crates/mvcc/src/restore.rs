@@ -4,17 +4,15 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use backend::{Bucket, Reader};
-use bytes::Bytes;
 use types::Revision;
 
 use crate::compaction::Compaction;
 use crate::error::SegmentProblem;
 use crate::install::Loaded;
-use crate::key_index::Newest;
 use crate::segment::{Record, Segment, Segments};
 use crate::shared::{Shared, Snapshot};
 use crate::tree_index::TreeIndex;
-use crate::{Config, EventKind, OpenError, Store, StoreError, StoredKv, Writer, meta};
+use crate::{Config, OpenError, Store, StoreError, Writer, meta};
 
 /// Segments that are read before the index is made of them; the reader waits while there are so many.
 const SEGMENTS_AHEAD_MAX: usize = 16;
@@ -132,16 +130,7 @@ fn index_segments(
 }
 
 fn load_version(index: &mut TreeIndex, record: &Record) -> Result<(), SegmentProblem> {
-    let newest = match record.kind {
-        EventKind::Delete => Newest::Deleted(record.version()),
-        EventKind::Put => {
-            // In memory of its own: one version must not keep its whole segment.
-            let stored = Bytes::copy_from_slice(&record.stored);
-            let kv = StoredKv::parse(stored, record.revision);
-            let revision = record.revision;
-            Newest::Live(kv.map_err(|problem| SegmentProblem::Kv { revision, problem })?)
-        }
-    };
-    index.change(record.key()?, |_| newest);
+    let kv = record.kv()?;
+    index.change(record.key()?, |_| (record.kind, kv));
     Ok(())
 }

@@ -49,15 +49,13 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The version, sharing memory with the segment.
+    /// The version, in memory of its own: it must not keep its whole segment.
     pub(crate) fn kv(&self) -> Result<StoredKv, SegmentProblem> {
         match self.kind {
             EventKind::Put => {
-                StoredKv::parse(self.stored.clone(), self.revision).map_err(|problem| {
-                    SegmentProblem::Kv {
-                        revision: self.revision,
-                        problem,
-                    }
+                StoredKv::parse(&self.stored, self.revision).map_err(|problem| SegmentProblem::Kv {
+                    revision: self.revision,
+                    problem,
                 })
             }
             EventKind::Delete => Ok(StoredKv::tombstone(self.key()?, self.revision)),

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use types::{KeyRange, LeaseId, Revision};
 
-use crate::key_index::{Newest, Version};
 use crate::read_view::Source;
 use crate::{
     Event, EventKind, KvParts, Range, RangeError, RangeResult, RevisionEvents, StoredKv, Writer,
@@ -72,15 +71,14 @@ impl<'w> WriteTxn<'w> {
         put_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut replaced = None;
         self.writer.index.change(&key, |before| {
-            let (create_revision, version) = before.map_or((mod_revision.main, 1), |kv| {
-                (kv.create_revision(), kv.version() + 1)
-            });
+            let (create_revision, version) =
+                before.map_or((mod_revision.main, 0), StoredKv::lineage);
             let kv = StoredKv::new(&KvParts {
                 key: &key,
                 value: &value,
                 mod_revision,
                 create_revision,
-                version,
+                version: version + 1,
                 lease,
             });
             let is_create = create_revision == mod_revision.main;
@@ -89,7 +87,7 @@ impl<'w> WriteTxn<'w> {
                 shown.and_then(|before| as_of_revision_before(events, before, mod_revision));
             events.push(Event::new(EventKind::Put, kv.clone(), shown));
             replaced = before.cloned();
-            Newest::Live(kv)
+            (EventKind::Put, kv)
         });
         replaced
     }
@@ -116,14 +114,12 @@ impl<'w> WriteTxn<'w> {
     fn delete(&mut self, prev: &StoredKv) {
         let revision = self.next_change();
         let tombstone = StoredKv::tombstone(prev.key(), revision);
-        let stored_len = tombstone.encoded_key_only().len();
         let shown = as_of_revision_before(&self.events, prev, revision);
         self.events
-            .push(Event::new(EventKind::Delete, tombstone, shown));
-        let version = Version::new(revision, stored_len, true);
+            .push(Event::new(EventKind::Delete, tombstone.clone(), shown));
         self.writer
             .index
-            .change(prev.key(), |_| Newest::Deleted(version));
+            .change(prev.key(), |_| (EventKind::Delete, tombstone));
     }
 
     fn next_change(&self) -> Revision {

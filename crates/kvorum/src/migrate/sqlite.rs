@@ -28,7 +28,6 @@ use std::path::{Path, PathBuf};
 
 use api::leasepb::Lease;
 use apply::{ImportError, Registers};
-use bytes::Bytes;
 use mvcc::{EventKind, KvParts, StoredKv, VersionRecord};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -463,7 +462,7 @@ impl Key {
         VersionRecord {
             revision,
             kind: EventKind::Put,
-            stored: Bytes::clone(kv.encoded()),
+            stored: kv.to_bytes(),
         }
     }
 }

@@ -192,7 +192,7 @@ impl RangeStream {
         if self.keys_only {
             kv.encoded_without_value()
         } else {
-            kv.encoded().clone()
+            kv.to_bytes()
         }
     }
 }

@@ -81,7 +81,7 @@ fn op(revision: i64, reply: &OpReply) -> ResponseOp {
 }
 
 fn encoded(kv: &StoredKv) -> Bytes {
-    kv.encoded().clone()
+    kv.to_bytes()
 }
 
 fn wire_count(count: usize) -> i64 {
