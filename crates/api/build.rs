@@ -3,9 +3,9 @@
 //! Two sets of Rust types come out of one set of `.proto` files:
 //!
 //! - the typed messages and the *clients*, as any etcd client knows them;
-//! - the *servers*, in which every stored `KeyValue` and every watch `Event` is a `bytes` field
-//!   that holds the message already encoded. On the wire an embedded message and a `bytes` field
-//!   are the same, so a stored key-value goes from the store to the socket without being decoded.
+//! - the *servers*, in which every stored `KeyValue` and every watch `Event` is already encoded: a `KeyValue`
+//!   as `encoded::mvccpb` has it, an `Event` as a `bytes` field, which on the wire is the same as an embedded
+//!   message. So both go from the store to the socket without being decoded.
 //!
 //! Messages that hold no `KeyValue` are the same Rust type in both sets.
 
@@ -28,8 +28,10 @@ const PROTOS: [&str; 8] = [
     "internalpb.proto",
     "peerpb.proto",
 ];
-/// Messages that travel already encoded in the server's set.
-const ENCODED: [&str; 2] = [".mvccpb.KeyValue", ".mvccpb.Event"];
+/// Messages that travel already encoded in the server's set: one with a type of its own ...
+const KEY_VALUE: &str = ".mvccpb.KeyValue";
+/// ... and one as bytes.
+const EVENT: &str = ".mvccpb.Event";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={PROTO_DIR}");
@@ -60,14 +62,15 @@ fn generate_encoded(mut descriptors: FileDescriptorSet) -> Result<(), Box<dyn Er
         .build_server(true)
         .generate_default_stubs(true)
         .codec_path("crate::codec::OneCopyCodec")
-        .bytes(".");
+        .bytes(".")
+        .extern_path(KEY_VALUE, "crate::encoded::mvccpb::KeyValue");
     for file in &mut descriptors.file {
         let package = file.package().to_owned();
         for message in &mut file.message_type {
             let path = format!(".{package}.{}", message.name());
             if touched.contains(&path) {
-                encode_fields(message);
-            } else {
+                encode_events(message);
+            } else if path != KEY_VALUE {
                 let name = rust_name(message.name());
                 builder = builder.extern_path(path, format!("crate::{package}::{name}"));
             }
@@ -98,7 +101,8 @@ fn touched_messages(descriptors: &FileDescriptorSet) -> BTreeSet<String> {
             }
             for message in &file.message_type {
                 let holds = message.field.iter().any(|field| {
-                    ENCODED.contains(&field.type_name()) || touched.contains(field.type_name())
+                    [KEY_VALUE, EVENT].contains(&field.type_name())
+                        || touched.contains(field.type_name())
                 });
                 if holds {
                     touched.insert(format!(".{}.{}", file.package(), message.name()));
@@ -111,9 +115,9 @@ fn touched_messages(descriptors: &FileDescriptorSet) -> BTreeSet<String> {
     }
 }
 
-fn encode_fields(message: &mut DescriptorProto) {
+fn encode_events(message: &mut DescriptorProto) {
     for field in &mut message.field {
-        if ENCODED.contains(&field.type_name()) {
+        if field.type_name() == EVENT {
             field.set_type(Type::Bytes);
             field.type_name = None;
         }

@@ -71,6 +71,8 @@ package!(
 
 /// The server's view of the wire: stored messages stay encoded.
 pub mod encoded {
+    pub mod mvccpb;
+
     package!(
         /// Services of `etcdserverpb` and the responses that hold stored key-values.
         etcdserverpb, "/encoded/etcdserverpb.rs"

@@ -141,7 +141,7 @@ impl Bench {
         self.machine.finish_batch().unwrap();
         let view = self.views.store.view();
         let mut kvs = Vec::new();
-        view.for_each(|kv| kvs.push(kv.to_bytes()));
+        view.for_each(|kv| kvs.push(kv.encoded().to_vec()));
         let leases: Vec<_> = self
             .views
             .leases

@@ -17,7 +17,7 @@ use kvorum_apply::{
     Command, Config, LogPosition, Put, PutLease, PutValue, Quota, Request, ScrubSteps,
     StateMachine, Views, Workers,
 };
-use mvcc::{PrevKv, Range, WatchBatch, WatchRequest, WatchStream};
+use mvcc::{PrevKv, Range, StoredKv, WatchBatch, WatchRequest, WatchStream};
 use prost::Message as _;
 use testkit::{binaries, note};
 use types::{KeyRange, SystemClock};
@@ -35,7 +35,7 @@ const WATCHERS: usize = 20;
 const PATHS: [(Path, usize, u64); 4] = [
     (Path::Put, 1_000, 57_000),
     (Path::Get, 1_000, 10_300),
-    (Path::List, 20, 3_620_000),
+    (Path::List, 20, 3_250_000),
     (Path::WatchEvent, 200, 114_000),
 ];
 
@@ -151,7 +151,7 @@ impl Machine {
         })?;
         let response = api::encoded::etcdserverpb::RangeResponse {
             count: i64::try_from(found.count)?,
-            kvs: found.kvs.iter().map(|kv| kv.to_bytes()).collect(),
+            kvs: found.kvs.iter().map(StoredKv::to_message).collect(),
             ..Default::default()
         };
         Ok(response.encode_to_vec().len())

@@ -41,7 +41,7 @@ fn put(main: i64, sub: i64, key: &[u8], value: &[u8]) -> VersionRecord {
     VersionRecord {
         revision,
         kind: EventKind::Put,
-        stored: kv.to_bytes(),
+        stored: Bytes::copy_from_slice(kv.encoded()),
     }
 }
 

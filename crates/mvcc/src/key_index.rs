@@ -117,11 +117,22 @@ impl Mark {
 /// All changes of a key that are not compacted.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyIndex {
-    /// The last change: a version, or a tombstone.
-    newest: StoredKv,
     mark: Mark,
+    changes: Changes,
+}
+
+/// Each is one pointer, so that a copy of a key counts once.
+#[derive(Clone, Debug)]
+enum Changes {
+    One(StoredKv),
+    Several(Arc<Several>),
+}
+
+#[derive(Debug)]
+struct Several {
+    newest: StoredKv,
     /// Ascending; all before `newest`. Never an empty vector.
-    older: Option<Arc<Vector<Version>>>,
+    older: Vector<Version>,
 }
 
 /// What is known of many keys together.
@@ -149,7 +160,7 @@ impl Item for KeyIndex {
     type Sum = Tally;
 
     fn key(&self) -> &[u8] {
-        self.newest.key()
+        self.newest().key()
     }
 
     fn sum(&self) -> Tally {
@@ -185,16 +196,17 @@ pub(crate) enum Compacted {
 impl KeyIndex {
     /// A key that has never been changed before. A deletion comes with its tombstone.
     pub(crate) fn new(kind: EventKind, newest: StoredKv) -> Self {
-        Self::of(newest, kind == EventKind::Delete, None)
+        Self::of(newest, kind == EventKind::Delete, Vector::new())
     }
 
-    fn of(newest: StoredKv, is_deleted: bool, older: Option<Arc<Vector<Version>>>) -> Self {
-        let mark = Mark::new(newest.mod_revision().main, is_deleted, older.is_some());
-        Self {
-            newest,
-            mark,
-            older,
-        }
+    fn of(newest: StoredKv, is_deleted: bool, older: Vector<Version>) -> Self {
+        let mark = Mark::new(newest.mod_revision().main, is_deleted, !older.is_empty());
+        let changes = if older.is_empty() {
+            Changes::One(newest)
+        } else {
+            Changes::Several(Arc::new(Several { newest, older }))
+        };
+        Self { mark, changes }
     }
 
     /// The same key after one more change.
@@ -204,30 +216,39 @@ impl KeyIndex {
             newest.mod_revision() > before.revision(),
             "changes of a key come in the order of their revisions"
         );
-        let older = match &self.older {
-            None => Vector::unit(before),
-            Some(older) => {
-                let mut older = Vector::clone(older);
-                older.push_back(before);
-                older
-            }
-        };
-        Self::of(newest, kind == EventKind::Delete, Some(Arc::new(older)))
+        let mut older = self.older().cloned().unwrap_or_default();
+        older.push_back(before);
+        Self::of(newest, kind == EventKind::Delete, older)
     }
 
     /// The same key with another past.
-    fn with_older(&self, older: Option<Arc<Vector<Version>>>) -> Self {
-        Self::of(self.newest.clone(), self.mark.is_deleted(), older)
+    fn with_older(&self, older: Vector<Version>) -> Self {
+        Self::of(self.newest().clone(), self.mark.is_deleted(), older)
+    }
+
+    /// The last change: a version, or a tombstone.
+    fn newest(&self) -> &StoredKv {
+        match &self.changes {
+            Changes::One(newest) => newest,
+            Changes::Several(several) => &several.newest,
+        }
+    }
+
+    fn older(&self) -> Option<&Vector<Version>> {
+        match &self.changes {
+            Changes::One(_) => None,
+            Changes::Several(several) => Some(&several.older),
+        }
     }
 
     pub(crate) fn newest_version(&self) -> Version {
-        let is_deleted = self.mark.is_deleted();
+        let (newest, is_deleted) = (self.newest(), self.mark.is_deleted());
         let stored = if is_deleted {
-            self.newest.encoded_key_only()
+            newest.encoded_key_only()
         } else {
-            self.newest.encoded()
+            newest.encoded()
         };
-        Version::new(self.newest.mod_revision(), stored.len(), is_deleted)
+        Version::new(newest.mod_revision(), stored.len(), is_deleted)
     }
 
     /// Whether compaction can find something to drop.
@@ -237,7 +258,7 @@ impl KeyIndex {
 
     /// The key-value as it is now, if there is one.
     pub(crate) fn live(&self) -> Option<&StoredKv> {
-        (!self.mark.is_deleted()).then_some(&self.newest)
+        (!self.mark.is_deleted()).then(|| self.newest())
     }
 
     /// Whether the key exists at `revision`.
@@ -255,18 +276,17 @@ impl KeyIndex {
         if self.mark.main() <= revision {
             return Some(self.newest_version());
         }
-        let older = self.older.as_deref()?;
+        let older = self.older()?;
         let place = changes_until(older, revision).checked_sub(1)?;
         older.get(place).copied()
     }
 
     /// Whether this change is one that is not compacted.
     pub(crate) fn holds(&self, version: Version) -> bool {
-        if self.newest.mod_revision() == version.revision() {
+        if self.newest().mod_revision() == version.revision() {
             return true;
         }
-        let older = self.older.as_deref();
-        older.is_some_and(|older| {
+        self.older().is_some_and(|older| {
             older
                 .binary_search_by_key(&version.revision(), |older| older.revision())
                 .is_ok()
@@ -279,7 +299,7 @@ impl KeyIndex {
         if is_one(self.newest_version()) {
             return true;
         }
-        let Some(older) = self.older.as_deref() else {
+        let Some(older) = self.older() else {
             return false;
         };
         let until = (0..changes_until(older, revision)).rev();
@@ -304,7 +324,7 @@ impl KeyIndex {
     pub(crate) fn compact(&self, revision: i64, mut dropped: impl FnMut(Version)) -> Compacted {
         let newest = self.newest_version();
         let ends_here = |version: Version| version.is_tombstone() && version.main < revision;
-        let Some(older) = self.older.as_deref() else {
+        let Some(older) = self.older() else {
             if newest.main <= revision && ends_here(newest) {
                 dropped(newest);
                 return Compacted::Gone;
@@ -317,7 +337,7 @@ impl KeyIndex {
                 dropped(newest);
                 return Compacted::Gone;
             }
-            return Compacted::Shorter(self.with_older(None));
+            return Compacted::Shorter(self.with_older(Vector::new()));
         }
         let until = changes_until(older, revision);
         let kept_tombstone_or_none = match until.checked_sub(1).and_then(|last| older.get(last)) {
@@ -332,9 +352,7 @@ impl KeyIndex {
             .take(kept_tombstone_or_none)
             .copied()
             .for_each(dropped);
-        let rest = older.skip(kept_tombstone_or_none);
-        let older = (!rest.is_empty()).then(|| Arc::new(rest));
-        Compacted::Shorter(self.with_older(older))
+        Compacted::Shorter(self.with_older(older.skip(kept_tombstone_or_none)))
     }
 }
 
@@ -378,7 +396,7 @@ mod tests {
     }
 
     fn line(index: &KeyIndex) -> Vec<i64> {
-        let older = index.older.iter().flat_map(|older| older.iter().copied());
+        let older = index.older().into_iter().flatten().copied();
         older
             .chain([index.newest_version()])
             .map(|version| version.main)

@@ -1,8 +1,8 @@
 //! A stored key-value: encoded once, when it is applied, and never changed again.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use api::encoded::mvccpb::{Head, KeyValue, Shared};
+use bytes::{BufMut, BytesMut};
 use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
-use triomphe::ThinArc;
 use types::{LeaseId, Revision};
 
 /// One version of one key: the canonical protobuf of `mvccpb.KeyValue`, byte for byte what etcd would
@@ -11,16 +11,7 @@ use types::{LeaseId, Revision};
 ///
 /// Cloning is cheap.
 #[derive(Clone)]
-pub struct StoredKv(ThinArc<Head, u8>);
-
-/// What stands before the bytes.
-#[derive(Clone, Copy, Debug)]
-struct Head {
-    main: i64,
-    sub: u32,
-    /// The key is found without decoding: a search in the index compares many.
-    key_len: u32,
-}
+pub struct StoredKv(Shared);
 
 /// The fields of a key-value, decoded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -147,9 +138,10 @@ impl StoredKv {
         let head = Head {
             main: revision.main,
             sub: sub_u32(revision.sub),
+            // The key is found without decoding: a search in the index compares many.
             key_len: u32::try_from(key_len).expect("a request has less than 4 GiB"),
         };
-        Self(ThinArc::from_header_and_slice(head, encoded))
+        Self(Shared::from_header_and_slice(head, encoded))
     }
 
     fn head(&self) -> Head {
@@ -206,10 +198,10 @@ impl StoredKv {
         &self.0.slice
     }
 
-    /// The same message, shared.
+    /// The message, as a field of a response.
     #[must_use]
-    pub fn to_bytes(&self) -> Bytes {
-        Bytes::from_owner(self.clone())
+    pub fn to_message(&self) -> KeyValue {
+        KeyValue::Stored(self.0.clone())
     }
 
     /// The message with nothing but the key: what a tombstone is on the disk.
@@ -269,28 +261,19 @@ impl StoredKv {
         (lease != 0).then_some(LeaseId(lease))
     }
 
-    /// The same version without its value (for `keys_only`), encoded.
+    /// The message without its value (for `keys_only`).
     #[must_use]
-    pub fn encoded_without_value(&self) -> Bytes {
+    pub fn to_message_without_value(&self) -> KeyValue {
         let (fields, encoded) = (self.fields(), self.encoded());
         if fields.value_len == 0 {
-            return self.to_bytes();
+            return self.to_message();
         }
         let value_end = fields.value_at + fields.value_len;
         let value_field_at = value_end - bytes_field_len(fields.value_len);
-        if value_end == encoded.len() {
-            return self.to_bytes().slice(..value_field_at);
-        }
         let mut out = BytesMut::with_capacity(value_field_at + encoded.len() - value_end);
         out.put_slice(&encoded[..value_field_at]);
         out.put_slice(&encoded[value_end..]);
-        out.freeze()
-    }
-}
-
-impl AsRef<[u8]> for StoredKv {
-    fn as_ref(&self) -> &[u8] {
-        self.encoded()
+        KeyValue::Made(out.freeze())
     }
 }
 
@@ -374,14 +357,14 @@ fn skip_bytes(rest: &mut &[u8]) -> Result<usize, ParseKvError> {
 
 #[cfg(test)]
 mod tests {
-    use api::mvccpb::KeyValue;
+    use api::mvccpb;
     use proptest::prelude::*;
     use prost::Message;
 
     use super::*;
 
-    fn message(kv: &StoredKv) -> KeyValue {
-        KeyValue {
+    fn message(kv: &StoredKv) -> mvccpb::KeyValue {
+        mvccpb::KeyValue {
             key: kv.key().to_vec().into(),
             value: kv.value().to_vec().into(),
             create_revision: kv.create_revision(),
@@ -407,15 +390,16 @@ mod tests {
             prop_assert_eq!(&message.key[..], &key[..]);
             prop_assert_eq!(&message.value[..], &value[..]);
             prop_assert_eq!(&message.encode_to_vec()[..], kv.encoded());
-            let without = KeyValue { value: Default::default(), ..message.clone() };
-            prop_assert_eq!(&without.encode_to_vec()[..], &kv.encoded_without_value()[..]);
-            let only = KeyValue { key: message.key.clone(), ..Default::default() };
+            let without = mvccpb::KeyValue { value: Default::default(), ..message.clone() };
+            prop_assert_eq!(without.encode_to_vec(), kv.to_message_without_value().encode_to_vec());
+            let shared = kv.to_message();
+            prop_assert_eq!(shared.encoded(), kv.encoded());
+            let only = mvccpb::KeyValue { key: message.key.clone(), ..Default::default() };
             prop_assert_eq!(&only.encode_to_vec()[..], kv.encoded_key_only());
             let parsed = StoredKv::parse(kv.encoded(), kv.mod_revision()).unwrap();
             prop_assert_eq!(format!("{parsed:?}"), format!("{kv:?}"));
             prop_assert_eq!(parsed.value(), kv.value());
             prop_assert_eq!(StoredKv::parse_key(kv.encoded()).unwrap(), &key[..]);
-            prop_assert_eq!(&kv.to_bytes()[..], kv.encoded());
         }
 
         #[test]

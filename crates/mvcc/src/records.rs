@@ -144,7 +144,7 @@ mod tests {
         VersionRecord {
             revision,
             kind: EventKind::Put,
-            stored: kv.to_bytes(),
+            stored: Bytes::copy_from_slice(kv.encoded()),
         }
     }
 

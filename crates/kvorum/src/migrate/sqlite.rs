@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use api::leasepb::Lease;
 use apply::{ImportError, Registers};
+use bytes::Bytes;
 use mvcc::{EventKind, KvParts, StoredKv, VersionRecord};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -462,7 +463,7 @@ impl Key {
         VersionRecord {
             revision,
             kind: EventKind::Put,
-            stored: kv.to_bytes(),
+            stored: Bytes::copy_from_slice(kv.encoded()),
         }
     }
 }

@@ -13,7 +13,6 @@ use api::v3electionpb::{
     ResignRequest, ResignResponse,
 };
 use futures_util::{StreamExt, stream};
-use prost::Message;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -116,7 +115,7 @@ fn leader_of(leader: Option<LeaderKey>) -> Result<LeaderKey, Status> {
 fn shown(header: ResponseHeader, kv: &KeyValue) -> LeaderResponse {
     LeaderResponse {
         header: Some(header),
-        kv: kv.encode_to_vec().into(),
+        kv: Some(kv.into()),
     }
 }
 

@@ -9,9 +9,10 @@
 //! large ones do not make one that is as large as they come.
 
 use api::encoded::etcdserverpb::{RangeResponse, RangeStreamResponse};
+use api::encoded::mvccpb::KeyValue;
 use api::etcdserverpb::RangeRequest;
 use apply::{Access, Guard, RangeOp, SortOrder, SortTarget};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use futures_util::stream;
 use mvcc::StoredKv;
 use tonic::Status;
@@ -136,8 +137,8 @@ impl RangeStream {
         self.sent += chunk.kvs.len();
         self.left -= chunk.kvs.len();
         self.is_done = !chunk.more || self.left == 0;
-        let kvs: Vec<Bytes> = chunk.kvs.iter().map(|kv| self.encoded(kv)).collect();
-        let bytes: usize = kvs.iter().map(Bytes::len).sum();
+        let kvs: Vec<KeyValue> = chunk.kvs.iter().map(|kv| self.message(kv)).collect();
+        let bytes: usize = kvs.iter().map(|kv| kv.encoded().len()).sum();
         self.chunk_keys = next_chunk_keys(self.chunk_keys, bytes, self.bytes_aim());
         if let Some(last) = chunk.kvs.last() {
             self.rest = behind(&self.rest, last.key());
@@ -188,11 +189,11 @@ impl RangeStream {
         self.server.config().request_bytes_max
     }
 
-    fn encoded(&self, kv: &StoredKv) -> Bytes {
+    fn message(&self, kv: &StoredKv) -> KeyValue {
         if self.keys_only {
-            kv.encoded_without_value()
+            kv.to_message_without_value()
         } else {
-            kv.to_bytes()
+            kv.to_message()
         }
     }
 }

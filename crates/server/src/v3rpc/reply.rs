@@ -6,7 +6,6 @@ use api::encoded::etcdserverpb::{
 };
 use api::etcdserverpb::ResponseHeader;
 use apply::{DeleteRangeReply, OpReply, PutReply, RangeReply, TxnReply};
-use bytes::Bytes;
 use mvcc::StoredKv;
 
 /// The response to a range.
@@ -15,10 +14,10 @@ pub(crate) fn range(header: ResponseHeader, reply: &RangeReply) -> RangeResponse
         reply
             .kvs
             .iter()
-            .map(StoredKv::encoded_without_value)
+            .map(StoredKv::to_message_without_value)
             .collect()
     } else {
-        reply.kvs.iter().map(encoded).collect()
+        reply.kvs.iter().map(StoredKv::to_message).collect()
     };
     RangeResponse {
         header: Some(header),
@@ -28,12 +27,11 @@ pub(crate) fn range(header: ResponseHeader, reply: &RangeReply) -> RangeResponse
     }
 }
 
-/// The response to a put. No bytes at all are no previous key-value.
+/// The response to a put.
 pub(crate) fn put(header: ResponseHeader, reply: &PutReply) -> PutResponse {
-    let prev_kv = reply.prev_kv.as_ref().map(encoded).unwrap_or_default();
     PutResponse {
         header: Some(header),
-        prev_kv,
+        prev_kv: reply.prev_kv.as_ref().map(StoredKv::to_message),
     }
 }
 
@@ -45,7 +43,7 @@ pub(crate) fn delete_range(
     DeleteRangeResponse {
         header: Some(header),
         deleted: wire_count(reply.deleted),
-        prev_kvs: reply.prev_kvs.iter().map(encoded).collect(),
+        prev_kvs: reply.prev_kvs.iter().map(StoredKv::to_message).collect(),
     }
 }
 
@@ -78,10 +76,6 @@ fn op(revision: i64, reply: &OpReply) -> ResponseOp {
     ResponseOp {
         response: Some(response),
     }
-}
-
-fn encoded(kv: &StoredKv) -> Bytes {
-    kv.to_bytes()
 }
 
 fn wire_count(count: usize) -> i64 {
