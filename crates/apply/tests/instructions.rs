@@ -17,7 +17,7 @@ use kvorum_apply::{
     Command, Config, LogPosition, Put, PutLease, PutValue, Quota, Request, ScrubSteps,
     StateMachine, Views, Workers,
 };
-use mvcc::{PrevKv, Range, StoredKv, WatchBatch, WatchRequest, WatchStream};
+use mvcc::{PrevKv, Range, WatchBatch, WatchRequest, WatchStream};
 use prost::Message as _;
 use testkit::{binaries, note};
 use types::{KeyRange, SystemClock};
@@ -151,7 +151,7 @@ impl Machine {
         })?;
         let response = api::encoded::etcdserverpb::RangeResponse {
             count: i64::try_from(found.count)?,
-            kvs: found.kvs.iter().map(StoredKv::to_message).collect(),
+            kvs: found.kvs.into_iter().map(Into::into).collect(),
             ..Default::default()
         };
         Ok(response.encode_to_vec().len())

@@ -198,12 +198,6 @@ impl StoredKv {
         &self.0.slice
     }
 
-    /// The message, as a field of a response.
-    #[must_use]
-    pub fn to_message(&self) -> KeyValue {
-        KeyValue::Stored(self.0.clone())
-    }
-
     /// The message with nothing but the key: what a tombstone is on the disk.
     #[must_use]
     pub(crate) fn encoded_key_only(&self) -> &[u8] {
@@ -266,7 +260,7 @@ impl StoredKv {
     pub fn to_message_without_value(&self) -> KeyValue {
         let (fields, encoded) = (self.fields(), self.encoded());
         if fields.value_len == 0 {
-            return self.to_message();
+            return self.clone().into();
         }
         let value_end = fields.value_at + fields.value_len;
         let value_field_at = value_end - bytes_field_len(fields.value_len);
@@ -274,6 +268,13 @@ impl StoredKv {
         out.put_slice(&encoded[..value_field_at]);
         out.put_slice(&encoded[value_end..]);
         KeyValue::Made(out.freeze())
+    }
+}
+
+/// As a field of a response.
+impl From<StoredKv> for KeyValue {
+    fn from(kv: StoredKv) -> Self {
+        Self::Stored(kv.0)
     }
 }
 
@@ -392,7 +393,7 @@ mod tests {
             prop_assert_eq!(&message.encode_to_vec()[..], kv.encoded());
             let without = mvccpb::KeyValue { value: Default::default(), ..message.clone() };
             prop_assert_eq!(without.encode_to_vec(), kv.to_message_without_value().encode_to_vec());
-            let shared = kv.to_message();
+            let shared = KeyValue::from(kv.clone());
             prop_assert_eq!(shared.encoded(), kv.encoded());
             let only = mvccpb::KeyValue { key: message.key.clone(), ..Default::default() };
             prop_assert_eq!(&only.encode_to_vec()[..], kv.encoded_key_only());

@@ -46,7 +46,7 @@ impl KvService {
             },
             TxnAccess::Read(consistency) => server.read_txn(credentials, txn, consistency).await?,
         };
-        Ok(reply::txn(server.header_at(revision), &txn))
+        Ok(reply::txn(server.header_at(revision), txn))
     }
 
     async fn propose(
@@ -79,7 +79,7 @@ impl Kv for KvService {
         let (revision, range) = read.await?;
         Ok(Response::new(reply::range(
             self.server.header_at(revision),
-            &range,
+            range,
         )))
     }
 
@@ -103,7 +103,7 @@ impl Kv for KvService {
         match self.propose(&credentials, Command::Put(put)).await? {
             Reply::Put { revision, put } => Ok(Response::new(reply::put(
                 self.server.header_at(revision),
-                &put,
+                put,
             ))),
             other => unreachable!("a put is answered as one, not with {other:?}"),
         }
@@ -127,7 +127,7 @@ impl Kv for KvService {
             } => {
                 crate::call::answered_with(delete_range.deleted);
                 let header = self.server.header_at(revision);
-                Ok(Response::new(reply::delete_range(header, &delete_range)))
+                Ok(Response::new(reply::delete_range(header, delete_range)))
             }
             other => unreachable!("a delete is answered as one, not with {other:?}"),
         }

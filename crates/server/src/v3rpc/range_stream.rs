@@ -137,12 +137,12 @@ impl RangeStream {
         self.sent += chunk.kvs.len();
         self.left -= chunk.kvs.len();
         self.is_done = !chunk.more || self.left == 0;
-        let kvs: Vec<KeyValue> = chunk.kvs.iter().map(|kv| self.message(kv)).collect();
-        let bytes: usize = kvs.iter().map(|kv| kv.encoded().len()).sum();
-        self.chunk_keys = next_chunk_keys(self.chunk_keys, bytes, self.bytes_aim());
         if let Some(last) = chunk.kvs.last() {
             self.rest = behind(&self.rest, last.key());
         }
+        let kvs: Vec<KeyValue> = chunk.kvs.into_iter().map(|kv| self.message(kv)).collect();
+        let bytes: usize = kvs.iter().map(|kv| kv.encoded().len()).sum();
+        self.chunk_keys = next_chunk_keys(self.chunk_keys, bytes, self.bytes_aim());
         let mut response = RangeResponse {
             kvs,
             ..RangeResponse::default()
@@ -189,11 +189,11 @@ impl RangeStream {
         self.server.config().request_bytes_max
     }
 
-    fn message(&self, kv: &StoredKv) -> KeyValue {
+    fn message(&self, kv: StoredKv) -> KeyValue {
         if self.keys_only {
             kv.to_message_without_value()
         } else {
-            kv.to_message()
+            kv.into()
         }
     }
 }

@@ -4,20 +4,18 @@ use api::encoded::etcdserverpb::response_op::Response;
 use api::encoded::etcdserverpb::{
     DeleteRangeResponse, PutResponse, RangeResponse, ResponseOp, TxnResponse,
 };
+use api::encoded::mvccpb::KeyValue;
 use api::etcdserverpb::ResponseHeader;
 use apply::{DeleteRangeReply, OpReply, PutReply, RangeReply, TxnReply};
 use mvcc::StoredKv;
 
 /// The response to a range.
-pub(crate) fn range(header: ResponseHeader, reply: &RangeReply) -> RangeResponse {
+pub(crate) fn range(header: ResponseHeader, reply: RangeReply) -> RangeResponse {
     let kvs = if reply.keys_only {
-        reply
-            .kvs
-            .iter()
-            .map(StoredKv::to_message_without_value)
-            .collect()
+        let kvs = reply.kvs.iter();
+        kvs.map(StoredKv::to_message_without_value).collect()
     } else {
-        reply.kvs.iter().map(StoredKv::to_message).collect()
+        reply.kvs.into_iter().map(KeyValue::from).collect()
     };
     RangeResponse {
         header: Some(header),
@@ -28,31 +26,28 @@ pub(crate) fn range(header: ResponseHeader, reply: &RangeReply) -> RangeResponse
 }
 
 /// The response to a put.
-pub(crate) fn put(header: ResponseHeader, reply: &PutReply) -> PutResponse {
+pub(crate) fn put(header: ResponseHeader, reply: PutReply) -> PutResponse {
     PutResponse {
         header: Some(header),
-        prev_kv: reply.prev_kv.as_ref().map(StoredKv::to_message),
+        prev_kv: reply.prev_kv.map(KeyValue::from),
     }
 }
 
 /// The response to a delete.
-pub(crate) fn delete_range(
-    header: ResponseHeader,
-    reply: &DeleteRangeReply,
-) -> DeleteRangeResponse {
+pub(crate) fn delete_range(header: ResponseHeader, reply: DeleteRangeReply) -> DeleteRangeResponse {
     DeleteRangeResponse {
         header: Some(header),
         deleted: wire_count(reply.deleted),
-        prev_kvs: reply.prev_kvs.iter().map(StoredKv::to_message).collect(),
+        prev_kvs: reply.prev_kvs.into_iter().map(KeyValue::from).collect(),
     }
 }
 
 /// The response to a transaction.
-pub(crate) fn txn(header: ResponseHeader, reply: &TxnReply) -> TxnResponse {
+pub(crate) fn txn(header: ResponseHeader, reply: TxnReply) -> TxnResponse {
     let responses = reply
         .responses
-        .iter()
-        .map(|(revision, reply)| op(*revision, reply))
+        .into_iter()
+        .map(|(revision, reply)| op(revision, reply))
         .collect();
     TxnResponse {
         header: Some(header),
@@ -62,7 +57,7 @@ pub(crate) fn txn(header: ResponseHeader, reply: &TxnReply) -> TxnResponse {
 }
 
 /// Headers inside a transaction carry a revision and nothing else.
-fn op(revision: i64, reply: &OpReply) -> ResponseOp {
+fn op(revision: i64, reply: OpReply) -> ResponseOp {
     let header = ResponseHeader {
         revision,
         ..ResponseHeader::default()
