@@ -3,12 +3,14 @@
 //!
 //! What this is not: TLS; `transport` hands over streams whose handshake is done.
 
+mod gather;
 mod linger;
 mod pings;
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -24,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use transport::{Greeted, Greeting, PeerInfo};
 
+use self::gather::Gather;
 use self::linger::Lingering;
 use self::pings::PingGuard;
 use crate::gateway::{self, Gateway, Session};
@@ -184,6 +187,8 @@ struct Connected {
     service: ClientService,
     peer: Arc<PeerInfo>,
     upgraded: Upgraded,
+    /// Requests of it that are there and not answered.
+    answering: AtomicUsize,
 }
 
 impl Connected {
@@ -193,6 +198,22 @@ impl Connected {
         self.service
             .answer(request, &self.peer, &self.upgraded)
             .await
+    }
+}
+
+/// A request that is counted until it is answered or given up.
+struct Answering(Arc<Connected>);
+
+impl Answering {
+    fn begin(connected: &Arc<Connected>) -> Self {
+        connected.answering.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connected))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answering.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -323,13 +344,14 @@ async fn serve_connection(
         service,
         peer,
         upgraded: Upgraded::default(),
+        answering: AtomicUsize::new(0),
     });
     let answer = {
         let connected = Arc::clone(&connected);
         service_fn(move |request| {
-            let connected = Arc::clone(&connected);
+            let answering = Answering::begin(&connected);
             // Boxed, because hyper makes a task of it, and a task is moved several times on its way.
-            Box::pin(async move { connected.answer(request).await })
+            Box::pin(async move { answering.0.answer(request).await })
         })
     };
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
@@ -337,9 +359,14 @@ async fn serve_connection(
     let mut silent = Some(Box::pin(stays_silent(&greeting, &stopping)));
     let since = Instant::now();
     let mut told = false;
+    let mut gather = Gather::default();
     loop {
+        let next = std::future::poll_fn(|context| {
+            let is_answering = connected.answering.load(Ordering::Relaxed) > 0;
+            gather.poll(context, connection.as_mut(), is_answering)
+        });
         tokio::select! {
-            outcome = connection.as_mut() => {
+            outcome = next => {
                 if let Err(error) = outcome {
                     // A client that breaks off or talks nonsense is no trouble of ours.
                     tracing::debug!(error, "connection ended");

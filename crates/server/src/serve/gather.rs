@@ -1,0 +1,70 @@
+//! Answers that are ready together leave together.
+//!
+//! A request's task wakes its connection's when it has an answer, and tokio runs first what was woken last: the
+//! connection would write each answer by itself, with a call of the system, while the tasks with the next ones
+//! stand behind it. So while other requests of it are being answered, a connection that is woken lets all go first
+//! that are ready, and then takes all that there is.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// When a connection's turn is.
+#[derive(Debug, Default)]
+pub(super) struct Gather {
+    turn: Option<Arc<Turn>>,
+    /// Others go first; nothing is done before the turn has come, whoever wakes the task.
+    is_waiting: bool,
+}
+
+/// Comes when nothing else is ready.
+#[derive(Debug)]
+struct Turn {
+    has_come: AtomicBool,
+    task: Waker,
+}
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.has_come.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
+}
+
+impl Gather {
+    /// Polls the connection, if it is its turn.
+    pub(super) fn poll<F: Future>(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: Pin<&mut F>,
+        is_answering: bool,
+    ) -> Poll<F::Output> {
+        let is_waiting = match &self.turn {
+            Some(turn) if self.is_waiting => !turn.has_come.load(Ordering::Acquire),
+            _ => is_answering && self.give_way(context),
+        };
+        self.is_waiting = is_waiting;
+        if is_waiting {
+            return Poll::Pending;
+        }
+        connection.poll(context)
+    }
+
+    /// Says whether others go first.
+    fn give_way(&mut self, context: &Context<'_>) -> bool {
+        let known = self.turn.take();
+        let known = known.filter(|turn| turn.task.will_wake(context.waker()));
+        let turn = known.unwrap_or_else(|| {
+            Arc::new(Turn {
+                has_come: AtomicBool::new(false),
+                task: context.waker().clone(),
+            })
+        });
+        turn.has_come.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(&turn));
+        self.turn = Some(turn);
+        let others = pin!(tokio::task::yield_now());
+        others.poll(&mut Context::from_waker(&waker)).is_pending()
+    }
+}
