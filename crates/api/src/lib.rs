@@ -4,8 +4,8 @@
 //! Two views of the same wire exist (`build.rs` says how they are made):
 //!
 //! - [`etcdserverpb`], [`mvccpb`], … : typed messages and gRPC *clients*;
-//! - [`encoded`]: gRPC *servers*, whose responses carry stored `KeyValue`s and watch `Event`s as
-//!   bytes that are already encoded.
+//! - [`encoded`]: gRPC *servers*, whose responses carry stored `KeyValue`s ([`encoded::mvccpb`]) and watch
+//!   `Event`s (bytes) as they were encoded once.
 //!
 //! What this is not: behaviour. Nothing here validates, stores or answers.
 

@@ -21,8 +21,9 @@
 //!
 //! Most keys of a store are only ever read at their newest version. So the newest one is here as a
 //! whole, with its bytes, and of the older ones only their place in history is (16 bytes each);
-//! their bytes are in the event log or on the disk. Most keys also have no older version at all, so
-//! the list of them is one pointer, usually null.
+//! their bytes are in the event log or on the disk. Most keys also have no older version at all: such a
+//! key is its newest version, and one with a past is one pointer to both (`Changes`). Of a key that was
+//! deleted last, the newest version is the tombstone.
 //!
 //! A few keys have very many: a counter written 100,000 times between two compactions. The index
 //! is persistent (a change makes a new [`KeyIndex`] beside the old one, which readers may still

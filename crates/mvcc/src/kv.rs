@@ -87,7 +87,7 @@ pub enum ParseKvError {
         /// The tag that was found.
         tag: u64,
     },
-    /// The key's length is not written as protobuf writes it, or there is none.
+    /// The key's length is not written as protobuf writes it, or a key of no bytes is written out.
     #[error("a key-value has a malformed key")]
     Key,
     /// It belongs to another revision than the record that holds it.

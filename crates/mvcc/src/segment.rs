@@ -49,7 +49,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The version, in memory of its own: it must not keep its whole segment.
+    /// The version, in memory of its own: it must not keep its whole segment. That is one copy.
     pub(crate) fn kv(&self) -> Result<StoredKv, SegmentProblem> {
         match self.kind {
             EventKind::Put => {

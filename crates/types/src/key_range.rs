@@ -1,12 +1,8 @@
 //! A set of neighbouring keys, without etcd's magic values for "one key" and "no end".
 
 use std::fmt;
-use std::ops::Bound;
 
 use bytes::Bytes;
-
-/// Where a range begins and ends, as ordered maps take it.
-pub type KeyBounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// Which keys a request is about.
 ///
@@ -79,23 +75,6 @@ impl KeyRange {
             Self::Range { start, end } => key >= start.as_ref() && key < end.as_ref(),
         }
     }
-
-    /// The range as bounds for an ordered map, or `None` when it is empty (ordered maps panic on
-    /// bounds that cross).
-    #[must_use]
-    pub fn bounds(&self) -> Option<KeyBounds<'_>> {
-        if self.is_empty() {
-            return None;
-        }
-        Some(match self {
-            Self::Single(key) => (Bound::Included(key.as_ref()), Bound::Included(key.as_ref())),
-            Self::From(start) => (Bound::Included(start.as_ref()), Bound::Unbounded),
-            Self::Range { start, end } => (
-                Bound::Included(start.as_ref()),
-                Bound::Excluded(end.as_ref()),
-            ),
-        })
-    }
 }
 
 impl fmt::Display for KeyRange {
@@ -126,10 +105,10 @@ mod tests {
     }
 
     #[test]
-    fn an_end_at_or_before_the_start_is_empty_and_has_no_bounds() {
+    fn an_end_at_or_before_the_start_is_empty() {
         for end in ["b", "a"] {
             let range = KeyRange::from_wire("b", end);
-            assert!(range.is_empty() && range.bounds().is_none() && !range.contains(b"b"));
+            assert!(range.is_empty() && !range.contains(b"b"));
         }
     }
 }

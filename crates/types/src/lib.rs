@@ -11,7 +11,7 @@ mod version;
 pub use clock::{Clock, SystemClock};
 pub use histogram::{Buckets, Histogram};
 pub use ids::{ClusterId, LeaseId, MemberId, WatchId, cluster_id, member_id};
-pub use key_range::{KeyBounds, KeyRange};
+pub use key_range::KeyRange;
 pub use revision::Revision;
 pub use urls::{Fault as UrlFault, Scheme, Url, UrlError};
 pub use version::Version;

@@ -16,7 +16,7 @@
 //!   leaves            a  c  e       g  k  m      p  t  z          items in the order of their keys
 //! ```
 //!
-//! Bounds are as short as they can be, and packed: a search touches one piece of memory for each inner node.
+//! Bounds are as short as they can be, and packed: a search compares in one piece of memory for each inner node.
 //! They are shared by a node's copies, because only a split or a merge changes them.
 
 mod bounds;
@@ -35,10 +35,11 @@ pub(crate) use range::Range;
 const LEAF_MAX: usize = 15;
 /// Children of an inner node, at most.
 const INNER_MAX: usize = 15;
-/// A node with less is merged with a neighbour where they fit together.
-const FEW: usize = 5;
 /// What a merged node has at most, so that the next insertion does not split it again.
 const MERGED_MAX: usize = 12;
+/// A node with less looks for a neighbour to merge with. Of any two neighbours that have less, the one that
+/// was cut last finds that they fit together.
+const FEW: usize = MERGED_MAX / 2 + 1;
 
 /// What is in the tree: something with a key.
 pub(crate) trait Item: Clone {
@@ -77,7 +78,7 @@ type Leaf<T> = ArrayVec<T, LEAF_MAX>;
 #[derive(Clone)]
 struct Inner<T: Item> {
     /// One between each two children.
-    bounds: Arc<Bounds>,
+    bounds: Bounds,
     children: Children<T>,
 }
 
@@ -129,7 +130,7 @@ impl<T: Item> BTree<T> {
         if let Some(split) = self.root.change(key, true, make) {
             let left = std::mem::replace(&mut self.root, Node::Leaf(Arc::new(Leaf::new())));
             self.root = Node::Inner(Arc::new(Inner {
-                bounds: Arc::new([&*split.bound].into_iter().collect()),
+                bounds: [&*split.bound].into_iter().collect(),
                 children: [left, split.right].map(Child::new).into_iter().collect(),
             }));
         }
@@ -153,8 +154,8 @@ impl<T: Item> BTree<T> {
         self.sum = self.root.sum();
     }
 
-    /// The items from `start` on and before `end`, in order. Subtrees of which `is_wanted` says no are left
-    /// out; what it says of neighbours in a leaf is up to the caller.
+    /// The items from `start` on and before `end`, in order, without those of subtrees of which `is_wanted`
+    /// says no. Items that are not wanted do come: those beside wanted ones, and those of the first leaf.
     pub(crate) fn range<'a, P: Fn(&T::Sum) -> bool>(
         &'a self,
         start: &[u8],
@@ -248,7 +249,7 @@ impl<T: Item> Node<T> {
             (Self::Inner(inner), Self::Inner(right)) => {
                 let inner = Arc::make_mut(inner);
                 let bounds = inner.bounds.iter().chain([bound]);
-                inner.bounds = Arc::new(bounds.chain(right.bounds.iter()).collect());
+                inner.bounds = bounds.chain(right.bounds.iter()).collect();
                 inner.children.extend(right.children.iter().cloned());
             }
             _ => unreachable!("all leaves are equally deep"),
@@ -301,7 +302,7 @@ impl<T: Item> Inner<T> {
         if !self.children.is_full() {
             let with_new = with_new.collect();
             self.children.insert(place + 1, new);
-            self.bounds = Arc::new(with_new);
+            self.bounds = with_new;
             return None;
         }
         let with_new: Vec<&[u8]> = with_new.collect();
@@ -315,11 +316,11 @@ impl<T: Item> Inner<T> {
             right.iter().copied().collect(),
         );
         let children = insert_and_split(&mut self.children, place + 1, new, left_len);
-        self.bounds = Arc::new(left);
+        self.bounds = left;
         Some(Split {
             bound: up,
             right: Node::Inner(Arc::new(Self {
-                bounds: Arc::new(right),
+                bounds: right,
                 children,
             })),
         })
@@ -355,7 +356,7 @@ impl<T: Item> Inner<T> {
 
     fn remove_bound(&mut self, place: usize) {
         let (before, after) = (self.bounds.iter().take(place), self.bounds.iter());
-        self.bounds = Arc::new(before.chain(after.skip(place + 1)).collect());
+        self.bounds = before.chain(after.skip(place + 1)).collect();
     }
 }
 

@@ -68,3 +68,61 @@ impl Gather {
         others.poll(&mut Context::from_waker(&waker)).is_pending()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const ANSWERS: usize = 16;
+
+    /// How many answers a connection takes each time, when tasks that are ready at the same time answer one each.
+    async fn taken(is_gathered: bool) -> Vec<usize> {
+        let (answer, mut answers) = mpsc::channel(ANSWERS);
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let connection = tokio::spawn(async move {
+            let (mut gather, mut taken, mut ready) = (Gather::default(), Vec::new(), Some(ready));
+            let mut connection = pin!(poll_fn(move |context| {
+                let mut now = 0;
+                while let Poll::Ready(Some(())) = answers.poll_recv(context) {
+                    now += 1;
+                }
+                taken.extend((now > 0).then_some(now));
+                if let Some(ready) = ready.take() {
+                    ready.send(()).expect("the test waits");
+                }
+                match taken.iter().sum::<usize>() {
+                    ANSWERS => Poll::Ready(std::mem::take(&mut taken)),
+                    _ => Poll::Pending,
+                }
+            }));
+            poll_fn(|context| gather.poll(context, connection.as_mut(), is_gathered)).await
+        });
+        is_ready.await.expect("the connection waits for answers");
+        // The scheduler prefers what was woken last only a few times in a row.
+        tokio::task::yield_now().await;
+        for _ in 0..ANSWERS {
+            let answer = answer.clone();
+            let _detached =
+                tokio::spawn(
+                    async move { answer.send(()).await.expect("the connection is there") },
+                );
+        }
+        connection.await.expect("it ends")
+    }
+
+    /// On one thread, so that it is the scheduler's order that is seen.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_is_ready_together_is_taken_together() {
+        let spawned = |is_gathered| tokio::spawn(taken(is_gathered));
+        assert_eq!(spawned(true).await.unwrap(), [ANSWERS]);
+        let one_by_one = spawned(false).await.unwrap();
+        assert!(
+            one_by_one.len() > 1,
+            "{one_by_one:?}: then this is of no use"
+        );
+    }
+}

@@ -275,7 +275,6 @@ impl Cost {
     fn of(range: &RangeOp) -> Self {
         match range.keys {
             KeyRange::Single(_) if range.at.is_none() => Self::Light,
-            // Even with a limit, every key of the range is counted.
             _ => Self::Heavy,
         }
     }

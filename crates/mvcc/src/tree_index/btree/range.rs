@@ -4,7 +4,7 @@ use std::slice;
 
 use super::{BTree, Child, Item, Node, first_at_or_after};
 
-/// The items of a range in order, without those of subtrees that are not wanted.
+/// The items of a range in order, without those of subtrees behind the first leaf that are not wanted.
 pub(crate) struct Range<'a, T: Item, P> {
     /// What is left of the nodes on the way to where it is, the lowest last.
     way: Vec<slice::Iter<'a, Child<T>>>,

@@ -259,6 +259,16 @@ fn what_is_emptied_gives_its_nodes_back() {
     check(&tree.root, &[], None, true);
     assert_eq!(tree.sum().all, 400);
     assert!(leaves(&tree.root) < 400 / 4, "{}", leaves(&tree.root));
+    // Every second leaf is thinned out while its neighbours are full, and then those are.
+    let mut thinned = of_numbers(0..15_000);
+    for odd in [0, 1] {
+        let of_leaf = |number: &u32| number / 15 % 2 == odd && number % 15 > 4 * odd;
+        for number in (0..15_000).filter(of_leaf) {
+            thinned.remove(&numbered(number));
+        }
+    }
+    assert_eq!(thinned.sum().all, 1_000 * (1 + 5) / 2);
+    assert!(leaves(&thinned.root) <= 500, "{}", leaves(&thinned.root));
     for number in 0..20_000 {
         tree.remove(&numbered(number));
     }
