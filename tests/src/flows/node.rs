@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use testkit::process::{self, Process};
 use testkit::{Program, binaries, eventually, http, note};
@@ -12,6 +12,8 @@ use tokio::net::TcpSocket;
 
 const LOG_LINES_SHOWN: usize = 30;
 const PORTS: usize = 6;
+const PORT_CLASH: &str = "address already in use";
+const PORT_CLASH_RETRIES_MAX: usize = 5;
 
 /// A machine of the test.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub struct Node {
     /// Hold the ports until the first start.
     reserved: Vec<TcpSocket>,
     process: Option<Process>,
+    /// What it was started with.
+    args: Vec<String>,
     /// How long the log was at the last start.
     log_start: usize,
     fine: bool,
@@ -63,6 +67,7 @@ impl Node {
             dir,
             reserved: sockets,
             process: None,
+            args: Vec::new(),
             log_start: 0,
             fine: false,
         })
@@ -124,6 +129,7 @@ impl Node {
         self.log_start = std::fs::read(self.log_path()).map_or(0, |log| log.len());
         self.reserved.clear();
         self.process = Some(Process::start(&binary, args, &self.log_path())?);
+        self.args = args.to_vec();
         Ok(())
     }
 
@@ -132,10 +138,25 @@ impl Node {
     /// # Errors
     /// When it is not in time, or the member ends.
     pub async fn answers(&mut self, path: &str, status: u16) -> Result<http::Answer> {
+        for _ in 0..PORT_CLASH_RETRIES_MAX {
+            if let Some(answer) = self.answers_or_ends(path, status).await? {
+                return Ok(answer);
+            }
+            // Somebody's outgoing connection has one of its ports for the moment.
+            let clash = self.log()?.contains(PORT_CLASH);
+            ensure!(clash, "{} has ended by itself", self.name);
+            self.process = None;
+            self.start(&self.args.clone())?;
+        }
+        bail!("the ports of {} stay taken", self.name)
+    }
+
+    /// `None` if it ends.
+    async fn answers_or_ends(&mut self, path: &str, status: u16) -> Result<Option<http::Answer>> {
         let port = self.metrics;
         let what = format!("{} answers {path} with {status}", self.name);
         let pid = self.running()?.pid();
-        let answer = eventually(&what, || async {
+        eventually(&what, || async {
             if !is_alive(pid) {
                 return Ok(None);
             }
@@ -143,8 +164,7 @@ impl Node {
             ensure!(answer.status == status, "{answer:?}");
             Ok(Some(answer))
         })
-        .await?;
-        answer.with_context(|| format!("{} has ended by itself", self.name))
+        .await
     }
 
     /// What a probe is answered now.
