@@ -88,30 +88,22 @@ impl Version {
     }
 }
 
-/// What can be said of a key without looking at it: the revision of its last change, whether that
-/// was a deletion, and whether there are older versions.
+/// What can be said of a key without looking at it: the revision of its last change, and whether that
+/// was a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark(i64);
 
 impl Mark {
-    fn new(main: i64, is_deleted: bool, has_older: bool) -> Self {
-        Self(main << 2 | i64::from(is_deleted) << 1 | i64::from(has_older))
+    fn new(main: i64, is_deleted: bool) -> Self {
+        Self(main << 1 | i64::from(is_deleted))
     }
 
     fn main(self) -> i64 {
-        self.0 >> 2
+        self.0 >> 1
     }
 
     fn is_deleted(self) -> bool {
-        self.0 & 2 != 0
-    }
-
-    fn has_older(self) -> bool {
         self.0 & 1 != 0
-    }
-
-    fn is_compactable(self) -> bool {
-        self.0 & 3 != 0
     }
 }
 
@@ -168,7 +160,7 @@ impl Item for KeyIndex {
         Tally {
             live: usize::from(!self.mark.is_deleted()),
             changed: self.mark.main(),
-            is_compactable: self.mark.is_compactable(),
+            is_compactable: self.is_compactable(),
         }
     }
 }
@@ -201,7 +193,7 @@ impl KeyIndex {
     }
 
     fn of(newest: StoredKv, is_deleted: bool, older: Vector<Version>) -> Self {
-        let mark = Mark::new(newest.mod_revision().main, is_deleted, !older.is_empty());
+        let mark = Mark::new(newest.mod_revision().main, is_deleted);
         let changes = if older.is_empty() {
             Changes::One(newest)
         } else {
@@ -254,7 +246,7 @@ impl KeyIndex {
 
     /// Whether compaction can find something to drop.
     pub(crate) fn is_compactable(&self) -> bool {
-        self.mark.is_compactable()
+        self.mark.is_deleted() || matches!(self.changes, Changes::Several(_))
     }
 
     /// The key-value as it is now, if there is one.
@@ -267,9 +259,8 @@ impl KeyIndex {
         if self.mark.main() <= revision {
             return !self.mark.is_deleted();
         }
-        let then = self.mark.has_older().then(|| self.version_at(revision));
-        then.flatten()
-            .is_some_and(|version| !version.is_tombstone())
+        let then = self.version_at(revision);
+        then.is_some_and(|version| !version.is_tombstone())
     }
 
     /// The last change at or before `revision`, a tombstone included.

@@ -164,6 +164,12 @@ impl StoredKv {
     /// A version as it was stored at `revision`: the bytes that [`StoredKv::encoded`] gave.
     /// They are copied.
     pub fn parse(stored: &[u8], revision: Revision) -> Result<Self, ParseKvError> {
+        let key = Self::check(stored, revision)?;
+        Ok(Self::of(stored, key.len(), revision))
+    }
+
+    /// The key of what [`StoredKv::parse`] takes; empty if it has none.
+    pub(crate) fn check(stored: &[u8], revision: Revision) -> Result<&[u8], ParseKvError> {
         let fields = Fields::decode(stored)?;
         if fields.mod_revision != revision.main {
             return Err(ParseKvError::Revision {
@@ -171,7 +177,7 @@ impl StoredKv {
                 found: fields.mod_revision,
             });
         }
-        Ok(Self::of(stored, fields.key_len, revision))
+        Ok(key_in(stored, fields.key_len))
     }
 
     fn fields(&self) -> Fields {
@@ -208,8 +214,7 @@ impl StoredKv {
     /// The key.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        let field = self.encoded_key_only();
-        &field[field.len() - self.head().key_len as usize..]
+        key_in(self.encoded(), self.head().key_len as usize)
     }
 
     /// The value.
@@ -321,6 +326,12 @@ fn bytes_field_len(len: usize) -> usize {
     } else {
         1 + encoded_len_varint(len as u64) + len
     }
+}
+
+/// The key of a message in which it is so long: the first field.
+fn key_in(encoded: &[u8], key_len: usize) -> &[u8] {
+    let end = bytes_field_len(key_len);
+    &encoded[end - key_len..end]
 }
 
 fn put_int(out: &mut Vec<u8>, tag: u8, value: i64) {

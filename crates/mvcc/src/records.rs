@@ -5,7 +5,7 @@ use bytes::Bytes;
 use types::Revision;
 
 use crate::install::Pinned;
-use crate::segment::{Record, Segment, SegmentBuilder};
+use crate::segment::{Segment, SegmentBuilder};
 use crate::{EventKind, SegmentProblem, StoreError, StoredKv};
 
 /// A version of a key, in history.
@@ -108,17 +108,18 @@ impl SegmentPacker {
         if found <= after || found.main < 0 || u32::try_from(found.sub).is_err() {
             return Err(SegmentProblem::Order { after, found });
         }
-        let record = Record {
-            revision: found,
-            kind: version.kind,
-            stored: version.stored.clone(),
+        let key = match version.kind {
+            EventKind::Put => StoredKv::check(&version.stored, found),
+            EventKind::Delete => StoredKv::parse_key(&version.stored),
         };
-        let kv = record.kv()?;
-        if kv.key().is_empty() {
+        let key = key.map_err(|problem| SegmentProblem::Kv {
+            revision: found,
+            problem,
+        })?;
+        if key.is_empty() {
             return Err(SegmentProblem::NoKey { revision: found });
         }
-        let is_key_only =
-            || StoredKv::tombstone(kv.key(), found).encoded_key_only() == version.stored;
+        let is_key_only = || StoredKv::tombstone(key, found).encoded_key_only() == version.stored;
         if version.kind == EventKind::Delete && !is_key_only() {
             return Err(SegmentProblem::Tombstone { revision: found });
         }

@@ -10,7 +10,6 @@ mod pings;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -187,8 +186,8 @@ struct Connected {
     service: ClientService,
     peer: Arc<PeerInfo>,
     upgraded: Upgraded,
-    /// Requests of it that are there and not answered.
-    answering: AtomicUsize,
+    /// A token for each request of it that is there and not answered.
+    answering: TaskTracker,
 }
 
 impl Connected {
@@ -198,22 +197,6 @@ impl Connected {
         self.service
             .answer(request, &self.peer, &self.upgraded)
             .await
-    }
-}
-
-/// A request that is counted until it is answered or given up.
-struct Answering(Arc<Connected>);
-
-impl Answering {
-    fn begin(connected: &Arc<Connected>) -> Self {
-        connected.answering.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(connected))
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.answering.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -344,14 +327,18 @@ async fn serve_connection(
         service,
         peer,
         upgraded: Upgraded::default(),
-        answering: AtomicUsize::new(0),
+        answering: TaskTracker::new(),
     });
     let answer = {
         let connected = Arc::clone(&connected);
         service_fn(move |request| {
-            let answering = Answering::begin(&connected);
+            let connected = Arc::clone(&connected);
+            let answering = connected.answering.token();
             // Boxed, because hyper makes a task of it, and a task is moved several times on its way.
-            Box::pin(async move { answering.0.answer(request).await })
+            Box::pin(async move {
+                let _answering = answering;
+                connected.answer(request).await
+            })
         })
     };
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
@@ -362,7 +349,7 @@ async fn serve_connection(
     let mut gather = Gather::default();
     loop {
         let next = std::future::poll_fn(|context| {
-            let is_answering = connected.answering.load(Ordering::Relaxed) > 0;
+            let is_answering = !connected.answering.is_empty();
             gather.poll(context, connection.as_mut(), is_answering)
         });
         tokio::select! {

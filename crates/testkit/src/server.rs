@@ -18,7 +18,6 @@ use crate::{binaries, http};
 /// How often other ports are tried when somebody else took ours in between.
 const PORT_CLASH_RETRIES_MAX: u32 = 8;
 const LOG_LINES_SHOWN: usize = 60;
-const PORT_CLASH: &str = "address already in use";
 
 /// What is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +103,7 @@ impl Spec {
             let mut server = Server::prepare(self.clone())?;
             match server.launch().await {
                 Ok(()) => return Ok(server),
-                Err(_) if clashes < PORT_CLASH_RETRIES_MAX && server.log_holds(PORT_CLASH) => {
+                Err(_) if clashes < PORT_CLASH_RETRIES_MAX && server.port_clash() => {
                     clashes += 1;
                     server.verdict = Verdict::Clean;
                 }
@@ -372,7 +371,7 @@ impl Server {
             match self.launch().await {
                 Ok(()) => return Ok(()),
                 // Somebody's outgoing connection has our port for the moment.
-                Err(_) if self.log_holds(PORT_CLASH) => {}
+                Err(_) if self.port_clash() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -416,9 +415,8 @@ impl Server {
         Ok(String::from_utf8_lossy(&std::fs::read(self.log_path())?).into_owned())
     }
 
-    fn log_holds(&self, text: &str) -> bool {
-        self.log()
-            .is_ok_and(|log| log.to_lowercase().contains(text))
+    fn port_clash(&self) -> bool {
+        self.log().is_ok_and(|log| process::is_port_clash(&log))
     }
 
     fn log_path(&self) -> PathBuf {

@@ -12,7 +12,6 @@ use tokio::net::TcpSocket;
 
 const LOG_LINES_SHOWN: usize = 30;
 const PORTS: usize = 6;
-const PORT_CLASH: &str = "address already in use";
 const PORT_CLASH_RETRIES_MAX: usize = 5;
 
 /// A machine of the test.
@@ -143,7 +142,7 @@ impl Node {
                 return Ok(answer);
             }
             // Somebody's outgoing connection has one of its ports for the moment.
-            let clash = self.log()?.contains(PORT_CLASH);
+            let clash = process::is_port_clash(&self.log()?);
             ensure!(clash, "{} has ended by itself", self.name);
             self.process = None;
             self.start(&self.args.clone())?;

@@ -63,7 +63,13 @@ pub(crate) trait Sum: Copy + Default {
 /// The tree. Cloning it costs nothing.
 #[derive(Clone)]
 pub(crate) struct BTree<T: Item> {
-    root: Node<T>,
+    root: Subtree<T>,
+}
+
+/// A node, and the sum of everything below it.
+#[derive(Clone)]
+struct Subtree<T: Item> {
+    node: Node<T>,
     sum: T::Sum,
 }
 
@@ -79,15 +85,7 @@ type Leaf<T> = ArrayVec<T, LEAF_MAX>;
 struct Inner<T: Item> {
     /// One between each two children.
     bounds: Bounds,
-    children: Children<T>,
-}
-
-type Children<T> = ArrayVec<Child<T>, INNER_MAX>;
-
-#[derive(Clone)]
-struct Child<T: Item> {
-    node: Node<T>,
-    sum: T::Sum,
+    children: ArrayVec<Subtree<T>, INNER_MAX>,
 }
 
 /// The right half of a node that was full.
@@ -99,8 +97,7 @@ struct Split<T: Item> {
 impl<T: Item> Default for BTree<T> {
     fn default() -> Self {
         Self {
-            root: Node::Leaf(Arc::new(Leaf::new())),
-            sum: T::Sum::default(),
+            root: Subtree::default(),
         }
     }
 }
@@ -108,12 +105,12 @@ impl<T: Item> Default for BTree<T> {
 impl<T: Item> BTree<T> {
     /// Of all items.
     pub(crate) fn sum(&self) -> T::Sum {
-        self.sum
+        self.root.sum
     }
 
     /// The item of this key.
     pub(crate) fn get(&self, key: &[u8]) -> Option<&T> {
-        let mut node = &self.root;
+        let mut node = &self.root.node;
         loop {
             match node {
                 Node::Inner(inner) => node = &inner.children[inner.bounds.place(key)].node,
@@ -128,13 +125,12 @@ impl<T: Item> BTree<T> {
     /// Puts what `make` makes of this key's item, if there is one, in its place. It has to have this key.
     pub(crate) fn change(&mut self, key: &[u8], make: impl FnOnce(Option<&T>) -> T) {
         if let Some(split) = self.root.change(key, true, make) {
-            let left = std::mem::replace(&mut self.root, Node::Leaf(Arc::new(Leaf::new())));
-            self.root = Node::Inner(Arc::new(Inner {
+            let left = std::mem::take(&mut self.root);
+            self.root = Subtree::new(Node::Inner(Arc::new(Inner {
                 bounds: [&*split.bound].into_iter().collect(),
-                children: [left, split.right].map(Child::new).into_iter().collect(),
-            }));
+                children: [left, Subtree::new(split.right)].into_iter().collect(),
+            })));
         }
-        self.sum = self.root.sum();
     }
 
     /// Removes the item of this key, if there is one.
@@ -143,15 +139,14 @@ impl<T: Item> BTree<T> {
             return;
         }
         self.root.remove(key);
-        while let Node::Inner(inner) = &self.root {
+        while let Node::Inner(inner) = &self.root.node {
             let root = match &inner.children[..] {
-                [] => Node::Leaf(Arc::new(Leaf::new())),
-                [only] => only.node.clone(),
+                [] => Subtree::default(),
+                [only] => only.clone(),
                 _ => break,
             };
             self.root = root;
         }
-        self.sum = self.root.sum();
     }
 
     /// The items from `start` on and before `end`, in order, without those of subtrees of which `is_wanted`
@@ -179,9 +174,71 @@ impl<T: Item> BTree<T> {
         of_sum: &impl Fn(&T::Sum) -> Option<usize>,
         of_item: &impl Fn(&T) -> usize,
     ) -> usize {
-        let whole = (start.is_none() && end.is_none()).then(|| of_sum(&self.sum));
-        let count = || self.root.count(start, end, of_sum, of_item);
-        whole.flatten().unwrap_or_else(count)
+        self.root.count(start, end, of_sum, of_item)
+    }
+}
+
+impl<T: Item> Default for Subtree<T> {
+    fn default() -> Self {
+        Self::new(Node::Leaf(Arc::new(Leaf::new())))
+    }
+}
+
+impl<T: Item> Subtree<T> {
+    fn new(node: Node<T>) -> Self {
+        Self {
+            sum: node.sum(),
+            node,
+        }
+    }
+
+    /// `is_last`: no other node of this height is behind it.
+    fn change(
+        &mut self,
+        key: &[u8],
+        is_last: bool,
+        make: impl FnOnce(Option<&T>) -> T,
+    ) -> Option<Split<T>> {
+        let split = self.node.change(key, is_last, make);
+        self.sum = self.node.sum();
+        split
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        self.node.remove(key);
+        self.sum = self.node.sum();
+    }
+
+    fn count(
+        &self,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        of_sum: &impl Fn(&T::Sum) -> Option<usize>,
+        of_item: &impl Fn(&T) -> usize,
+    ) -> usize {
+        let is_whole = start.is_none() && end.is_none();
+        if let Some(known) = is_whole.then(|| of_sum(&self.sum)).flatten() {
+            return known;
+        }
+        match &self.node {
+            Node::Leaf(items) => {
+                let from = start.map_or(0, |start| first_at_or_after(items, start));
+                let until = end.map_or(items.len(), |end| first_at_or_after(items, end));
+                let within = items.get(from..until).unwrap_or_default();
+                within.iter().map(of_item).sum()
+            }
+            Node::Inner(inner) => {
+                let first = start.map_or(0, |start| inner.bounds.place(start));
+                let last = inner.children.len().saturating_sub(1);
+                let last = end.map_or(last, |end| inner.bounds.place(end));
+                let count = |place: usize| {
+                    let start = start.filter(|_| place == first);
+                    let end = end.filter(|_| place == last);
+                    inner.children[place].count(start, end, of_sum, of_item)
+                };
+                (first..=last).map(count).sum()
+            }
+        }
     }
 }
 
@@ -200,7 +257,6 @@ impl<T: Item> Node<T> {
         }
     }
 
-    /// `is_last`: no other node of this height is behind it.
     fn change(
         &mut self,
         key: &[u8],
@@ -213,9 +269,7 @@ impl<T: Item> Node<T> {
                 let inner = Arc::make_mut(inner);
                 let place = inner.bounds.place(key);
                 let is_last = is_last && place + 1 == inner.children.len();
-                let child = &mut inner.children[place];
-                let split = child.node.change(key, is_last, make);
-                child.sum = child.node.sum();
+                let split = inner.children[place].change(key, is_last, make);
                 split.and_then(|split| inner.insert_after(place, split, is_last))
             }
         }
@@ -232,9 +286,7 @@ impl<T: Item> Node<T> {
             Self::Inner(inner) => {
                 let inner = Arc::make_mut(inner);
                 let place = inner.bounds.place(key);
-                let child = &mut inner.children[place];
-                child.node.remove(key);
-                child.sum = child.node.sum();
+                inner.children[place].remove(key);
                 inner.merge_around(place);
             }
         }
@@ -255,40 +307,6 @@ impl<T: Item> Node<T> {
             _ => unreachable!("all leaves are equally deep"),
         }
     }
-
-    fn count(
-        &self,
-        start: Option<&[u8]>,
-        end: Option<&[u8]>,
-        of_sum: &impl Fn(&T::Sum) -> Option<usize>,
-        of_item: &impl Fn(&T) -> usize,
-    ) -> usize {
-        match self {
-            Self::Leaf(items) => {
-                let from = start.map_or(0, |start| first_at_or_after(items, start));
-                let until = end.map_or(items.len(), |end| first_at_or_after(items, end));
-                let within = items.get(from..until).unwrap_or_default();
-                within.iter().map(of_item).sum()
-            }
-            Self::Inner(inner) => {
-                let first = start.map_or(0, |start| inner.bounds.place(start));
-                let last = inner.children.len().saturating_sub(1);
-                let last = end.map_or(last, |end| inner.bounds.place(end));
-                let count = |place: usize| {
-                    let child = &inner.children[place];
-                    let (start, end) = (
-                        start.filter(|_| place == first),
-                        end.filter(|_| place == last),
-                    );
-                    let whole = (start.is_none() && end.is_none()).then(|| of_sum(&child.sum));
-                    whole
-                        .flatten()
-                        .unwrap_or_else(|| child.node.count(start, end, of_sum, of_item))
-                };
-                (first..=last).map(count).sum()
-            }
-        }
-    }
 }
 
 impl<T: Item> Inner<T> {
@@ -298,7 +316,7 @@ impl<T: Item> Inner<T> {
         let with_new = bounds(0, place)
             .chain([&*split.bound])
             .chain(bounds(place, usize::MAX));
-        let new = Child::new(split.right);
+        let new = Subtree::new(split.right);
         if !self.children.is_full() {
             let with_new = with_new.collect();
             self.children.insert(place + 1, new);
@@ -357,15 +375,6 @@ impl<T: Item> Inner<T> {
     fn remove_bound(&mut self, place: usize) {
         let (before, after) = (self.bounds.iter().take(place), self.bounds.iter());
         self.bounds = before.chain(after.skip(place + 1)).collect();
-    }
-}
-
-impl<T: Item> Child<T> {
-    fn new(node: Node<T>) -> Self {
-        Self {
-            sum: node.sum(),
-            node,
-        }
     }
 }
 

@@ -13,9 +13,8 @@ use std::task::{Context, Poll, Wake, Waker};
 /// When a connection's turn is.
 #[derive(Debug, Default)]
 pub(super) struct Gather {
+    /// What is waited for: others go first, and nothing is done before it has come, whoever wakes the task.
     turn: Option<Arc<Turn>>,
-    /// Others go first; nothing is done before the turn has come, whoever wakes the task.
-    is_waiting: bool,
 }
 
 /// Comes when nothing else is ready.
@@ -40,33 +39,29 @@ impl Gather {
         connection: Pin<&mut F>,
         is_answering: bool,
     ) -> Poll<F::Output> {
-        let is_waiting = match &self.turn {
-            Some(turn) if self.is_waiting => !turn.has_come.load(Ordering::Acquire),
-            _ => is_answering && self.give_way(context),
-        };
-        self.is_waiting = is_waiting;
-        if is_waiting {
+        if self.turn.is_none() && is_answering {
+            self.turn = give_way(context);
+        }
+        if let Some(turn) = &self.turn
+            && !turn.has_come.load(Ordering::Acquire)
+        {
             return Poll::Pending;
         }
+        self.turn = None;
         connection.poll(context)
     }
+}
 
-    /// Says whether others go first.
-    fn give_way(&mut self, context: &Context<'_>) -> bool {
-        let known = self.turn.take();
-        let known = known.filter(|turn| turn.task.will_wake(context.waker()));
-        let turn = known.unwrap_or_else(|| {
-            Arc::new(Turn {
-                has_come: AtomicBool::new(false),
-                task: context.waker().clone(),
-            })
-        });
-        turn.has_come.store(false, Ordering::Release);
-        let waker = Waker::from(Arc::clone(&turn));
-        self.turn = Some(turn);
-        let others = pin!(tokio::task::yield_now());
-        others.poll(&mut Context::from_waker(&waker)).is_pending()
-    }
+/// Lets others go first, if there may be any.
+fn give_way(context: &Context<'_>) -> Option<Arc<Turn>> {
+    let turn = Arc::new(Turn {
+        has_come: AtomicBool::new(false),
+        task: context.waker().clone(),
+    });
+    let waker = Waker::from(Arc::clone(&turn));
+    let others = pin!(tokio::task::yield_now());
+    let is_first = others.poll(&mut Context::from_waker(&waker)).is_ready();
+    (!is_first).then_some(turn)
 }
 
 #[cfg(test)]

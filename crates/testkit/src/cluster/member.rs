@@ -19,7 +19,6 @@ use crate::server::Program;
 use crate::{binaries, http};
 
 const LOG_LINES_SHOWN: usize = 40;
-const PORT_CLASH: &str = "address already in use";
 
 /// A member; it runs or not, and may have been removed from the cluster.
 #[derive(Debug)]
@@ -422,8 +421,7 @@ impl Member {
     }
 
     pub(super) fn port_clash(&self) -> bool {
-        self.log()
-            .is_ok_and(|log| log.to_lowercase().contains(PORT_CLASH))
+        self.log().is_ok_and(|log| process::is_port_clash(&log))
     }
 
     fn all_args(&self) -> Vec<String> {

@@ -2,12 +2,12 @@
 
 use std::slice;
 
-use super::{BTree, Child, Item, Node, first_at_or_after};
+use super::{BTree, Item, Node, Subtree, first_at_or_after};
 
 /// The items of a range in order, without those of subtrees behind the first leaf that are not wanted.
 pub(crate) struct Range<'a, T: Item, P> {
     /// What is left of the nodes on the way to where it is, the lowest last.
-    way: Vec<slice::Iter<'a, Child<T>>>,
+    way: Vec<slice::Iter<'a, Subtree<T>>>,
     /// What is left of the leaf where it is.
     leaf: slice::Iter<'a, T>,
     end: Option<&'a [u8]>,
@@ -27,7 +27,7 @@ impl<'a, T: Item, P: Fn(&T::Sum) -> bool> Range<'a, T, P> {
             end,
             is_wanted,
         };
-        let mut node = &tree.root;
+        let mut node = &tree.root.node;
         while let Node::Inner(inner) = node {
             let mut children = inner.children[inner.bounds.place(start)..].iter();
             let Some(first) = children.next() else {

@@ -91,7 +91,7 @@ fn check(node: &Node<Pair>, from: &[u8], until: Option<&[u8]>, is_root: bool) ->
 }
 
 fn check_against(tree: &BTree<Pair>, model: &Model) {
-    check(&tree.root, &[], None, true);
+    check(&tree.root.node, &[], None, true);
     let found = tree.iter().map(|pair| (pair.0.0.clone(), pair.0.1));
     assert_eq!(
         found.collect::<Vec<_>>(),
@@ -204,7 +204,7 @@ proptest! {
                 }
                 Step::Copy => copies.push((tree.clone(), model.clone())),
             }
-            check(&tree.root, &[], None, true);
+            check(&tree.root.node, &[], None, true);
         }
         copies.push((tree, model));
         for (tree, model) in &copies {
@@ -243,11 +243,11 @@ fn leaves(node: &Node<Pair>) -> usize {
 fn leaves_are_full_when_keys_come_in_order_and_two_thirds_full_when_they_do_not() {
     const KEYS: u32 = 20_000;
     let in_order = of_numbers(0..KEYS);
-    assert_eq!(leaves(&in_order.root), KEYS as usize / LEAF_MAX + 1);
+    assert_eq!(leaves(&in_order.root.node), KEYS as usize / LEAF_MAX + 1);
     let mixed = of_numbers((0..KEYS).map(|number| number * 7919 % KEYS));
-    let full = KEYS as f64 / (leaves(&mixed.root) * LEAF_MAX) as f64;
+    let full = KEYS as f64 / (leaves(&mixed.root.node) * LEAF_MAX) as f64;
     assert!((0.6..0.8).contains(&full), "{full}");
-    assert!(check(&mixed.root, &[], None, true) <= 5);
+    assert!(check(&mixed.root.node, &[], None, true) <= 5);
 }
 
 #[test]
@@ -256,9 +256,13 @@ fn what_is_emptied_gives_its_nodes_back() {
     for number in (0..20_000).filter(|number| number % 50 != 0) {
         tree.remove(&numbered(number));
     }
-    check(&tree.root, &[], None, true);
+    check(&tree.root.node, &[], None, true);
     assert_eq!(tree.sum().all, 400);
-    assert!(leaves(&tree.root) < 400 / 4, "{}", leaves(&tree.root));
+    assert!(
+        leaves(&tree.root.node) < 400 / 4,
+        "{}",
+        leaves(&tree.root.node)
+    );
     // Every second leaf is thinned out while its neighbours are full, and then those are.
     let mut thinned = of_numbers(0..15_000);
     for odd in [0, 1] {
@@ -268,11 +272,15 @@ fn what_is_emptied_gives_its_nodes_back() {
         }
     }
     assert_eq!(thinned.sum().all, 1_000 * (1 + 5) / 2);
-    assert!(leaves(&thinned.root) <= 500, "{}", leaves(&thinned.root));
+    assert!(
+        leaves(&thinned.root.node) <= 500,
+        "{}",
+        leaves(&thinned.root.node)
+    );
     for number in 0..20_000 {
         tree.remove(&numbered(number));
     }
-    assert!(matches!(&tree.root, Node::Leaf(items) if items.is_empty()));
+    assert!(matches!(&tree.root.node, Node::Leaf(items) if items.is_empty()));
 }
 
 #[test]
@@ -299,7 +307,7 @@ fn a_change_copies_its_way_and_only_when_it_is_shared() {
     let key = numbered(10_000);
     let ways = |tree: &BTree<Pair>| {
         let mut ways = Vec::new();
-        let mut nodes = vec![&tree.root];
+        let mut nodes = vec![&tree.root.node];
         while let Some(node) = nodes.pop() {
             match node {
                 Node::Leaf(items) => ways.push(items.as_ptr() as usize),
@@ -321,6 +329,6 @@ fn a_change_copies_its_way_and_only_when_it_is_shared() {
     let copied = after
         .iter()
         .filter(|node| before.binary_search(node).is_err());
-    assert_eq!(copied.count(), check(&tree.root, &[], None, true));
+    assert_eq!(copied.count(), check(&tree.root.node, &[], None, true));
     assert_eq!(copy.get(&key).map(|pair| pair.0.1), Some(1));
 }
