@@ -3,7 +3,6 @@
 //! kvorum is an etcd.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,7 +12,7 @@ use kvorum_tests::takeover::take_place;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::process::Process;
-use testkit::{Server, Spec, certs, eventually, note};
+use testkit::{Port, Server, Spec, certs, eventually, note};
 
 const OBJECTS: usize = 2_000;
 /// Those that an etcd holds when kvorum takes its place.
@@ -118,6 +117,7 @@ struct ApiServer {
     client: reqwest::Client,
     base: String,
     _process: Process,
+    _port: Port,
     _dir: tempfile::TempDir,
 }
 
@@ -125,9 +125,7 @@ impl ApiServer {
     async fn start(binary: &Path, member: &Server) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let certs = certs::generate(dir.path(), "admin")?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-            .local_addr()?
-            .port();
+        let port = Port::reserve()?;
         let kubeconfig = dir.path().join("kubeconfig");
         std::fs::write(&kubeconfig, kubeconfig_to_nowhere())?;
         let kubeconfig = kubeconfig.display();
@@ -135,7 +133,7 @@ impl ApiServer {
             format!("--etcd-servers={}", member.client_url()),
             format!("--etcd-compaction-interval={COMPACTION_INTERVAL}"),
             "--bind-address=127.0.0.1".to_owned(),
-            format!("--secure-port={port}"),
+            format!("--secure-port={}", port.number()),
             format!("--cert-dir={}", dir.path().join("own").display()),
             format!("--kubeconfig={kubeconfig}"),
             format!("--authentication-kubeconfig={kubeconfig}"),
@@ -156,11 +154,12 @@ impl ApiServer {
             // The server makes its own certificate; who it is does not matter here.
             .danger_accept_invalid_certs(true)
             .build()?;
-        let base = format!("https://127.0.0.1:{port}");
+        let base = format!("https://127.0.0.1:{}", port.number());
         let server = Self {
             client,
             base,
             _process: process,
+            _port: port,
             _dir: dir,
         };
         eventually("the API server reaches its etcd", || async {

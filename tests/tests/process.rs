@@ -122,8 +122,13 @@ async fn an_etcds_data_directory_is_left_alone() -> Result<()> {
 async fn signals_stop_it_cleanly_and_the_log_has_no_error() -> Result<()> {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut server = Spec::kvorum().start().await?;
-        let log = server.log()?;
-        ensure!(log.contains("ready to serve client requests"), "{log}");
+        // The last thing that it says at its start, and it answers before.
+        let is_told = || async {
+            let log = server.log()?;
+            ensure!(log.contains("ready to serve client requests"), "{log}");
+            Ok(())
+        };
+        testkit::eventually("it says that it is ready", is_told).await?;
         server.signal(signal)?;
         testkit::eventually("it ends", || std::future::ready(ended(&server))).await?;
         let log = server.log()?;

@@ -1,7 +1,6 @@
 //! How members start: alone, together, and not at all. What operators read when the flags, the
 //! certificates, the cluster or the disk do not fit.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,7 +8,7 @@ use std::process::{Command, Output};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use testkit::process::Process;
-use testkit::{ClusterSpec, Spec, binaries, eventually, process};
+use testkit::{ClusterSpec, Port, Spec, binaries, eventually, process};
 
 /// Runs kvorum where it has to end by itself, with a data directory of its own.
 fn refused(args: &[&str]) -> Result<Output> {
@@ -34,18 +33,6 @@ fn stderr(output: &Output) -> String {
 fn etcdctl(args: &[&str]) -> Result<Output> {
     let mut command = Command::new(binaries::etcdctl()?);
     Ok(command.env_clear().args(args).output()?)
-}
-
-/// Ports that are free now, given by the kernel; all held until all are known, so they differ.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let mut listeners = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        *port = listener.local_addr()?.port();
-        listeners.push(listener);
-    }
-    Ok(ports)
 }
 
 #[test]
@@ -127,7 +114,8 @@ async fn what_means_nothing_here_is_accepted_with_a_warning() -> Result<()> {
 async fn certificates_that_the_member_makes_stay_with_its_data() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let data = dir.path().join("data");
-    let [client, peer, http] = free_ports()?;
+    let ports = [Port::reserve()?, Port::reserve()?, Port::reserve()?];
+    let [client, peer, http] = ports.each_ref().map(Port::number);
     let args = [
         "--name=m1".to_owned(),
         format!("--data-dir={}", data.display()),

@@ -4,11 +4,11 @@
 
 use std::error::Error;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
 use kvorum::{Config, Kvorum};
+use testkit::Port;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -56,20 +56,11 @@ impl Held {
     }
 }
 
-fn ports() -> Result<Vec<u16>> {
-    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    // All at once, so that they differ.
-    let bound: Vec<TcpListener> = (0..3).map(bind).collect::<std::io::Result<_>>()?;
-    let port = |listener: &TcpListener| Ok(listener.local_addr()?.port());
-    bound.iter().map(port).collect()
-}
-
-fn configs(directory: &Path) -> Result<Vec<Config>> {
-    let peers = ports()?;
-    let member = |at: usize| format!("m{at}=http://127.0.0.1:{}", peers[at]);
+fn configs(directory: &Path, peers: &[Port; 3]) -> Result<Vec<Config>> {
+    let member = |at: usize| format!("m{at}=http://127.0.0.1:{}", peers[at].number());
     let cluster = [member(0), member(1), member(2)].join(",");
     let config = |at: usize| {
-        let peer = peers[at];
+        let peer = peers[at].number();
         Config::builder()
             .name(&format!("m{at}"))
             .data_dir(directory.join(format!("m{at}")))
@@ -88,7 +79,9 @@ fn configs(directory: &Path) -> Result<Vec<Config>> {
 /// Starts three members, writes through one and reads through another, and stops them.
 async fn live() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let starts = configs(directory.path())?.into_iter().map(Kvorum::start);
+    let peers = [Port::reserve()?, Port::reserve()?, Port::reserve()?];
+    let configs = configs(directory.path(), &peers)?;
+    let starts = configs.into_iter().map(Kvorum::start);
     let members = futures_util::future::try_join_all(starts).await?;
     for member in &members {
         let ready = member.wait_ready().await;

@@ -23,8 +23,6 @@ use crate::server::Program;
 
 pub use member::Member;
 
-/// How often other ports are tried when somebody else took ours in between.
-const PORT_CLASH_RETRIES_MAX: u32 = 8;
 const UNHEALTHY: &str = "etcdserver: unhealthy cluster";
 
 /// How the members of a cluster are started.
@@ -176,18 +174,9 @@ impl ClusterSpec {
     /// # Errors
     /// When one ends, or does not become healthy in time; the logs are printed then.
     pub async fn start(self) -> Result<Cluster> {
-        let mut clashes = 0;
-        loop {
-            let mut cluster = self.clone().prepare().await?;
-            match cluster.start_all().await {
-                Ok(()) => return Ok(cluster),
-                Err(_) if clashes < PORT_CLASH_RETRIES_MAX && cluster.port_clash() => {
-                    clashes += 1;
-                    cluster.verdict = Verdict::Clean;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let mut cluster = self.prepare().await?;
+        cluster.start_all().await?;
+        Ok(cluster)
     }
 }
 
@@ -508,10 +497,6 @@ impl Cluster {
         }
         self.members.push(member);
         Ok(at)
-    }
-
-    fn port_clash(&self) -> bool {
-        self.members.iter().any(Member::port_clash)
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! What this is not: an in-process member, or anything that production code may use.
 //!
-//! Processes listen on 127.0.0.1 with ports given by the kernel, keep their data in a temporary
+//! Processes listen on 127.0.0.1 with ports given by the kernel ([`Port`]), keep their data in a temporary
 //! directory, and are killed when their [`Server`] is dropped, also by a panic. Two test runs
 //! can go on at once.
 
@@ -20,6 +20,7 @@ pub mod http;
 pub mod model;
 pub mod network;
 pub mod patience;
+pub mod port;
 pub mod process;
 pub mod retrying;
 pub mod server;
@@ -27,5 +28,6 @@ pub mod server;
 pub use client::Client;
 pub use cluster::{Cluster, ClusterSpec};
 pub use patience::{eventually, note};
+pub use port::Port;
 pub use retrying::Retrying;
 pub use server::{Program, Server, Spec};

@@ -18,13 +18,6 @@ const SETPRIV: &str = "/usr/bin/setpriv";
 /// With it a write beyond `RLIMIT_FSIZE` fails, instead of ending the process by SIGXFSZ.
 const ENV: &str = "/usr/bin/env";
 
-/// Whether a server's log says that one of its ports was taken: it is free when it is given to a server, and
-/// for a moment it may be of somebody's outgoing connection. etcd and kvorum differ in the first letter.
-#[must_use]
-pub fn is_port_clash(log: &str) -> bool {
-    log.to_lowercase().contains("address already in use")
-}
-
 /// A running child process; killed on drop.
 #[derive(Debug)]
 pub struct Process {

@@ -1,7 +1,6 @@
 //! A server under test, kvorum or a real etcd, as a process with one interface.
 
 use std::cell::{Cell, RefCell};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -12,11 +11,11 @@ use tempfile::TempDir;
 use crate::certs::Certs;
 use crate::client::Client;
 use crate::patience::{eventually, note};
+use crate::port::MemberPorts;
 use crate::process::{self, Process};
 use crate::{binaries, http};
 
 /// How often other ports are tried when somebody else took ours in between.
-const PORT_CLASH_RETRIES_MAX: u32 = 8;
 const LOG_LINES_SHOWN: usize = 60;
 
 /// What is run.
@@ -98,26 +97,10 @@ impl Spec {
     /// # Errors
     /// When it ends, or does not become healthy in time; its log is in the message.
     pub async fn start(self) -> Result<Server> {
-        let mut clashes = 0;
-        loop {
-            let mut server = Server::prepare(self.clone())?;
-            match server.launch().await {
-                Ok(()) => return Ok(server),
-                Err(_) if clashes < PORT_CLASH_RETRIES_MAX && server.port_clash() => {
-                    clashes += 1;
-                    server.verdict = Verdict::Clean;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let mut server = Server::prepare(self)?;
+        server.launch().await?;
+        Ok(server)
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Ports {
-    client: u16,
-    peer: u16,
-    metrics: u16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +116,7 @@ enum Verdict {
 #[derive(Debug)]
 pub struct Server {
     spec: Spec,
-    ports: Ports,
+    ports: MemberPorts,
     process: Option<Process>,
     verdict: Verdict,
     dir: TempDir,
@@ -142,7 +125,7 @@ pub struct Server {
 impl Server {
     fn prepare(spec: Spec) -> Result<Server> {
         let dir = tempfile::Builder::new().prefix("kvorum-test-").tempdir()?;
-        let ports = free_ports()?;
+        let ports = MemberPorts::reserve()?;
         Ok(Server {
             spec,
             ports,
@@ -169,9 +152,9 @@ impl Server {
 
     async fn ready(&mut self) -> Result<()> {
         let port = if self.has_metrics_listener() {
-            self.ports.metrics
+            self.ports.metrics.number()
         } else {
-            self.ports.client
+            self.ports.client.number()
         };
         let process = self.process.as_mut().context("not started")?;
         let process = RefCell::new(process);
@@ -217,7 +200,7 @@ impl Server {
             ]);
         }
         if self.has_metrics_listener() {
-            let port = self.ports.metrics;
+            let port = self.ports.metrics.number();
             args.push(format!("--listen-metrics-urls=http://127.0.0.1:{port}"));
         }
         args.extend(self.spec.args.iter().cloned());
@@ -242,31 +225,31 @@ impl Server {
         } else {
             "http"
         };
-        format!("{scheme}://127.0.0.1:{}", self.ports.client)
+        format!("{scheme}://127.0.0.1:{}", self.ports.client.number())
     }
 
     /// Where peers connect.
     #[must_use]
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.peer)
+        format!("http://127.0.0.1:{}", self.ports.peer.number())
     }
 
     /// The client port.
     #[must_use]
     pub fn client_port(&self) -> u16 {
-        self.ports.client
+        self.ports.client.number()
     }
 
     /// The peer port.
     #[must_use]
     pub fn peer_port(&self) -> u16 {
-        self.ports.peer
+        self.ports.peer.number()
     }
 
     /// The port of the metrics listener, which exists when the server speaks TLS, and when asked for.
     #[must_use]
     pub fn metrics_port(&self) -> u16 {
-        self.ports.metrics
+        self.ports.metrics.number()
     }
 
     /// Its data directory; stays the same over restarts.
@@ -366,16 +349,8 @@ impl Server {
         if let Some(mut process) = self.process.take() {
             process.kill()?;
         }
-        for _ in 0..PORT_CLASH_RETRIES_MAX {
-            truncate(&self.log_path())?;
-            match self.launch().await {
-                Ok(()) => return Ok(()),
-                // Somebody's outgoing connection has our port for the moment.
-                Err(_) if self.port_clash() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        bail!("the ports stay taken")
+        truncate(&self.log_path())?;
+        self.launch().await
     }
 
     /// The end of a test that went well: SIGTERM must end the server, by itself or by the signal.
@@ -415,10 +390,6 @@ impl Server {
         Ok(String::from_utf8_lossy(&std::fs::read(self.log_path())?).into_owned())
     }
 
-    fn port_clash(&self) -> bool {
-        self.log().is_ok_and(|log| process::is_port_clash(&log))
-    }
-
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("log")
     }
@@ -435,17 +406,6 @@ impl Drop for Server {
             note(format_args!("the last lines of {program:?}'s log:\n{log}"));
         }
     }
-}
-
-/// Ports that are free now, given by the kernel; all held until all are known, so they differ.
-fn free_ports() -> Result<Ports> {
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let (client, peer, metrics) = (listen()?, listen()?, listen()?);
-    Ok(Ports {
-        client: client.local_addr()?.port(),
-        peer: peer.local_addr()?.port(),
-        metrics: metrics.local_addr()?.port(),
-    })
 }
 
 fn truncate(path: &Path) -> Result<()> {

@@ -1,18 +1,15 @@
 //! One machine: ports, a directory, and at most one member that runs on it.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use testkit::process::{self, Process};
-use testkit::{Program, binaries, eventually, http, note};
-use tokio::net::TcpSocket;
+use testkit::{Port, Program, binaries, eventually, http, note};
 
 const LOG_LINES_SHOWN: usize = 30;
 const PORTS: usize = 6;
-const PORT_CLASH_RETRIES_MAX: usize = 5;
 
 /// A machine of the test.
 #[derive(Debug)]
@@ -34,11 +31,8 @@ pub struct Node {
     /// Where it answers clients over HTTP, if not with the others.
     pub http: u16,
     dir: PathBuf,
-    /// Hold the ports until the first start.
-    reserved: Vec<TcpSocket>,
+    _ports: Vec<Port>,
     process: Option<Process>,
-    /// What it was started with.
-    args: Vec<String>,
     /// How long the log was at the last start.
     log_start: usize,
     fine: bool,
@@ -52,21 +46,21 @@ impl Node {
     pub fn new(program: Program, name: &str, dir: &Path) -> Result<Node> {
         let dir = dir.join(name);
         std::fs::create_dir_all(&dir)?;
-        let sockets = (0..PORTS).map(|_| reserve()).collect::<Result<Vec<_>>>()?;
-        let port = |at: usize| Ok::<u16, std::io::Error>(sockets[at].local_addr()?.port());
+        let ports = (0..PORTS).map(|_| Port::reserve());
+        let ports = ports.collect::<Result<Vec<_>>>()?;
+        let port = |at: usize| ports[at].number();
         Ok(Node {
             name: name.to_owned(),
             program,
-            client: port(0)?,
-            local: port(1)?,
-            peer: port(2)?,
-            peer_local: port(3)?,
-            metrics: port(4)?,
-            http: port(5)?,
+            client: port(0),
+            local: port(1),
+            peer: port(2),
+            peer_local: port(3),
+            metrics: port(4),
+            http: port(5),
             dir,
-            reserved: sockets,
+            _ports: ports,
             process: None,
-            args: Vec::new(),
             log_start: 0,
             fine: false,
         })
@@ -126,9 +120,7 @@ impl Node {
             Program::Etcd => binaries::etcd()?,
         };
         self.log_start = std::fs::read(self.log_path()).map_or(0, |log| log.len());
-        self.reserved.clear();
         self.process = Some(Process::start(&binary, args, &self.log_path())?);
-        self.args = args.to_vec();
         Ok(())
     }
 
@@ -137,21 +129,6 @@ impl Node {
     /// # Errors
     /// When it is not in time, or the member ends.
     pub async fn answers(&mut self, path: &str, status: u16) -> Result<http::Answer> {
-        for _ in 0..PORT_CLASH_RETRIES_MAX {
-            if let Some(answer) = self.answers_or_ends(path, status).await? {
-                return Ok(answer);
-            }
-            // Somebody's outgoing connection has one of its ports for the moment.
-            let clash = process::is_port_clash(&self.log()?);
-            ensure!(clash, "{} has ended by itself", self.name);
-            self.process = None;
-            self.start(&self.args.clone())?;
-        }
-        bail!("the ports of {} stay taken", self.name)
-    }
-
-    /// `None` if it ends.
-    async fn answers_or_ends(&mut self, path: &str, status: u16) -> Result<Option<http::Answer>> {
         let port = self.metrics;
         let what = format!("{} answers {path} with {status}", self.name);
         let pid = self.running()?.pid();
@@ -163,7 +140,8 @@ impl Node {
             ensure!(answer.status == status, "{answer:?}");
             Ok(Some(answer))
         })
-        .await
+        .await?
+        .with_context(|| format!("{} has ended by itself", self.name))
     }
 
     /// What a probe is answered now.
@@ -252,13 +230,6 @@ impl Drop for Node {
             ));
         }
     }
-}
-
-/// A port of the kernel's choice. Nobody else gets it, and who connects to it is refused.
-fn reserve() -> Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-    Ok(socket)
 }
 
 /// A process that has ended and was not waited for yet has no memory.

@@ -4,6 +4,7 @@ mod flags;
 mod traces;
 
 use tempfile::TempDir;
+use testkit::Port;
 
 use super::*;
 use crate::Options;
@@ -123,15 +124,11 @@ async fn a_dropped_member_gives_its_ports_up() {
         .expect("the port is free in time");
 }
 
-/// Ports that are free now; all held until all are known, so that they differ.
-fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
-
 /// Three members of one cluster, in this process.
 async fn cluster(dir: &TempDir) -> Vec<Kvorum> {
-    let peers = free_ports().map(|port| format!("http://127.0.0.1:{port}"));
+    let ports = [(); 3].map(|()| Port::reserve().unwrap());
+    let peers = ports.each_ref();
+    let peers = peers.map(|port| format!("http://127.0.0.1:{}", port.number()));
     let members: Vec<String> = peers
         .iter()
         .enumerate()

@@ -1,7 +1,6 @@
 //! One member of a cluster: a process, its ports, its directory.
 
 use std::cell::{Cell, RefCell};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -9,11 +8,12 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 use rustix::process::{Resource, Rlimit};
 
-use super::{ClusterSpec, PORT_CLASH_RETRIES_MAX};
+use super::ClusterSpec;
 use crate::client::Client;
 use crate::disk::{Disk, Library};
 use crate::network::Network;
 use crate::patience::eventually;
+use crate::port::MemberPorts;
 use crate::process::{self, Process};
 use crate::server::Program;
 use crate::{binaries, http};
@@ -25,7 +25,7 @@ const LOG_LINES_SHOWN: usize = 40;
 pub struct Member {
     spec: ClusterSpec,
     name: String,
-    ports: Ports,
+    ports: MemberPorts,
     dir: PathBuf,
     proxy: Option<Proxied>,
     disk: Option<Disk>,
@@ -38,13 +38,6 @@ pub struct Member {
     log_start: u64,
     removed: bool,
     incarnation: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Ports {
-    client: u16,
-    peer: u16,
-    metrics: u16,
 }
 
 /// Where a member's peers find it, and who has to know of its process.
@@ -62,7 +55,7 @@ impl Member {
         Ok(Member {
             spec: spec.clone(),
             name,
-            ports: free_ports()?,
+            ports: MemberPorts::reserve()?,
             dir,
             proxy: None,
             disk: None,
@@ -118,36 +111,40 @@ impl Member {
     /// Where clients connect.
     #[must_use]
     pub fn client_url(&self) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme(), self.ports.client)
+        format!(
+            "{}://127.0.0.1:{}",
+            self.scheme(),
+            self.ports.client.number()
+        )
     }
 
     /// The client port.
     #[must_use]
     pub fn client_port(&self) -> u16 {
-        self.ports.client
+        self.ports.client.number()
     }
 
     /// Where peers connect, maybe a proxy: what the member advertises.
     #[must_use]
     pub fn peer_url(&self) -> String {
         let proxy = self.proxy.as_ref().map(|proxy| proxy.port);
-        let port = proxy.unwrap_or(self.ports.peer);
+        let port = proxy.unwrap_or(self.ports.peer.number());
         format!("{}://127.0.0.1:{port}", self.scheme())
     }
 
     /// Where the member itself listens for peers.
     #[must_use]
     pub fn listen_peer_port(&self) -> u16 {
-        self.ports.peer
+        self.ports.peer.number()
     }
 
     /// A plaintext port that answers `/health` and `/metrics`.
     #[must_use]
     pub fn metrics_port(&self) -> u16 {
         if self.spec.tls.is_some() {
-            self.ports.metrics
+            self.ports.metrics.number()
         } else {
-            self.ports.client
+            self.ports.client.number()
         }
     }
 
@@ -255,21 +252,13 @@ impl Member {
         Ok(())
     }
 
-    /// Starts it and waits until it is healthy; while somebody's outgoing connection has one of
-    /// its ports, again.
+    /// Starts it and waits until it is healthy.
     ///
     /// # Errors
     /// As [`Member::ready`].
     pub async fn start(&mut self) -> Result<()> {
-        for _ in 0..PORT_CLASH_RETRIES_MAX {
-            self.launch()?;
-            match self.ready().await {
-                Ok(()) => return Ok(()),
-                Err(_) if self.port_clash() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        bail!("the ports of {} stay taken", self.name)
+        self.launch()?;
+        self.ready().await
     }
 
     /// kill -9.
@@ -420,13 +409,9 @@ impl Member {
         Ok(())
     }
 
-    pub(super) fn port_clash(&self) -> bool {
-        self.log().is_ok_and(|log| process::is_port_clash(&log))
-    }
-
     fn all_args(&self) -> Vec<String> {
         let client = self.client_url();
-        let (scheme, port) = (self.scheme(), self.ports.peer);
+        let (scheme, port) = (self.scheme(), self.ports.peer.number());
         let mut args = vec![
             format!("--name={}", self.name),
             format!("--data-dir={}", self.data_dir().display()),
@@ -448,7 +433,7 @@ impl Member {
                     format!("--{prefix}trusted-ca-file={}", tls.ca.display()),
                 ]);
             }
-            let metrics = self.ports.metrics;
+            let metrics = self.ports.metrics.number();
             args.push(format!("--listen-metrics-urls=http://127.0.0.1:{metrics}"));
         }
         args.extend(self.spec.args.iter().cloned());
@@ -485,15 +470,4 @@ fn largest_file(dir: &Path) -> Result<u64> {
         });
     }
     Ok(largest)
-}
-
-/// Ports that are free now, given by the kernel; all held until all are known, so they differ.
-fn free_ports() -> Result<Ports> {
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let (client, peer, metrics) = (listen()?, listen()?, listen()?);
-    Ok(Ports {
-        client: client.local_addr()?.port(),
-        peer: peer.local_addr()?.port(),
-        metrics: metrics.local_addr()?.port(),
-    })
 }

@@ -3,16 +3,11 @@
 mod server;
 
 use tempfile::TempDir;
+use testkit::Port;
 
 use super::*;
 use crate::{ConfigBuilder, Kvorum};
 use server::DnsServer;
-
-/// Ports that are free now; all held until all are known, so that they differ.
-fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
 
 fn member(dir: &TempDir, name: &str, port: u16) -> ConfigBuilder {
     Config::builder()
@@ -27,7 +22,8 @@ fn member(dir: &TempDir, name: &str, port: u16) -> ConfigBuilder {
 #[tokio::test(flavor = "multi_thread")]
 async fn members_find_each_other_in_dns() {
     let dir = tempfile::tempdir().unwrap();
-    let ports = free_ports();
+    let reserved = [(); 3].map(|()| Port::reserve().unwrap());
+    let ports = reserved.each_ref().map(Port::number);
     let services = ports.map(|port| ("_etcd-server-blue._tcp.example.test.", "localhost.", port));
     let server = DnsServer::start(&services).await;
     let starts = ports.iter().enumerate().map(|(at, port)| {
