@@ -3,36 +3,35 @@
 //!
 //! What this is not: TLS; `transport` hands over streams whose handshake is done.
 
-mod gather;
+mod greeting;
 mod linger;
-mod pings;
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_TYPE, HeaderValue};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http_body::Body as _;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
-use transport::{Greeted, Greeting, PeerInfo};
+use tonic::codegen::StdError;
+use transport::PeerInfo;
 
-use self::gather::Gather;
+use self::greeting::{Greeting, Rewound, Spoken};
 use self::linger::Lingering;
-use self::pings::PingGuard;
+use crate::EtcdServer;
 use crate::gateway::{self, Gateway, Session};
 use crate::http::access::{self, HttpOptions};
 use crate::http::{Endpoints, paths};
 use crate::v3rpc::GrpcServices;
-use crate::{EtcdServer, GrpcLimits};
 
 /// A connection has to have said what it speaks within this time (grpc-go's default).
 const GREETING_TIMEOUT: Duration = Duration::from_secs(120);
@@ -48,17 +47,6 @@ const FIRST_REQUEST: Duration = Duration::from_millis(100);
 const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests that are being answered when the member stops get this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a client may send on one stream before it has to wait for us.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-/// What a client may send on one connection before it has to wait for us.
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// What we hold for one stream that its client does not read.
-const SEND_BUFFER_BYTES: usize = 400 * 1024;
-/// Streams that a client gave up before we looked at them; more end the connection.
-const RESET_STREAMS_MAX: usize = 1024;
-/// The headers of one request.
-const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
-
 /// Everything that a listener serves. Cheap to clone.
 #[derive(Clone)]
 pub struct ClientService {
@@ -118,12 +106,15 @@ impl ClientService {
     }
 
     /// Answers one request. An error ends its connection.
-    async fn answer(
+    async fn answer<B: RequestBody>(
         &self,
-        request: Request<Incoming>,
+        request: Request<B>,
         peer: &PeerInfo,
         upgraded: &Upgraded,
-    ) -> Result<Response<Body>, NotSpoken> {
+    ) -> Result<Response<Body>, NotSpoken>
+    where
+        B::Error: Into<StdError> + Send,
+    {
         if let Some(grpc) = &self.grpc
             && request.version() == Version::HTTP_2
         {
@@ -140,17 +131,27 @@ impl ClientService {
         match self.endpoints {
             Endpoints::None => Err(NotSpoken),
             Endpoints::Metrics => Ok(Box::pin(self.endpoint(&request)).await),
-            Endpoints::Client => Ok(Box::pin(self.http(request, peer, upgraded)).await),
+            Endpoints::Client => {
+                let is_http2 = request.version() == Version::HTTP_2;
+                let mut response = Box::pin(self.http(request, peer, upgraded)).await;
+                if is_http2 {
+                    complete(&mut response, self.server.config().clock.wall());
+                }
+                Ok(response)
+            }
         }
     }
 
     /// Answers a client's HTTP request.
-    async fn http(
+    async fn http<B: RequestBody>(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<B>,
         peer: &PeerInfo,
         upgraded: &Upgraded,
-    ) -> Response<Body> {
+    ) -> Response<Body>
+    where
+        B::Error: Into<StdError> + Send,
+    {
         paths::rewrite(&mut request);
         if let Some(refusal) = self.options.refuse(&self.server, peer, &request) {
             return refusal.map(Body::new);
@@ -174,7 +175,7 @@ impl ClientService {
         response
     }
 
-    async fn endpoint(&self, request: &Request<Incoming>) -> Response<Body> {
+    async fn endpoint<B>(&self, request: &Request<B>) -> Response<Body> {
         let listener = (self.endpoints, &*self.options);
         let response = crate::http::answer(&self.server, listener, request).await;
         response.map(Body::new)
@@ -186,19 +187,28 @@ struct Connected {
     service: ClientService,
     peer: Arc<PeerInfo>,
     upgraded: Upgraded,
-    /// A token for each request of it that is there and not answered.
-    answering: TaskTracker,
 }
 
 impl Connected {
     /// Answers one request. An error ends the connection.
-    async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Body>, NotSpoken> {
+    async fn answer<B: RequestBody>(
+        &self,
+        mut request: Request<B>,
+    ) -> Result<Response<Body>, NotSpoken>
+    where
+        B::Error: Into<StdError> + Send,
+    {
         request.extensions_mut().insert(Arc::clone(&self.peer));
         self.service
             .answer(request, &self.peer, &self.upgraded)
             .await
     }
 }
+
+/// The body of a request of either version of HTTP.
+trait RequestBody: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static {}
+
+impl<B: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static> RequestBody for B {}
 
 /// The session of a connection that has become a websocket.
 type Upgraded = Mutex<Option<Session>>;
@@ -211,6 +221,18 @@ struct NotSpoken;
 /// Whether the path is one of the gateway's; those that are not clean are sent to the clean one first.
 fn is_gateways<B>(request: &Request<B>) -> bool {
     request.uri().path().starts_with(paths::GATEWAY) && paths::is_clean(request.uri().path())
+}
+
+/// Adds to an answer over HTTP/2 what hyper adds over HTTP/1, and Go over both.
+fn complete(response: &mut Response<Body>, now: SystemTime) {
+    let length = response.body().size_hint().exact();
+    let headers = response.headers_mut();
+    if let (Some(length), false) = (length, headers.contains_key(CONTENT_LENGTH)) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(now)) {
+        headers.insert(DATE, date);
+    }
 }
 
 /// As grpc-go decides it.
@@ -248,13 +270,13 @@ pub async fn serve(
 ) -> io::Result<()> {
     let connections = TaskTracker::new();
     let abandon = CancellationToken::new();
-    let builder = Arc::new(connection_builder(&service.server.config().grpc));
-    let begin = |(stream, peer): (transport::Stream, PeerInfo)| {
-        let (builder, service) = (builder.clone(), service.clone());
+    let protocols = Protocols::new(service.server.config());
+    let begin = |connection: (transport::Stream, PeerInfo)| {
+        let (protocols, service) = (protocols.clone(), service.clone());
         let (stopping, abandon) = (stopping.clone(), abandon.clone());
         connections.spawn(async move {
             tokio::select! {
-                () = serve_connection(&builder, (stream, Arc::new(peer)), service, stopping) => {}
+                () = serve_connection(protocols, connection, service, stopping) => {}
                 () = abandon.cancelled() => {}
             }
         });
@@ -289,123 +311,136 @@ pub async fn serve(
     outcome
 }
 
-fn connection_builder(limits: &GrpcLimits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HTTP1_HEADER_TIMEOUT)
-        // As Go writes them, for those who look for them with grep.
-        .title_case_headers(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(limits.keepalive_interval)
-        .keep_alive_timeout(limits.keepalive_timeout)
-        .max_concurrent_streams(limits.max_concurrent_streams)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX);
-    builder
+/// How connections are served.
+#[derive(Clone)]
+struct Protocols {
+    http1: Arc<http1::Builder>,
+    http2: Arc<http2::Options>,
+}
+
+impl Protocols {
+    fn new(config: &crate::Config) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(HTTP1_HEADER_TIMEOUT)
+            // As Go writes them, for those who look for them with grep.
+            .title_case_headers(true);
+        let limits = &config.grpc;
+        let http2 = http2::Options {
+            max_concurrent_streams: limits.max_concurrent_streams,
+            keepalive_interval: limits.keepalive_interval,
+            keepalive_timeout: limits.keepalive_timeout,
+            ping_min_time: limits.keepalive_min_time,
+            clock: Arc::clone(&config.clock),
+        };
+        Self {
+            http1: Arc::new(http1),
+            http2: Arc::new(http2),
+        }
+    }
 }
 
 /// Serves one connection until it ends, its client never begins to speak, or the member stops and
 /// its requests are answered. Requests carry who asks in their extensions.
 async fn serve_connection(
-    builder: &auto::Builder<TokioExecutor>,
-    (stream, peer): (transport::Stream, Arc<PeerInfo>),
+    protocols: Protocols,
+    (stream, peer): (transport::Stream, PeerInfo),
     service: ClientService,
     stopping: CancellationToken,
 ) {
-    let (stream, greeting) = Greeted::new(Lingering::new(stream));
-    let config = service.server.config();
-    let min_time = config.grpc.keepalive_min_time;
-    let stream = PingGuard::new(stream, min_time, Arc::clone(&config.clock));
+    let since = Instant::now();
+    let mut stream = Lingering::new(stream);
+    let Some(greeting) = greeted(&mut stream, &stopping).await else {
+        return;
+    };
     let connected = Arc::new(Connected {
         service,
-        peer,
+        peer: Arc::new(peer),
         upgraded: Upgraded::default(),
-        answering: TaskTracker::new(),
     });
-    let answer = {
-        let connected = Arc::clone(&connected);
-        service_fn(move |request| {
-            let connected = Arc::clone(&connected);
-            let answering = connected.answering.token();
-            // Boxed, because hyper makes a task of it, and a task is moved several times on its way.
-            Box::pin(async move {
-                let _answering = answering;
-                connected.answer(request).await
-            })
-        })
-    };
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
-    tokio::pin!(connection);
-    let mut silent = Some(Box::pin(stays_silent(&greeting, &stopping)));
-    let since = Instant::now();
-    let mut told = false;
-    let mut gather = Gather::default();
-    loop {
-        let next = std::future::poll_fn(|context| {
-            let is_answering = !connected.answering.is_empty();
-            gather.poll(context, connection.as_mut(), is_answering)
-        });
-        tokio::select! {
-            outcome = next => {
-                if let Err(error) = outcome {
-                    // A client that breaks off or talks nonsense is no trouble of ours.
-                    tracing::debug!(error, "connection ended");
+    match greeting.spoken {
+        Spoken::Http2 => {
+            let answer = |request| {
+                let connected = Arc::clone(&connected);
+                Box::pin(async move { connected.answer(request).await })
+            };
+            let connection =
+                http2::Connection::new(stream, greeting.rest, &protocols.http2, answer);
+            let mut connection = Box::pin(connection);
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                () = may_be_told(&stopping, since) => {
+                    connection.graceful_shutdown();
+                    connection.await
                 }
-                break;
+            };
+            if let Err(error) = ended {
+                // A client that breaks off or talks nonsense is no trouble of ours.
+                tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
             }
-            is_silent = unless_done(silent.as_mut()) => {
-                if is_silent {
-                    return;
-                }
-                silent = None;
-            }
-            () = may_be_told(&stopping, &greeting, since), if !told => {
-                told = true;
-                connection.as_mut().graceful_shutdown();
+        }
+        // Larger, and for few.
+        Spoken::Http1 => {
+            let stream = Rewound::new(greeting.rest, stream);
+            Box::pin(serve_http1(
+                &protocols.http1,
+                stream,
+                &connected,
+                (&stopping, since),
+            ))
+            .await;
+            let session = connected.upgraded.lock().take();
+            if let Some(session) = session {
+                Box::pin(session.run(stopping)).await;
             }
         }
     }
-    drop(silent);
-    let session = connected.upgraded.lock().take();
-    if let Some(session) = session {
-        // Large, and only for those few that become one.
-        Box::pin(session.run(stopping)).await;
+}
+
+async fn serve_http1(
+    http1: &http1::Builder,
+    stream: Rewound<Lingering<transport::Stream>>,
+    connected: &Arc<Connected>,
+    (stopping, since): (&CancellationToken, Instant),
+) {
+    let answer = service_fn(|request| {
+        let connected = Arc::clone(connected);
+        Box::pin(async move { connected.answer(request).await })
+    });
+    let connection = http1.serve_connection(TokioIo::new(stream), answer);
+    let mut connection = std::pin::pin!(connection.with_upgrades());
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = may_be_told(stopping, since) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
     }
 }
 
-/// Whether a connection does not begin to speak in time.
-async fn stays_silent(greeting: &Greeting, stopping: &CancellationToken) -> bool {
+/// What a connection speaks; `None` if it does not say so in time.
+async fn greeted(
+    stream: &mut Lingering<transport::Stream>,
+    stopping: &CancellationToken,
+) -> Option<Greeting> {
     let stopped = async {
         stopping.cancelled().await;
         tokio::time::sleep(LAST_GREETING_TIMEOUT).await;
     };
     tokio::select! {
         biased;
-        () = greeting.completed() => false,
-        _either = tokio::time::timeout(GREETING_TIMEOUT, stopped) => true,
+        greeting = greeting::read(stream) => greeting.ok().flatten(),
+        _either = tokio::time::timeout(GREETING_TIMEOUT, stopped) => None,
     }
 }
 
-/// Waits until the member stops, and its client can be told so without breaking off what it has begun: a
-/// connection that has not said yet what it speaks would be, and one that has made no request would have to
-/// guess what became of it.
-async fn may_be_told(stopping: &CancellationToken, greeting: &Greeting, since: Instant) {
+/// Waits until the member stops, and its client can be told so without breaking off what it has begun: one that
+/// has made no request would have to guess what became of it.
+async fn may_be_told(stopping: &CancellationToken, since: Instant) {
     stopping.cancelled().await;
-    greeting.completed().await;
     tokio::time::sleep_until(since + FIRST_REQUEST).await;
-}
-
-/// Waits for the future; for ever if there is none.
-async fn unless_done<F: Future>(future: Option<&mut Pin<Box<F>>>) -> F::Output {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
 }

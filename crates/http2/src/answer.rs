@@ -1,0 +1,102 @@
+//! The answer to one request, from its beginning to the last byte of its body.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Body;
+
+use crate::frame::Reason;
+use crate::stream::{Outgoing, Stream};
+
+/// Ends when everything of the answer is queued, or its stream has ended.
+pub(crate) struct Answer<F, B> {
+    stream: Arc<Stream>,
+    /// The client wants no body (HEAD).
+    is_head_only: bool,
+    step: Step<F, B>,
+}
+
+enum Step<F, B> {
+    Asked(F),
+    Body(B),
+}
+
+impl<F, B> Answer<F, B> {
+    pub(crate) fn new(stream: Arc<Stream>, asked: F, is_head_only: bool) -> Self {
+        Self {
+            stream,
+            is_head_only,
+            step: Step::Asked(asked),
+        }
+    }
+}
+
+impl<F, B, E> Future for Answer<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>> + Unpin,
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            if !ready!(this.stream.poll_room(cx)) {
+                return Poll::Ready(());
+            }
+            let is_over = match &mut this.step {
+                Step::Asked(asked) => match ready!(Pin::new(asked).poll(cx)) {
+                    Ok(response) => this.begin(response),
+                    Err(_not_answered) => this.end(Outgoing::Reset(Reason::InternalError)),
+                },
+                Step::Body(body) => match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                    Some(Ok(frame)) => {
+                        let is_last = body.is_end_stream();
+                        this.go_on(frame, is_last)
+                    }
+                    Some(Err(_broken)) => this.end(Outgoing::Reset(Reason::InternalError)),
+                    None => this.end(Outgoing::Data(Bytes::new(), true)),
+                },
+            };
+            if is_over {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+/// Each says whether that was all.
+impl<F, B: Body<Data = Bytes>> Answer<F, B> {
+    fn begin(&mut self, response: Response<B>) -> bool {
+        let (parts, body) = response.into_parts();
+        let is_last = self.is_head_only || body.is_end_stream();
+        let headers = Box::new(parts.headers);
+        self.stream
+            .send(Outgoing::Head(parts.status, headers, is_last));
+        self.step = Step::Body(body);
+        is_last
+    }
+
+    fn go_on(&self, frame: http_body::Frame<Bytes>, is_last: bool) -> bool {
+        match frame.into_data() {
+            Ok(data) => {
+                self.stream.send(Outgoing::Data(data, is_last));
+                is_last
+            }
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => self.end(Outgoing::Trailers(Box::new(trailers))),
+                // No other kinds are known.
+                Err(_unknown) => false,
+            },
+        }
+    }
+
+    fn end(&self, last: Outgoing) -> bool {
+        self.stream.send(last);
+        true
+    }
+}

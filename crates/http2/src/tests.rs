@@ -1,0 +1,4 @@
+//! Connections as their clients see them.
+
+mod client;
+mod frames;

@@ -1,0 +1,455 @@
+//! What a client sends, frame by frame (RFC 9113, 6).
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+
+use super::send::WRITTEN_BYTES;
+use super::{
+    Asked, Block, HEADER_TABLE_SIZE, INITIAL_WINDOW_SIZE, LAST_CALL, Leaving, MAX_FRAME_SIZE, Open,
+    SETTING_BYTES, Violation, Wire, i64_of,
+};
+use crate::frame::{self, FRAME_BYTES_MAX, HEAD_BYTES, Head, Reason};
+use crate::request::{Fields, HEADER_LIST_BYTES_MAX, Unusable};
+use crate::shared::STREAM_WINDOW_BYTES;
+use crate::stream::{Outgoing, Stream};
+
+const WINDOW_BYTES_MAX: i64 = (1 << 31) - 1;
+/// Pieces that a header block may come in: more are not sent by anybody who means well.
+const BLOCK_FRAMES_MAX: usize = 32;
+/// Streams that are given up before they were answered, with none answered in between.
+const GIVEN_UP_MAX: usize = 1024;
+/// What the connection may hold, answers to settings and pings among it; more is not read until it is written.
+const OUTBOX_BYTES_MAX: usize = 2 * WRITTEN_BYTES;
+
+const fn violation(reason: Reason, words: &'static str) -> Violation {
+    Violation { reason, words }
+}
+
+const fn nonsense(words: &'static str) -> Violation {
+    violation(Reason::ProtocolError, words)
+}
+
+impl Wire {
+    /// Whether more may be read: not while the client does not take what it caused.
+    pub(crate) fn may_receive(&self) -> bool {
+        self.outbox.len() < OUTBOX_BYTES_MAX
+    }
+
+    /// Takes all frames that are complete, and returns how many bytes those were.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        let mut taken = 0;
+        while let Some((head, length)) = Head::parse(&bytes[taken..]) {
+            if length > FRAME_BYTES_MAX {
+                return Err(violation(Reason::FrameSizeError, "a frame is too large"));
+            }
+            let begin = taken + HEAD_BYTES;
+            let Some(payload) = bytes.get(begin..begin + length) else {
+                break;
+            };
+            self.frame(head, payload)?;
+            taken = begin + length;
+        }
+        Ok(taken)
+    }
+
+    fn frame(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
+        if !self.has_settings && head.kind != frame::SETTINGS {
+            return Err(nonsense("the first frame is not SETTINGS"));
+        }
+        if self.block.is_some() && head.kind != frame::CONTINUATION {
+            return Err(nonsense("a header block is interrupted"));
+        }
+        match head.kind {
+            frame::DATA => self.data(head, payload),
+            frame::HEADERS => self.headers(head, payload),
+            frame::PRIORITY => priority(head, payload),
+            frame::RST_STREAM => self.given_up(head, payload),
+            frame::SETTINGS => self.settings(head, payload),
+            frame::PUSH_PROMISE => Err(nonsense("a client pushes")),
+            frame::PING => self.ping_came(head, payload),
+            frame::GOAWAY => goaway(head, payload),
+            frame::WINDOW_UPDATE => self.window_update(head, payload),
+            frame::CONTINUATION => self.continuation(head, payload),
+            // Others may be known to others.
+            _ => Ok(()),
+        }
+    }
+
+    fn data(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
+        if head.stream == 0 || head.stream > self.newest {
+            return Err(nonsense("DATA on a stream that was not opened"));
+        }
+        let charged = i64_of(payload.len());
+        self.receive_window -= charged;
+        if self.receive_window < 0 {
+            return Err(violation(
+                Reason::FlowControlError,
+                "more than the connection's window",
+            ));
+        }
+        let data = unpadded(head, payload)?;
+        // Padding, and what comes for a stream that has ended, is given back at once.
+        let Some(open) = self.streams.get_mut(&head.stream) else {
+            self.shared.release(payload.len());
+            return Ok(());
+        };
+        self.shared.release(payload.len() - data.len());
+        let is_last = head.has(frame::END_STREAM);
+        open.receive_window -= charged;
+        let refused = if open.is_complete {
+            Some(Reason::StreamClosed)
+        } else if open.receive_window < 0 {
+            Some(Reason::FlowControlError)
+        } else if !open.is_of_length(data.len(), is_last) {
+            Some(Reason::ProtocolError)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            self.shared.release(data.len());
+            self.reset(head.stream, reason);
+            return Ok(());
+        }
+        open.is_complete = is_last;
+        let padding = payload.len() - data.len();
+        open.stream
+            .receive(Bytes::copy_from_slice(data), padding, is_last);
+        Ok(())
+    }
+
+    fn headers(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
+        if head.stream.is_multiple_of(2) {
+            return Err(nonsense("HEADERS on a stream that is not a client's"));
+        }
+        let mut fragment = unpadded(head, payload)?;
+        if head.has(frame::WITH_PRIORITY) {
+            let (priority, rest) = fragment.split_first_chunk::<5>().ok_or(violation(
+                Reason::FrameSizeError,
+                "HEADERS without room for its priority",
+            ))?;
+            check_dependency(head.stream, priority)?;
+            fragment = rest;
+        }
+        let is_last = head.has(frame::END_STREAM);
+        if head.has(frame::END_HEADERS) {
+            return self.block(head.stream, is_last, fragment);
+        }
+        self.block = Some(Block {
+            stream: head.stream,
+            is_last,
+            bytes: BytesMut::from(fragment),
+            frames: 1,
+        });
+        Ok(())
+    }
+
+    fn continuation(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
+        let Some(mut block) = self
+            .block
+            .take()
+            .filter(|block| block.stream == head.stream)
+        else {
+            return Err(nonsense("CONTINUATION of nothing"));
+        };
+        block.frames += 1;
+        if block.bytes.len() + payload.len() > HEADER_LIST_BYTES_MAX
+            || block.frames > BLOCK_FRAMES_MAX
+        {
+            return Err(violation(
+                Reason::EnhanceYourCalm,
+                "a header block is too large",
+            ));
+        }
+        block.bytes.extend_from_slice(payload);
+        if head.has(frame::END_HEADERS) {
+            return self.block(block.stream, block.is_last, &block.bytes);
+        }
+        self.block = Some(block);
+        Ok(())
+    }
+
+    /// A header block is complete. It is read in any case: what comes after it depends on it.
+    fn block(&mut self, stream: u32, is_last: bool, block: &[u8]) -> Result<(), Violation> {
+        let mut fields = Fields::default();
+        self.decoder
+            .decode(block, |field| fields.add(field))
+            .map_err(|_unreadable| {
+                violation(Reason::CompressionError, "a header block cannot be read")
+            })?;
+        if self.streams.contains_key(&stream) {
+            self.trailers(stream, is_last, fields);
+        } else if stream > self.newest {
+            self.newest = stream;
+            self.opened(stream, is_last, fields);
+        }
+        Ok(())
+    }
+
+    fn trailers(&mut self, stream: u32, is_last: bool, fields: Fields) {
+        let Some(open) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        let reason = match fields.into_trailers() {
+            _ if open.is_complete => Reason::StreamClosed,
+            Ok(trailers) if is_last && open.is_of_length(0, true) => {
+                open.is_complete = true;
+                return receive_trailers(&open.stream, trailers);
+            }
+            Ok(_) | Err(_) => Reason::ProtocolError,
+        };
+        self.reset(stream, reason);
+    }
+
+    fn opened(&mut self, id: u32, is_last: bool, fields: Fields) {
+        if self.leaving == Leaving::Final {
+            // GOAWAY has told it to ask elsewhere.
+            return;
+        }
+        if self.streams.len() >= self.max_concurrent_streams as usize {
+            return self.reset(id, Reason::RefusedStream);
+        }
+        let stream = Stream::new(id, std::sync::Arc::clone(&self.shared));
+        let mut open = Open {
+            stream: std::sync::Arc::clone(&stream),
+            send_window: self.initial_window,
+            receive_window: i64_of(STREAM_WINDOW_BYTES),
+            length_left: None,
+            is_complete: is_last,
+            is_answered: false,
+        };
+        match fields.into_request() {
+            Ok((request, length)) => {
+                open.length_left = length;
+                if is_last && !open.is_of_length(0, true) {
+                    return self.reset(id, Reason::ProtocolError);
+                }
+                self.asked.push(Asked {
+                    stream: std::sync::Arc::clone(&stream),
+                    request,
+                });
+            }
+            Err(Unusable::Malformed) => return self.reset(id, Reason::ProtocolError),
+            Err(Unusable::TooLarge) => {
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                stream.abandon();
+                stream.send(Outgoing::Head(status, Box::default(), true));
+            }
+        }
+        if is_last {
+            stream.receive(Bytes::new(), 0, true);
+        }
+        self.streams.insert(id, open);
+    }
+
+    /// RST_STREAM.
+    fn given_up(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
+        if payload.len() != 4 {
+            return Err(violation(
+                Reason::FrameSizeError,
+                "RST_STREAM of another size",
+            ));
+        }
+        if head.stream == 0 || head.stream > self.newest {
+            return Err(nonsense("RST_STREAM of a stream that was not opened"));
+        }
+        let Some(open) = self.streams.remove(&head.stream) else {
+            return Ok(());
+        };
+        open.stream.reset();
+        self.given_up += usize::from(!open.is_answered);
+        match self.given_up > GIVEN_UP_MAX {
+            true => Err(violation(
+                Reason::EnhanceYourCalm,
+                "too many streams are given up",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn settings(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
+        self.has_settings = true;
+        if head.stream != 0 {
+            return Err(nonsense("SETTINGS of a stream"));
+        }
+        let is_ack = head.has(frame::ACK);
+        if !payload.len().is_multiple_of(SETTING_BYTES) || is_ack && !payload.is_empty() {
+            return Err(violation(
+                Reason::FrameSizeError,
+                "SETTINGS of another size",
+            ));
+        }
+        if is_ack {
+            return Ok(());
+        }
+        for setting in payload.chunks_exact(SETTING_BYTES) {
+            let (id, value) = setting.split_at(2);
+            let id = id.iter().fold(0, |id, &byte| id << 8 | u16::from(byte));
+            let value = value
+                .iter()
+                .fold(0, |value, &byte| value << 8 | u32::from(byte));
+            self.setting(id, value)?;
+        }
+        Head::new(frame::SETTINGS, frame::ACK, 0).put(0, self.outbox.tail());
+        Ok(())
+    }
+
+    fn setting(&mut self, id: u16, value: u32) -> Result<(), Violation> {
+        match id {
+            HEADER_TABLE_SIZE => self.encoder.set_table_size(value as usize),
+            INITIAL_WINDOW_SIZE => {
+                let window = i64::from(value);
+                if window > WINDOW_BYTES_MAX {
+                    return Err(violation(Reason::FlowControlError, "a window is too large"));
+                }
+                let more = window - self.initial_window;
+                self.initial_window = window;
+                for open in self.streams.values_mut() {
+                    open.send_window += more;
+                    if open.send_window > WINDOW_BYTES_MAX {
+                        return Err(violation(Reason::FlowControlError, "a window is too large"));
+                    }
+                }
+                // All once, however often this is set.
+                self.turns.clear();
+                self.turns.extend(self.streams.keys());
+            }
+            MAX_FRAME_SIZE => {
+                let bytes = value as usize;
+                if !(FRAME_BYTES_MAX..1 << 24).contains(&bytes) {
+                    return Err(nonsense("a maximum frame size that cannot be"));
+                }
+                self.frame_bytes_max = bytes;
+            }
+            // Pushes, which there are none of; and what nobody knows.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn ping_came(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
+        if head.stream != 0 {
+            return Err(nonsense("PING of a stream"));
+        }
+        let payload: [u8; 8] = payload
+            .try_into()
+            .map_err(|_size| violation(Reason::FrameSizeError, "PING of another size"))?;
+        if !head.has(frame::ACK) {
+            if self.pings.is_too_much(!self.streams.is_empty()) {
+                // grpc-go's words, which its clients look for.
+                return Err(violation(Reason::EnhanceYourCalm, "too_many_pings"));
+            }
+            frame::put_ping(frame::ACK, payload, self.outbox.tail());
+        } else if payload == LAST_CALL && self.leaving == Leaving::Told {
+            self.leaving = Leaving::Final;
+            frame::put_goaway(self.newest, Reason::NoError, "", self.outbox.tail());
+        }
+        Ok(())
+    }
+
+    fn window_update(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
+        let bytes: [u8; 4] = payload
+            .try_into()
+            .map_err(|_size| violation(Reason::FrameSizeError, "WINDOW_UPDATE of another size"))?;
+        let more = i64::from(u32::from_be_bytes(bytes) & 0x7fff_ffff);
+        if head.stream == 0 {
+            self.send_window += more;
+            if more == 0 || self.send_window > WINDOW_BYTES_MAX {
+                return Err(match more {
+                    0 => nonsense("a window is opened by nothing"),
+                    _ => violation(Reason::FlowControlError, "a window is too large"),
+                });
+            }
+            self.turns.extend(self.shut_out.drain(..));
+            return Ok(());
+        }
+        if head.stream > self.newest {
+            return Err(nonsense("WINDOW_UPDATE of a stream that was not opened"));
+        }
+        let Some(open) = self.streams.get_mut(&head.stream) else {
+            return Ok(());
+        };
+        open.send_window += more;
+        if more == 0 {
+            self.reset(head.stream, Reason::ProtocolError);
+        } else if open.send_window > WINDOW_BYTES_MAX {
+            self.reset(head.stream, Reason::FlowControlError);
+        } else {
+            self.turns.push_back(head.stream);
+        }
+        Ok(())
+    }
+
+    /// A stream was answered.
+    pub(super) fn answered(&mut self) {
+        self.given_up = 0;
+    }
+}
+
+impl Open {
+    /// Takes note of data; says whether the request's content-length can still be right.
+    fn is_of_length(&mut self, bytes: usize, is_last: bool) -> bool {
+        let Some(left) = &mut self.length_left else {
+            return true;
+        };
+        match left.checked_sub(bytes as u64) {
+            Some(rest) => {
+                *left = rest;
+                !is_last || rest == 0
+            }
+            None => false,
+        }
+    }
+}
+
+/// A client's GOAWAY is about streams that we might open, which we do not. It may still ask, and closes when it has
+/// everything: Node's does both.
+fn goaway(head: Head, payload: &[u8]) -> Result<(), Violation> {
+    if head.stream != 0 {
+        return Err(nonsense("GOAWAY of a stream"));
+    }
+    if payload.len() < 8 {
+        return Err(violation(Reason::FrameSizeError, "GOAWAY of another size"));
+    }
+    Ok(())
+}
+
+fn receive_trailers(stream: &Stream, trailers: HeaderMap) {
+    match trailers.is_empty() {
+        true => stream.receive(Bytes::new(), 0, true),
+        false => stream.receive_trailers(trailers),
+    }
+}
+
+/// A payload without its padding.
+fn unpadded(head: Head, payload: &[u8]) -> Result<&[u8], Violation> {
+    if !head.has(frame::PADDED) {
+        return Ok(payload);
+    }
+    let unpadded = payload.split_first().and_then(|(&padding, rest)| {
+        let length = rest.len().checked_sub(usize::from(padding))?;
+        rest.get(..length)
+    });
+    unpadded.ok_or(nonsense("more padding than there is room for"))
+}
+
+fn priority(head: Head, payload: &[u8]) -> Result<(), Violation> {
+    let priority = payload
+        .first_chunk::<5>()
+        .filter(|_| payload.len() == 5)
+        .ok_or(violation(
+            Reason::FrameSizeError,
+            "PRIORITY of another size",
+        ))?;
+    if head.stream == 0 {
+        return Err(nonsense("PRIORITY of the connection"));
+    }
+    check_dependency(head.stream, priority)
+}
+
+/// Priorities are obsolete; but no stream depends on itself.
+fn check_dependency(stream: u32, &[s0, s1, s2, s3, _weight]: &[u8; 5]) -> Result<(), Violation> {
+    match u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]) == stream {
+        true => Err(nonsense("a stream depends on itself")),
+        false => Ok(()),
+    }
+}

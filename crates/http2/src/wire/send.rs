@@ -1,0 +1,181 @@
+//! What is sent: stream by stream in turns, a frame each time, as far as the client's windows let it.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Wire, i64_of, u32_of};
+use crate::frame::{self, Head, Reason};
+use crate::outbox::Outbox;
+use crate::stream::{IsLast, Outgoing, State};
+
+/// What is written to the socket at a time.
+pub(super) const WRITTEN_BYTES: usize = 256 * 1024;
+
+/// How a stream's turn ends.
+enum Turn {
+    /// It has nothing more for now.
+    Empty,
+    /// It has more, after others.
+    More,
+    /// The window that it would need is shut.
+    Shut(Window),
+    /// It has sent its last.
+    Over,
+}
+
+enum Window {
+    Connection,
+    Stream,
+}
+
+impl Wire {
+    /// Moves what streams have to the outbox, until it has enough. Says whether there may be more.
+    pub(crate) fn send(&mut self) -> bool {
+        let shared = std::sync::Arc::clone(&self.shared);
+        shared.take_ready(&mut self.turns);
+        if let Some(released) = shared.take_released() {
+            self.receive_window += i64_of(released);
+            frame::put_window_update(0, u32_of(released), self.outbox.tail());
+        }
+        while self.outbox.len() < WRITTEN_BYTES {
+            let Some(id) = self.turns.pop_front() else {
+                return false;
+            };
+            match self.turn(id) {
+                Turn::Empty | Turn::Shut(Window::Stream) => {}
+                Turn::More => self.turns.push_back(id),
+                Turn::Shut(Window::Connection) => self.shut_out.push(id),
+                Turn::Over => self.over(id),
+            }
+        }
+        !self.turns.is_empty()
+    }
+
+    /// Everything is sent on a stream.
+    fn over(&mut self, id: u32) {
+        let Some(open) = self.streams.remove(&id) else {
+            return;
+        };
+        self.answered();
+        open.stream.reset();
+        if !open.is_complete {
+            // The answer did not need all of the request.
+            frame::put_reset(id, Reason::NoError, self.outbox.tail());
+        }
+    }
+
+    fn turn(&mut self, id: u32) -> Turn {
+        let Some(open) = self.streams.get_mut(&id) else {
+            return Turn::Empty;
+        };
+        let mut sender = Sender {
+            id,
+            out: &mut self.outbox,
+            frame_bytes_max: self.frame_bytes_max,
+            connection_window: &mut self.send_window,
+            stream_window: &mut open.send_window,
+        };
+        let stream = std::sync::Arc::clone(&open.stream);
+        let mut state = stream.state.lock();
+        state.is_ready = false;
+        if let Some(released) = state.take_released() {
+            open.receive_window += i64_of(released);
+            frame::put_window_update(id, u32_of(released), sender.out.tail());
+        }
+        let mut block = BytesMut::new();
+        loop {
+            let turn = match state.outgoing.pop_front() {
+                None => return Turn::Empty,
+                Some(Outgoing::Head(status, headers, is_last)) => {
+                    open.is_answered = true;
+                    self.encoder.head(status, &headers, &mut block);
+                    sender.block(is_last, &block);
+                    is_last.then_some(Turn::Over)
+                }
+                Some(Outgoing::Trailers(trailers)) => {
+                    block.clear();
+                    self.encoder.trailers(&trailers, &mut block);
+                    sender.block(true, &block);
+                    Some(Turn::Over)
+                }
+                Some(Outgoing::Data(data, is_last)) => sender.data(data, is_last, &mut state),
+                Some(Outgoing::Reset(reason)) => {
+                    frame::put_reset(id, reason, sender.out.tail());
+                    open.is_complete = true;
+                    return Turn::Over;
+                }
+            };
+            self.pings.sent();
+            if let Some(turn) = turn {
+                return turn;
+            }
+        }
+    }
+}
+
+/// What one stream writes with.
+struct Sender<'a> {
+    id: u32,
+    out: &'a mut Outbox,
+    frame_bytes_max: usize,
+    connection_window: &'a mut i64,
+    stream_window: &'a mut i64,
+}
+
+impl Sender<'_> {
+    /// A frame of data. What does not fit into it is put back.
+    fn data(&mut self, mut data: Bytes, is_last: IsLast, state: &mut State) -> Option<Turn> {
+        let window = (*self.stream_window).min(*self.connection_window);
+        let allowed = usize::try_from(window)
+            .unwrap_or(0)
+            .min(self.frame_bytes_max);
+        if allowed == 0 && !data.is_empty() {
+            let shut = match *self.connection_window <= 0 {
+                true => Window::Connection,
+                false => Window::Stream,
+            };
+            state.outgoing.push_front(Outgoing::Data(data, is_last));
+            return Some(Turn::Shut(shut));
+        }
+        let now = data.split_to(allowed.min(data.len()));
+        let is_all = data.is_empty();
+        let flags = if is_last && is_all {
+            frame::END_STREAM
+        } else {
+            0
+        };
+        *self.stream_window -= i64_of(now.len());
+        *self.connection_window -= i64_of(now.len());
+        if let Some(answer) = state.sent(now.len()) {
+            answer.wake();
+        }
+        Head::new(frame::DATA, flags, self.id).put(now.len(), self.out.tail());
+        self.out.put(now);
+        match (is_all, is_last) {
+            (true, true) => Some(Turn::Over),
+            (true, false) => None,
+            (false, _) => {
+                state.outgoing.push_front(Outgoing::Data(data, is_last));
+                Some(Turn::More)
+            }
+        }
+    }
+
+    /// A header block, in as many frames as it takes.
+    fn block(&mut self, is_last: bool, block: &[u8]) {
+        let mut kind = frame::HEADERS;
+        let mut flags = if is_last { frame::END_STREAM } else { 0 };
+        let mut rest = block;
+        loop {
+            let (piece, after) = rest.split_at(rest.len().min(self.frame_bytes_max));
+            if after.is_empty() {
+                flags |= frame::END_HEADERS;
+            }
+            Head::new(kind, flags, self.id).put(piece.len(), self.out.tail());
+            self.out.tail().extend_from_slice(piece);
+            if after.is_empty() {
+                return;
+            }
+            (kind, flags, rest) = (frame::CONTINUATION, 0, after);
+        }
+    }
+}
