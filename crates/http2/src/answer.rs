@@ -1,6 +1,7 @@
 //! The answer to one request, from its beginning to the last byte of its body.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -48,19 +49,11 @@ where
             if !ready!(this.stream.poll_room(cx)) {
                 return Poll::Ready(());
             }
-            let is_over = match &mut this.step {
-                Step::Asked(asked) => match ready!(Pin::new(asked).poll(cx)) {
-                    Ok(response) => this.begin(response),
-                    Err(_not_answered) => this.end(Outgoing::Reset(Reason::InternalError)),
-                },
-                Step::Body(body) => match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                    Some(Ok(frame)) => {
-                        let is_last = body.is_end_stream();
-                        this.go_on(frame, is_last)
-                    }
-                    Some(Err(_broken)) => this.end(Outgoing::Reset(Reason::InternalError)),
-                    None => this.end(Outgoing::Data(Bytes::new(), true)),
-                },
+            // A panic has been told of by the hook for that; other streams have nothing to do with it.
+            let step = catch_unwind(AssertUnwindSafe(|| this.poll_step(cx)));
+            let is_over = match step {
+                Ok(step) => ready!(step),
+                Err(_panic) => this.end(Outgoing::Reset(Reason::InternalError)),
             };
             if is_over {
                 return Poll::Ready(());
@@ -70,7 +63,29 @@ where
 }
 
 /// Each says whether that was all.
-impl<F, B: Body<Data = Bytes>> Answer<F, B> {
+impl<F, B, E> Answer<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>> + Unpin,
+    B: Body<Data = Bytes> + Unpin,
+{
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let broken = Outgoing::Reset(Reason::InternalError);
+        Poll::Ready(match &mut self.step {
+            Step::Asked(asked) => match ready!(Pin::new(asked).poll(cx)) {
+                Ok(response) => self.begin(response),
+                Err(_not_answered) => self.end(broken),
+            },
+            Step::Body(body) => match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let is_last = body.is_end_stream();
+                    self.go_on(frame, is_last)
+                }
+                Some(Err(_broken)) => self.end(broken),
+                None => self.end(Outgoing::Data(Bytes::new(), true)),
+            },
+        })
+    }
+
     fn begin(&mut self, response: Response<B>) -> bool {
         let (parts, body) = response.into_parts();
         let is_last = self.is_head_only || body.is_end_stream();

@@ -38,7 +38,7 @@ impl Body for RequestBody {
             Next::Data(data) => Some(Ok(Frame::data(data))),
             Next::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
             Next::End => None,
-            Next::Reset => Some(Err(Incomplete)),
+            Next::Ended => Some(Err(Incomplete)),
         })
     }
 

@@ -1,8 +1,8 @@
 //! The task of one connection: it reads, has requests answered, and writes.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::unconstrained;
 use tokio::time::Sleep;
 use tokio_util::io::poll_read_buf;
 
@@ -25,6 +26,8 @@ use crate::wire::Wire;
 const READ_BYTES: usize = 16 * 1024;
 /// How often more is read before what has come is answered.
 const READS_MAX: usize = 4;
+/// How often it reads, answers and writes before others have their turn.
+const ROUNDS_MAX: usize = 16;
 /// How long a client gets to take our last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -46,6 +49,14 @@ pub enum Error {
 struct End {
     outcome: Result<(), Error>,
     deadline: Pin<Box<Sleep>>,
+}
+
+/// What there was to say.
+struct Said {
+    /// There may be more.
+    has_more: bool,
+    /// The system has taken all of it.
+    is_written: bool,
 }
 
 /// What there was to read.
@@ -94,22 +105,24 @@ where
 
     /// Tells the client to ask elsewhere from now on. What it has asked is answered, and then the connection ends.
     pub fn graceful_shutdown(&mut self) {
-        self.wire.leave();
+        if self.end.is_none() {
+            self.wire.leave();
+        }
     }
 
     /// Works until there is nothing to do, or the connection has to end.
     fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.wire.shared.awake();
-        loop {
-            self.poll_keepalive(cx)?;
+        for _ in 0..ROUNDS_MAX {
             let heard = self.poll_receive(cx)?;
-            while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {}
-            let has_more = self.wire.send();
-            let is_written = self
-                .wire
-                .outbox
-                .poll_write(&mut self.socket, cx)?
-                .is_ready();
+            self.poll_keepalive(cx)?;
+            // The runtime's budget is for reading. Of what was read all is answered, and written: with each answer's
+            // share in it the budget would be gone before anything is.
+            let say = poll_fn(|cx| Poll::Ready(self.poll_say(cx)));
+            let Said {
+                has_more,
+                is_written,
+            } = ready!(pin!(unconstrained(say)).poll(cx))?;
             if heard == Heard::End || self.wire.has_left() && is_written {
                 return Poll::Ready(Ok(()));
             }
@@ -119,6 +132,20 @@ where
                 return Poll::Pending;
             }
         }
+        // A client that takes everything at once is not the only one.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Goes on with the answers that can, and writes what they say.
+    fn poll_say(&mut self, cx: &mut Context<'_>) -> Result<Said, Error> {
+        while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {}
+        let has_more = self.wire.send();
+        let written = self.wire.outbox.poll_write(&mut self.socket, cx)?;
+        Ok(Said {
+            has_more,
+            is_written: written.is_ready(),
+        })
     }
 
     fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
@@ -128,7 +155,12 @@ where
                 self.wire.ping();
                 Ok(())
             }
-            Poll::Ready(Due::GiveUp) => Err(Error::Silent),
+            // What it says is not read while it does not take what is said to it.
+            Poll::Ready(Due::GiveUp) if self.wire.may_receive() => Err(Error::Silent),
+            Poll::Ready(Due::GiveUp) => {
+                self.keepalive.heard();
+                self.poll_keepalive(cx)
+            }
         }
     }
 
@@ -192,6 +224,7 @@ where
             let outcome = ready!(this.poll_work(cx));
             // Nobody is answered any more.
             this.answers.clear();
+            this.wire.end();
             this.end = Some(End {
                 outcome,
                 deadline: Box::pin(tokio::time::sleep(LAST_WORDS)),

@@ -40,11 +40,12 @@ impl KeepAlive {
         self.is_pinged = false;
     }
 
-    /// Waits until something has to be done.
+    /// Waits until something has to be done. Called when everything that has come was heard.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let silent_until = self.last_heard + self.interval;
-            let now = self.timer.deadline();
+            // Not the timer's own: this machine may have stood still.
+            let now = Instant::now();
             if now < silent_until {
                 // The timer is not set anew each time that something is heard.
                 self.timer.as_mut().reset(silent_until);

@@ -115,9 +115,13 @@ fn is_allowed(name: &HeaderName, value: &HeaderValue) -> bool {
 }
 
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Unusable> {
-    let Some(length) = headers.get(CONTENT_LENGTH) else {
+    let mut all = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = all.next() else {
         return Ok(None);
     };
+    if all.any(|other| other != length) {
+        return Err(Unusable::Malformed);
+    }
     let length = length.to_str().ok().and_then(|text| text.parse().ok());
     length.map(Some).ok_or(Unusable::Malformed)
 }

@@ -11,6 +11,8 @@ pub(crate) struct Shared {
     inner: Mutex<Inner>,
     /// Bytes of bodies that were taken, and for which the client may send as many.
     released: AtomicUsize,
+    /// How many of them are worth a frame.
+    due: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -64,17 +66,22 @@ impl Shared {
 
     /// Bytes of a body were taken, or thrown away.
     pub(crate) fn release(&self, bytes: usize) {
-        let before = self.released.fetch_add(bytes, Ordering::Relaxed);
-        if before < RELEASED_BYTES && before + bytes >= RELEASED_BYTES {
+        let before = self.released.fetch_add(bytes, Ordering::SeqCst);
+        let due = self.due.load(Ordering::SeqCst);
+        if before < due && before + bytes >= due {
             // Stream 0 is the connection itself.
             self.ready(0);
         }
     }
 
-    /// How many bytes were taken, if they are worth a frame.
-    pub(crate) fn take_released(&self) -> Option<usize> {
-        let is_enough = self.released.load(Ordering::Relaxed) >= RELEASED_BYTES;
-        is_enough.then(|| self.released.swap(0, Ordering::Relaxed))
+    /// How many bytes were taken, if they are worth a frame to a client that may send so many more: half of that,
+    /// so that it never waits for what others hold.
+    pub(crate) fn take_released(&self, window: usize) -> Option<usize> {
+        let due = (window / 2).max(1);
+        // First said, then looked: who releases does it the other way round.
+        self.due.store(due, Ordering::SeqCst);
+        let is_enough = self.released.load(Ordering::SeqCst) >= due;
+        is_enough.then(|| self.released.swap(0, Ordering::SeqCst))
     }
 }
 
@@ -82,5 +89,28 @@ impl Shared {
 pub(crate) const CONNECTION_WINDOW_BYTES: usize = 4 * 1024 * 1024;
 /// What a client may send on one stream before it has to wait for us.
 pub(crate) const STREAM_WINDOW_BYTES: usize = 1024 * 1024;
-/// So much is worth a WINDOW_UPDATE of the connection.
-const RELEASED_BYTES: usize = CONNECTION_WINDOW_BYTES / 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_never_waits_for_a_window_that_others_hold() {
+        let shared = Shared::default();
+        let ready = || {
+            let mut ready = Vec::new();
+            shared.take_ready(&mut ready);
+            ready
+        };
+        assert_eq!(shared.take_released(1000), None);
+        shared.release(499);
+        assert_eq!((ready(), shared.take_released(1000)), (vec![], None));
+        shared.release(1);
+        assert_eq!((ready(), shared.take_released(1000)), (vec![0], Some(500)));
+        // All of the window is in bodies that nobody reads, but for some bytes that were.
+        shared.release(10);
+        assert_eq!((ready(), shared.take_released(0)), (vec![], Some(10)));
+        shared.release(1);
+        assert_eq!((ready(), shared.take_released(0)), (vec![0], Some(1)));
+    }
+}

@@ -6,13 +6,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 
 use crate::frame::Reason;
 use crate::shared::{STREAM_WINDOW_BYTES, Shared};
 
+/// Small pieces of a body are put together up to this size: each by itself would take more than it has.
+const PIECE_BYTES: usize = 16 * 1024;
 /// What is held of an answer that its client does not read, in bytes; it goes on when there is less.
 const ROOM_BYTES: usize = 400 * 1024;
 /// So much is worth a WINDOW_UPDATE of the stream.
@@ -35,8 +37,8 @@ pub(crate) struct State {
     outgoing_bytes: usize,
     /// The connection has been told that there is something to do.
     pub(crate) is_ready: bool,
-    /// It has ended before its time, by either side or with its connection.
-    is_reset: bool,
+    /// Nothing is sent or comes any more: all is said, or one side or the connection has ended it.
+    has_ended: bool,
     /// The answer's future.
     answer: Option<Waker>,
 }
@@ -44,7 +46,7 @@ pub(crate) struct State {
 /// What has come.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
-    data: VecDeque<Bytes>,
+    data: VecDeque<BytesMut>,
     trailers: Option<HeaderMap>,
     is_complete: bool,
     /// Nobody reads it any more.
@@ -71,7 +73,8 @@ pub(crate) enum Next {
     Data(Bytes),
     Trailers(HeaderMap),
     End,
-    Reset,
+    /// The stream has ended before the body was complete.
+    Ended,
 }
 
 impl Stream {
@@ -86,23 +89,22 @@ impl Stream {
     /// Takes what has come next.
     pub(crate) fn poll_received(&self, cx: &Context<'_>) -> Poll<Next> {
         let mut state = self.state.lock();
-        let is_reset = state.is_reset;
+        let has_ended = state.has_ended;
         let received = &mut state.received;
         let next = if let Some(data) = received.data.pop_front() {
             received.released += data.len();
-            Next::Data(data)
+            Next::Data(data.freeze())
         } else if let Some(trailers) = received.trailers.take() {
             Next::Trailers(trailers)
         } else if received.is_complete {
             Next::End
-        } else if is_reset {
-            Next::Reset
+        } else if has_ended {
+            Next::Ended
         } else {
             note(&mut received.reader, cx);
             return Poll::Pending;
         };
-        let is_worth_a_frame = received.released >= RELEASED_BYTES && !received.is_complete;
-        let is_ready = is_worth_a_frame && !std::mem::replace(&mut state.is_ready, true);
+        let is_ready = state.gets_ready();
         drop(state);
         if let Next::Data(data) = &next {
             self.shared.release(data.len());
@@ -129,20 +131,23 @@ impl Stream {
     }
 
     /// Takes what came from the client, without so many bytes of padding.
-    pub(crate) fn receive(&self, data: Bytes, padding: usize, is_last: IsLast) {
+    pub(crate) fn receive(&self, data: &[u8], padding: usize, is_last: IsLast) {
         let mut state = self.state.lock();
         let received = &mut state.received;
         received.is_complete |= is_last;
         received.released += padding;
-        let length = data.len();
         let is_thrown_away = received.is_abandoned;
-        if length > 0 && !is_thrown_away {
-            received.data.push_back(data);
+        if !is_thrown_away {
+            received.keep(data);
         }
         let reader = received.reader.take();
+        let is_ready = state.gets_ready();
         drop(state);
         if is_thrown_away {
-            self.shared.release(length);
+            self.shared.release(data.len());
+        }
+        if is_ready {
+            self.shared.ready(self.id);
         }
         wake(reader);
     }
@@ -160,7 +165,7 @@ impl Stream {
     /// Queues what is to be sent.
     pub(crate) fn send(&self, outgoing: Outgoing) {
         let mut state = self.state.lock();
-        if state.is_reset {
+        if state.has_ended {
             return;
         }
         if let Outgoing::Data(data, _) = &outgoing {
@@ -178,7 +183,7 @@ impl Stream {
     /// when it may.
     pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<bool> {
         let mut state = self.state.lock();
-        if state.is_reset {
+        if state.has_ended {
             return Poll::Ready(false);
         }
         note(&mut state.answer, cx);
@@ -188,10 +193,10 @@ impl Stream {
         }
     }
 
-    /// The stream has ended before its time: who reads and who answers is told.
-    pub(crate) fn reset(&self) {
+    /// The stream has ended: who still reads or answers is told.
+    pub(crate) fn end(&self) {
         let mut state = self.state.lock();
-        state.is_reset = true;
+        state.has_ended = true;
         state.outgoing.clear();
         let (reader, answer) = (state.received.reader.take(), state.answer.take());
         drop(state);
@@ -200,11 +205,31 @@ impl Stream {
     }
 }
 
+impl Received {
+    fn keep(&mut self, data: &[u8]) {
+        match self.data.back_mut() {
+            Some(last) if last.len() + data.len() <= PIECE_BYTES => last.extend_from_slice(data),
+            _ if data.is_empty() => {}
+            _ => self.data.push_back(BytesMut::from(data)),
+        }
+    }
+
+    /// Whether the client has to be told that it may send more.
+    fn is_release_due(&self) -> bool {
+        self.released >= RELEASED_BYTES && !self.is_complete
+    }
+}
+
 impl State {
+    /// Whether the connection has to be told that there is something to do, for the client's window.
+    fn gets_ready(&mut self) -> bool {
+        self.received.is_release_due() && !std::mem::replace(&mut self.is_ready, true)
+    }
+
     /// What was read and not said yet, if it is worth a frame.
     pub(crate) fn take_released(&mut self) -> Option<usize> {
         let received = &mut self.received;
-        let is_due = received.released >= RELEASED_BYTES && !received.is_complete;
+        let is_due = received.is_release_due();
         is_due.then(|| std::mem::take(&mut received.released))
     }
 
@@ -227,5 +252,26 @@ fn note(place: &mut Option<Waker>, cx: &Context<'_>) {
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_are_put_together() {
+        let stream = Stream::new(1, Arc::default());
+        for at in 0..100_000_u32 {
+            stream.receive(&at.to_le_bytes()[..1], 0, false);
+        }
+        let state = stream.state.lock();
+        let pieces = &state.received.data;
+        assert_eq!(pieces.iter().map(BytesMut::len).sum::<usize>(), 100_000);
+        assert!(
+            pieces.len() <= 100_000 / PIECE_BYTES + 1,
+            "{}",
+            pieces.len()
+        );
     }
 }

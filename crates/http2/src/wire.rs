@@ -49,6 +49,8 @@ pub(crate) struct Wire {
     streams: BTreeMap<u32, Open>,
     /// The newest stream that the client has opened.
     newest: u32,
+    /// The newest that was not ignored: what GOAWAY names.
+    newest_taken: u32,
     max_concurrent_streams: u32,
     decoder: Decoder,
     encoder: Encoder,
@@ -65,11 +67,9 @@ pub(crate) struct Wire {
     /// Streams that have something to send, in the order of their turns.
     turns: VecDeque<u32>,
     /// Streams that had their turn when the connection's window was shut.
-    shut_out: Vec<u32>,
+    shut_out: VecDeque<u32>,
     pings: PingEnforcer,
     leaving: Leaving,
-    /// Streams that the client gave up before they were answered, one after the other.
-    given_up: usize,
 }
 
 /// A stream as its connection sees it.
@@ -81,7 +81,10 @@ struct Open {
     length_left: Option<u64>,
     /// The client will send no more.
     is_complete: bool,
-    is_answered: bool,
+    /// It is among the `turns`.
+    has_turn: bool,
+    /// It is among the `shut_out`.
+    is_shut_out: bool,
 }
 
 /// A header block that has not ended.
@@ -113,6 +116,7 @@ impl Wire {
             asked: Vec::new(),
             streams: BTreeMap::new(),
             newest: 0,
+            newest_taken: 0,
             max_concurrent_streams: options.max_concurrent_streams,
             decoder: Decoder::default(),
             encoder: Encoder::default(),
@@ -123,10 +127,9 @@ impl Wire {
             send_window: WINDOW_BYTES,
             receive_window: i64_of(CONNECTION_WINDOW_BYTES),
             turns: VecDeque::new(),
-            shut_out: Vec::new(),
+            shut_out: VecDeque::new(),
             pings: PingEnforcer::new(options.ping_min_time, Arc::clone(&options.clock)),
             leaving: Leaving::Not,
-            given_up: 0,
         }
     }
 
@@ -153,25 +156,51 @@ impl Wire {
     /// Tells the client why the connection ends.
     pub(crate) fn condemn(&mut self, violation: Violation) {
         let Violation { reason, words } = violation;
-        frame::put_goaway(self.newest, reason, words, self.outbox.tail());
+        frame::put_goaway(self.newest_taken, reason, words, self.outbox.tail());
+    }
+
+    /// Ends all streams.
+    pub(crate) fn end(&mut self) {
+        for open in std::mem::take(&mut self.streams).into_values() {
+            open.stream.end();
+        }
+    }
+
+    /// A stream has something to do.
+    fn give_turn(&mut self, id: u32) {
+        let Some(open) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if !std::mem::replace(&mut open.has_turn, true) {
+            drop_ended(&mut self.turns, &self.streams);
+            self.turns.push_back(id);
+        }
     }
 
     /// Ends a stream; its client is told why.
     fn reset(&mut self, stream: u32, reason: Reason) {
         frame::put_reset(stream, reason, self.outbox.tail());
         if let Some(open) = self.streams.remove(&stream) {
-            open.stream.reset();
+            open.stream.end();
         }
     }
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        for open in self.streams.values() {
-            open.stream.reset();
-        }
+        self.end();
     }
 }
+
+/// Streams that have ended stay in a list until it is their turn; or until they are most of it.
+fn drop_ended(list: &mut VecDeque<u32>, streams: &BTreeMap<u32, Open>) {
+    if list.len() > 2 * streams.len() + ENDED_MAX {
+        list.retain(|id| streams.contains_key(id));
+    }
+}
+
+/// Streams that have ended and may be in a list beside the others.
+const ENDED_MAX: usize = 64;
 
 fn put_settings(options: &Options, out: &mut BytesMut) {
     let settings = [
@@ -202,4 +231,90 @@ fn i64_of(length: usize) -> i64 {
 
 fn u32_of(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use types::SystemClock;
+
+    use super::*;
+    use crate::stream::Outgoing;
+
+    const STREAMS: u32 = 100;
+
+    fn frame(kind: u8, stream: u32, payload: &[u8]) -> BytesMut {
+        let mut frame = BytesMut::new();
+        let flags = if kind == frame::HEADERS {
+            frame::END_HEADERS
+        } else {
+            0
+        };
+        Head::new(kind, flags, stream).put(payload.len(), &mut frame);
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    /// A connection on which a hundred streams have data to send.
+    fn wire() -> Wire {
+        let options = Options {
+            max_concurrent_streams: u32::MAX,
+            keepalive_interval: Duration::MAX,
+            keepalive_timeout: Duration::MAX,
+            ping_min_time: Duration::ZERO,
+            clock: Arc::new(SystemClock),
+        };
+        let mut wire = Wire::new(&options);
+        receive(&mut wire, &frame(frame::SETTINGS, 0, b""));
+        for at in 0..STREAMS {
+            receive(
+                &mut wire,
+                &frame(frame::HEADERS, 2 * at + 1, b"\x82\x86\x84"),
+            );
+        }
+        for asked in wire.asked.drain(..) {
+            asked
+                .stream
+                .send(Outgoing::Data(Bytes::from(vec![0; 100_000]), false));
+        }
+        wire
+    }
+
+    fn receive(wire: &mut Wire, bytes: &[u8]) {
+        assert_eq!(wire.receive(bytes), Ok(bytes.len()));
+    }
+
+    /// Neither while the connection's window is shut, nor while nothing can be written.
+    #[test]
+    fn lists_of_streams_are_as_long_as_there_are_streams() {
+        let settings = frame(frame::SETTINGS, 0, b"\0\x04\0\0\xff\xff");
+        let most = 2 * (STREAMS as usize + 1) + ENDED_MAX + 1;
+        let mut wire = wire();
+        for round in 0..1000_u32 {
+            receive(&mut wire, &settings);
+            let stream = 2 * (round % STREAMS) + 1;
+            receive(
+                &mut wire,
+                &frame(frame::WINDOW_UPDATE, stream, &[0, 0, 0, 1]),
+            );
+            wire.send();
+            assert!(wire.shut_out.len() <= most && wire.turns.len() <= most);
+        }
+        assert!(!wire.shut_out.is_empty());
+        // Streams that come and go.
+        for at in STREAMS..STREAMS + 10_000 {
+            let id = 2 * at + 1;
+            receive(&mut wire, &frame(frame::HEADERS, id, b"\x82\x86\x84"));
+            receive(&mut wire, &frame(frame::WINDOW_UPDATE, id, &[0, 0, 0, 1]));
+            receive(&mut wire, &frame(frame::RST_STREAM, id, &[0; 4]));
+            wire.asked.clear();
+            assert!(wire.turns.len() <= most, "{}", wire.turns.len());
+        }
+        // All go on when the window is open.
+        receive(&mut wire, &frame(frame::WINDOW_UPDATE, 0, &[0, 0xff, 0, 0]));
+        assert!(wire.shut_out.is_empty());
+        assert!(wire.send());
+    }
 }

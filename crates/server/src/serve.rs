@@ -105,7 +105,7 @@ impl ClientService {
         }
     }
 
-    /// Answers one request. An error ends its connection.
+    /// Answers one request. An error ends its connection, over HTTP/2 its stream.
     async fn answer<B: RequestBody>(
         &self,
         request: Request<B>,
@@ -128,18 +128,16 @@ impl ClientService {
                 return Ok(not_grpc(content_type));
             }
         }
-        match self.endpoints {
-            Endpoints::None => Err(NotSpoken),
-            Endpoints::Metrics => Ok(Box::pin(self.endpoint(&request)).await),
-            Endpoints::Client => {
-                let is_http2 = request.version() == Version::HTTP_2;
-                let mut response = Box::pin(self.http(request, peer, upgraded)).await;
-                if is_http2 {
-                    complete(&mut response, self.server.config().clock.wall());
-                }
-                Ok(response)
-            }
+        let is_http2 = request.version() == Version::HTTP_2;
+        let mut response = match self.endpoints {
+            Endpoints::None => return Err(NotSpoken),
+            Endpoints::Metrics => Box::pin(self.endpoint(&request)).await,
+            Endpoints::Client => Box::pin(self.http(request, peer, upgraded)).await,
+        };
+        if is_http2 {
+            complete(&mut response, self.server.config().clock.wall());
         }
+        Ok(response)
     }
 
     /// Answers a client's HTTP request.
@@ -190,7 +188,7 @@ struct Connected {
 }
 
 impl Connected {
-    /// Answers one request. An error ends the connection.
+    /// Answers one request.
     async fn answer<B: RequestBody>(
         &self,
         mut request: Request<B>,
@@ -231,7 +229,7 @@ fn complete(response: &mut Response<Body>, now: SystemTime) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(now)) {
-        headers.insert(DATE, date);
+        headers.entry(DATE).or_insert(date);
     }
 }
 

@@ -22,8 +22,9 @@ pub(crate) struct Encoder {
     /// What is in the client's table, the oldest first.
     known: Vec<(Box<str>, Box<[u8]>)>,
     used: usize,
-    /// What has to be said of the table's size, if the client set one.
-    resize: Option<usize>,
+    /// What has to be said of the table's size, if the client set one: the smallest since the last block, and the
+    /// last (RFC 7541, 4.2).
+    resize: Option<(usize, usize)>,
     /// The client's table is too small for us.
     knows_nothing: bool,
 }
@@ -36,10 +37,14 @@ impl Encoder {
             self.knows_nothing = true;
             self.known.clear();
         }
-        self.resize = Some(match self.knows_nothing {
+        let bytes = match self.knows_nothing {
             true => 0,
             false => bytes.min(TABLE_BYTES_MAX),
-        });
+        };
+        let smallest = self
+            .resize
+            .map_or(bytes, |(smallest, _)| smallest.min(bytes));
+        self.resize = Some((smallest, bytes));
     }
 
     /// Appends the block of an answer's head.
@@ -64,8 +69,11 @@ impl Encoder {
     }
 
     fn put_resize(&mut self, out: &mut BytesMut) {
-        if let Some(bytes) = self.resize.take() {
-            put_number(0x20, 5, bytes, out);
+        if let Some((smallest, last)) = self.resize.take() {
+            put_number(0x20, 5, smallest, out);
+            if last > smallest {
+                put_number(0x20, 5, last, out);
+            }
         }
     }
 
@@ -197,6 +205,7 @@ mod tests {
             let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
             read(&mut decoder, &written(&mut encoder, "before"));
             encoder.set_table_size(bytes);
+            encoder.set_table_size(4096);
             for message in ["before", "after", "after"] {
                 let block = written(&mut encoder, message);
                 assert_eq!(read(&mut decoder, &block)[2].1, message, "{bytes}");

@@ -76,7 +76,11 @@ impl Field {
                 .map(|value| Self::Header(name.clone(), value)),
             FieldName::Status | FieldName::Malformed(_) => None,
         };
-        parsed.unwrap_or(Self::Malformed(name, len))
+        // A path loses what is behind a `#`; the table counts what came.
+        let counted = name.len() + len + ENTRY_BYTES;
+        parsed
+            .filter(|field| field.size() == counted)
+            .unwrap_or(Self::Malformed(name, len))
     }
 
     pub(super) fn name(&self) -> FieldName {

@@ -85,6 +85,7 @@ async fn answer(service: Arc<Service>, request: Request<RequestBody>) -> Answere
             });
             StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync()
         }
+        "/panic" => panic!("this is meant to happen"),
         "/later" => {
             service.may_answer.notified().await;
             Full::from("late").boxed_unsync()
@@ -307,6 +308,17 @@ async fn a_body_that_is_not_read_holds_its_client_up() {
     }
     // What is thrown away with the request's end does not shut the connection.
     assert!(sent <= 1024 * 1024, "{sent}");
+}
+
+#[tokio::test]
+async fn a_panic_is_about_one_stream() {
+    let session = session(options()).await;
+    let (never, _) = session.ask(Method::GET, "/never", true).await;
+    let (panics, _) = session.ask(Method::GET, "/panic", true).await;
+    let error = panics.await.unwrap_err();
+    assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
+    assert_eq!(read(session.get("/headers").await).await.0, b"body");
+    drop(never);
 }
 
 #[tokio::test]

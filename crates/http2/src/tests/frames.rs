@@ -355,11 +355,14 @@ async fn header_blocks_that_are_none_end_the_connection() {
 
 #[tokio::test]
 async fn a_client_that_goes_too_far_is_told_to_calm_down() {
-    let given_up = |id| [post(id, b""), frame(RST_STREAM, 0, id, &[0; 4])].concat();
-    let given_up: Vec<Vec<u8>> = (0..2000).map(|at| given_up(2 * at + 1)).collect();
     let pings = vec![frame(PING, 0, 0, &[0; 8]); 4];
-    let cases = vec![("requests", given_up), ("pings", pings)];
-    check_all(Goaway(ENHANCE_YOUR_CALM), cases).await;
+    check("pings", &pings, Goaway(ENHANCE_YOUR_CALM)).await;
+    // What is given up leaves nothing: that is a client's right.
+    let given_up = |id| [post(id, b""), frame(RST_STREAM, 0, id, &[0; 4])].concat();
+    let mut requests: Vec<Vec<u8>> = (0..5000).map(|at| given_up(2 * at + 1)).collect();
+    requests.push(get(10_001));
+    let said = said_to([settings(3, 1)].into_iter().chain(requests)).await;
+    assert_eq!(outcome(&said), Answered(10_001));
 }
 
 #[tokio::test]
@@ -380,6 +383,9 @@ async fn what_is_wrong_with_a_request_ends_its_stream() {
         ("connection", with(b"\x40\x0aconnection\x05close")),
         ("chunks", with(b"\x40\x11transfer-encoding\x07chunked")),
         ("te", with(b"\x40\x02te\x04gzip")),
+        ("another place", fields(b"\x82\x86\x04\x04/a#b")),
+        ("no place", fields(b"\x82\x86\x04\x00")),
+        ("two lengths", with(b"\x0f\x0d\x011\x0f\x0d\x012")),
         ("no length", with(b"\x40\x0econtent-length\x01x")),
     ];
     check_all(Reset(1, PROTOCOL_ERROR), cases).await;
@@ -406,6 +412,9 @@ async fn what_is_wrong_with_a_body_ends_its_stream() {
     check_all(Reset(1, PROTOCOL_ERROR), cases).await;
     let after = vec![post(1, b""), data(END_STREAM, b""), data(0, b"")];
     check_all(Reset(1, STREAM_CLOSED), vec![("after its end", after)]).await;
+    let padding = frame(DATA, PADDED, 1, &[&[254][..], &[0; 254]].concat());
+    let padding = [vec![post(1, b"")], vec![padding; 6000]].concat();
+    check("padding is given back", &padding, Nothing).await;
     let unread = [vec![post(1, b"")], vec![data(0, &[0; 16_384]); 65]].concat();
     let wide = vec![post(1, b""), window_update(1, 0x7fff_ffff)];
     let cases = vec![

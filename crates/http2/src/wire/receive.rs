@@ -1,6 +1,6 @@
 //! What a client sends, frame by frame (RFC 9113, 6).
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 
 use super::send::WRITTEN_BYTES;
@@ -16,8 +16,8 @@ use crate::stream::{Outgoing, Stream};
 const WINDOW_BYTES_MAX: i64 = (1 << 31) - 1;
 /// Pieces that a header block may come in: more are not sent by anybody who means well.
 const BLOCK_FRAMES_MAX: usize = 32;
-/// Streams that are given up before they were answered, with none answered in between.
-const GIVEN_UP_MAX: usize = 1024;
+/// Larger frames would keep others waiting.
+const FRAME_BYTES_SENT_MAX: usize = 64 * 1024;
 /// What the connection may hold, answers to settings and pings among it; more is not read until it is written.
 const OUTBOX_BYTES_MAX: usize = 2 * WRITTEN_BYTES;
 
@@ -63,7 +63,7 @@ impl Wire {
             frame::DATA => self.data(head, payload),
             frame::HEADERS => self.headers(head, payload),
             frame::PRIORITY => priority(head, payload),
-            frame::RST_STREAM => self.given_up(head, payload),
+            frame::RST_STREAM => self.reset_came(head, payload),
             frame::SETTINGS => self.settings(head, payload),
             frame::PUSH_PROMISE => Err(nonsense("a client pushes")),
             frame::PING => self.ping_came(head, payload),
@@ -112,8 +112,7 @@ impl Wire {
         }
         open.is_complete = is_last;
         let padding = payload.len() - data.len();
-        open.stream
-            .receive(Bytes::copy_from_slice(data), padding, is_last);
+        open.stream.receive(data, padding, is_last);
         Ok(())
     }
 
@@ -205,6 +204,7 @@ impl Wire {
             // GOAWAY has told it to ask elsewhere.
             return;
         }
+        self.newest_taken = id;
         if self.streams.len() >= self.max_concurrent_streams as usize {
             return self.reset(id, Reason::RefusedStream);
         }
@@ -215,7 +215,8 @@ impl Wire {
             receive_window: i64_of(STREAM_WINDOW_BYTES),
             length_left: None,
             is_complete: is_last,
-            is_answered: false,
+            has_turn: false,
+            is_shut_out: false,
         };
         match fields.into_request() {
             Ok((request, length)) => {
@@ -236,13 +237,13 @@ impl Wire {
             }
         }
         if is_last {
-            stream.receive(Bytes::new(), 0, true);
+            stream.receive(&[], 0, true);
         }
         self.streams.insert(id, open);
     }
 
-    /// RST_STREAM.
-    fn given_up(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
+    /// RST_STREAM. However many there are: an answer is dropped where it stands, so that nothing is left of them.
+    fn reset_came(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
         if payload.len() != 4 {
             return Err(violation(
                 Reason::FrameSizeError,
@@ -252,18 +253,10 @@ impl Wire {
         if head.stream == 0 || head.stream > self.newest {
             return Err(nonsense("RST_STREAM of a stream that was not opened"));
         }
-        let Some(open) = self.streams.remove(&head.stream) else {
-            return Ok(());
-        };
-        open.stream.reset();
-        self.given_up += usize::from(!open.is_answered);
-        match self.given_up > GIVEN_UP_MAX {
-            true => Err(violation(
-                Reason::EnhanceYourCalm,
-                "too many streams are given up",
-            )),
-            false => Ok(()),
+        if let Some(open) = self.streams.remove(&head.stream) {
+            open.stream.end();
         }
+        Ok(())
     }
 
     fn settings(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
@@ -281,47 +274,52 @@ impl Wire {
         if is_ack {
             return Ok(());
         }
+        let mut window = None;
         for setting in payload.chunks_exact(SETTING_BYTES) {
             let (id, value) = setting.split_at(2);
             let id = id.iter().fold(0, |id, &byte| id << 8 | u16::from(byte));
             let value = value
                 .iter()
                 .fold(0, |value, &byte| value << 8 | u32::from(byte));
-            self.setting(id, value)?;
+            match id {
+                HEADER_TABLE_SIZE => self.encoder.set_table_size(value as usize),
+                INITIAL_WINDOW_SIZE if i64::from(value) > WINDOW_BYTES_MAX => {
+                    return Err(violation(Reason::FlowControlError, "a window is too large"));
+                }
+                INITIAL_WINDOW_SIZE => window = Some(i64::from(value)),
+                MAX_FRAME_SIZE => self.set_frame_size(value as usize)?,
+                // Pushes, which there are none of; and what nobody knows.
+                _ => {}
+            }
+        }
+        // Once, however often it is said: it is about all streams.
+        if let Some(window) = window {
+            self.set_initial_window(window)?;
         }
         Head::new(frame::SETTINGS, frame::ACK, 0).put(0, self.outbox.tail());
         Ok(())
     }
 
-    fn setting(&mut self, id: u16, value: u32) -> Result<(), Violation> {
-        match id {
-            HEADER_TABLE_SIZE => self.encoder.set_table_size(value as usize),
-            INITIAL_WINDOW_SIZE => {
-                let window = i64::from(value);
-                if window > WINDOW_BYTES_MAX {
-                    return Err(violation(Reason::FlowControlError, "a window is too large"));
-                }
-                let more = window - self.initial_window;
-                self.initial_window = window;
-                for open in self.streams.values_mut() {
-                    open.send_window += more;
-                    if open.send_window > WINDOW_BYTES_MAX {
-                        return Err(violation(Reason::FlowControlError, "a window is too large"));
-                    }
-                }
-                // All once, however often this is set.
-                self.turns.clear();
-                self.turns.extend(self.streams.keys());
+    fn set_frame_size(&mut self, bytes: usize) -> Result<(), Violation> {
+        if !(FRAME_BYTES_MAX..1 << 24).contains(&bytes) {
+            return Err(nonsense("a maximum frame size that cannot be"));
+        }
+        self.frame_bytes_max = bytes.min(FRAME_BYTES_SENT_MAX);
+        Ok(())
+    }
+
+    fn set_initial_window(&mut self, window: i64) -> Result<(), Violation> {
+        let more = window - std::mem::replace(&mut self.initial_window, window);
+        let mut opened = Vec::new();
+        for (&id, open) in &mut self.streams {
+            open.send_window += more;
+            if open.send_window > WINDOW_BYTES_MAX {
+                return Err(violation(Reason::FlowControlError, "a window is too large"));
             }
-            MAX_FRAME_SIZE => {
-                let bytes = value as usize;
-                if !(FRAME_BYTES_MAX..1 << 24).contains(&bytes) {
-                    return Err(nonsense("a maximum frame size that cannot be"));
-                }
-                self.frame_bytes_max = bytes;
-            }
-            // Pushes, which there are none of; and what nobody knows.
-            _ => {}
+            opened.push(id);
+        }
+        for id in opened {
+            self.give_turn(id);
         }
         Ok(())
     }
@@ -341,7 +339,7 @@ impl Wire {
             frame::put_ping(frame::ACK, payload, self.outbox.tail());
         } else if payload == LAST_CALL && self.leaving == Leaving::Told {
             self.leaving = Leaving::Final;
-            frame::put_goaway(self.newest, Reason::NoError, "", self.outbox.tail());
+            frame::put_goaway(self.newest_taken, Reason::NoError, "", self.outbox.tail());
         }
         Ok(())
     }
@@ -359,7 +357,7 @@ impl Wire {
                     _ => violation(Reason::FlowControlError, "a window is too large"),
                 });
             }
-            self.turns.extend(self.shut_out.drain(..));
+            self.let_in();
             return Ok(());
         }
         if head.stream > self.newest {
@@ -374,14 +372,19 @@ impl Wire {
         } else if open.send_window > WINDOW_BYTES_MAX {
             self.reset(head.stream, Reason::FlowControlError);
         } else {
-            self.turns.push_back(head.stream);
+            self.give_turn(head.stream);
         }
         Ok(())
     }
 
-    /// A stream was answered.
-    pub(super) fn answered(&mut self) {
-        self.given_up = 0;
+    /// The connection's window is open again.
+    fn let_in(&mut self) {
+        for id in std::mem::take(&mut self.shut_out) {
+            if let Some(open) = self.streams.get_mut(&id) {
+                open.is_shut_out = false;
+                self.give_turn(id);
+            }
+        }
     }
 }
 
@@ -415,7 +418,7 @@ fn goaway(head: Head, payload: &[u8]) -> Result<(), Violation> {
 
 fn receive_trailers(stream: &Stream, trailers: HeaderMap) {
     match trailers.is_empty() {
-        true => stream.receive(Bytes::new(), 0, true),
+        true => stream.receive(&[], 0, true),
         false => stream.receive_trailers(trailers),
     }
 }

@@ -1,8 +1,9 @@
-//! What is sent: stream by stream in turns, a frame each time, as far as the client's windows let it.
+//! What is sent: stream by stream in turns, as far as the client's windows let it. A turn ends with a frame that is not
+//! all there is.
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Wire, i64_of, u32_of};
+use super::{Wire, drop_ended, i64_of, u32_of};
 use crate::frame::{self, Head, Reason};
 use crate::outbox::Outbox;
 use crate::stream::{IsLast, Outgoing, State};
@@ -30,9 +31,13 @@ enum Window {
 impl Wire {
     /// Moves what streams have to the outbox, until it has enough. Says whether there may be more.
     pub(crate) fn send(&mut self) -> bool {
-        let shared = std::sync::Arc::clone(&self.shared);
-        shared.take_ready(&mut self.turns);
-        if let Some(released) = shared.take_released() {
+        let mut ready = Vec::new();
+        self.shared.take_ready(&mut ready);
+        for id in ready {
+            self.give_turn(id);
+        }
+        let window = usize::try_from(self.receive_window).unwrap_or(0);
+        if let Some(released) = self.shared.take_released(window) {
             self.receive_window += i64_of(released);
             frame::put_window_update(0, u32_of(released), self.outbox.tail());
         }
@@ -42,12 +47,21 @@ impl Wire {
             };
             match self.turn(id) {
                 Turn::Empty | Turn::Shut(Window::Stream) => {}
-                Turn::More => self.turns.push_back(id),
-                Turn::Shut(Window::Connection) => self.shut_out.push(id),
+                Turn::More => self.give_turn(id),
+                Turn::Shut(Window::Connection) => self.shut_out(id),
                 Turn::Over => self.over(id),
             }
         }
         !self.turns.is_empty()
+    }
+
+    fn shut_out(&mut self, id: u32) {
+        let open = self.streams.get_mut(&id);
+        let is_new = open.is_some_and(|open| !std::mem::replace(&mut open.is_shut_out, true));
+        if is_new {
+            drop_ended(&mut self.shut_out, &self.streams);
+            self.shut_out.push_back(id);
+        }
     }
 
     /// Everything is sent on a stream.
@@ -55,8 +69,7 @@ impl Wire {
         let Some(open) = self.streams.remove(&id) else {
             return;
         };
-        self.answered();
-        open.stream.reset();
+        open.stream.end();
         if !open.is_complete {
             // The answer did not need all of the request.
             frame::put_reset(id, Reason::NoError, self.outbox.tail());
@@ -67,6 +80,7 @@ impl Wire {
         let Some(open) = self.streams.get_mut(&id) else {
             return Turn::Empty;
         };
+        open.has_turn = false;
         let mut sender = Sender {
             id,
             out: &mut self.outbox,
@@ -86,7 +100,6 @@ impl Wire {
             let turn = match state.outgoing.pop_front() {
                 None => return Turn::Empty,
                 Some(Outgoing::Head(status, headers, is_last)) => {
-                    open.is_answered = true;
                     self.encoder.head(status, &headers, &mut block);
                     sender.block(is_last, &block);
                     is_last.then_some(Turn::Over)
@@ -105,8 +118,10 @@ impl Wire {
                 }
             };
             self.pings.sent();
-            if let Some(turn) = turn {
-                return turn;
+            match turn {
+                Some(turn) => return turn,
+                None if sender.out.len() >= WRITTEN_BYTES => return Turn::More,
+                None => {}
             }
         }
     }
