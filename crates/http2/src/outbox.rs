@@ -20,6 +20,8 @@ pub(crate) struct Outbox {
     /// After the pieces.
     tail: BytesMut,
     piece_bytes: usize,
+    /// What was copied since everything was written last.
+    small_bytes: usize,
 }
 
 impl Outbox {
@@ -32,6 +34,7 @@ impl Outbox {
         if data.len() <= COPIED_BYTES_MAX {
             return self.tail.extend_from_slice(&data);
         }
+        self.small_bytes += self.tail.len();
         self.seal();
         self.piece_bytes += data.len();
         self.pieces.push_back(data);
@@ -39,6 +42,11 @@ impl Outbox {
 
     pub(crate) fn len(&self) -> usize {
         self.piece_bytes + self.tail.len()
+    }
+
+    /// The part of it that is not large pieces; at most, after some of it was written.
+    pub(crate) fn small_len(&self) -> usize {
+        self.small_bytes + self.tail.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -69,6 +77,7 @@ impl Outbox {
             }
             self.written(written);
         }
+        self.small_bytes = 0;
         // Nothing is held while there is nothing to say.
         self.tail = BytesMut::new();
         Pin::new(socket).poll_flush(cx)

@@ -16,10 +16,11 @@ use crate::stream::{Outgoing, Stream};
 const WINDOW_BYTES_MAX: i64 = (1 << 31) - 1;
 /// Pieces that a header block may come in: more are not sent by anybody who means well.
 const BLOCK_FRAMES_MAX: usize = 32;
-/// Larger frames would keep others waiting.
-const FRAME_BYTES_SENT_MAX: usize = 64 * 1024;
-/// What the connection may hold, answers to settings and pings among it; more is not read until it is written.
-const OUTBOX_BYTES_MAX: usize = 2 * WRITTEN_BYTES;
+/// Larger frames would keep others waiting, also of a client that takes them.
+const FRAME_BYTES_SENT_MAX: usize = 256 * 1024;
+/// What the connection may hold of small things, such as answers to settings and pings; more is not read until they are
+/// written. Large pieces of bodies are not what a client can make us collect by talking.
+const SMALL_BYTES_MAX: usize = 2 * WRITTEN_BYTES;
 
 const fn violation(reason: Reason, words: &'static str) -> Violation {
     Violation { reason, words }
@@ -32,7 +33,7 @@ const fn nonsense(words: &'static str) -> Violation {
 impl Wire {
     /// Whether more may be read: not while the client does not take what it caused.
     pub(crate) fn may_receive(&self) -> bool {
-        self.outbox.len() < OUTBOX_BYTES_MAX
+        self.outbox.small_len() < SMALL_BYTES_MAX
     }
 
     /// Takes all frames that are complete, and returns how many bytes those were.

@@ -1,5 +1,4 @@
-//! What is sent: stream by stream in turns, as far as the client's windows let it. A turn ends with a frame that is not
-//! all there is.
+//! What is sent: stream by stream in turns, as far as the client's windows let it.
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,6 +9,9 @@ use crate::stream::{IsLast, Outgoing, State};
 
 /// What is written to the socket at a time.
 pub(super) const WRITTEN_BYTES: usize = 256 * 1024;
+
+/// What a stream may send before it is the others' turn.
+const TURN_BYTES: usize = 64 * 1024;
 
 /// How a stream's turn ends.
 enum Turn {
@@ -87,6 +89,7 @@ impl Wire {
             frame_bytes_max: self.frame_bytes_max,
             connection_window: &mut self.send_window,
             stream_window: &mut open.send_window,
+            sent: 0,
         };
         let stream = std::sync::Arc::clone(&open.stream);
         let mut state = stream.state.lock();
@@ -120,7 +123,7 @@ impl Wire {
             self.pings.sent();
             match turn {
                 Some(turn) => return turn,
-                None if sender.out.len() >= WRITTEN_BYTES => return Turn::More,
+                None if sender.sent >= TURN_BYTES => return Turn::More,
                 None => {}
             }
         }
@@ -134,10 +137,12 @@ struct Sender<'a> {
     frame_bytes_max: usize,
     connection_window: &'a mut i64,
     stream_window: &'a mut i64,
+    /// Bytes of bodies in this turn.
+    sent: usize,
 }
 
 impl Sender<'_> {
-    /// A frame of data. What does not fit into it is put back.
+    /// A frame of data. What does not fit into it is put back, for the next.
     fn data(&mut self, mut data: Bytes, is_last: IsLast, state: &mut State) -> Option<Turn> {
         let window = (*self.stream_window).min(*self.connection_window);
         let allowed = usize::try_from(window)
@@ -163,6 +168,7 @@ impl Sender<'_> {
         if let Some(answer) = state.sent(now.len()) {
             answer.wake();
         }
+        self.sent += now.len();
         Head::new(frame::DATA, flags, self.id).put(now.len(), self.out.tail());
         self.out.put(now);
         match (is_all, is_last) {
@@ -170,7 +176,7 @@ impl Sender<'_> {
             (true, false) => None,
             (false, _) => {
                 state.outgoing.push_front(Outgoing::Data(data, is_last));
-                Some(Turn::More)
+                None
             }
         }
     }
