@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -47,6 +47,7 @@ const FIRST_REQUEST: Duration = Duration::from_millis(100);
 const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests that are being answered when the member stops get this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Everything that a listener serves. Cheap to clone.
 #[derive(Clone)]
 pub struct ClientService {
@@ -357,67 +358,66 @@ async fn serve_connection(
         peer: Arc::new(peer),
         upgraded: Upgraded::default(),
     });
-    match greeting.spoken {
+    let leave = may_be_told(&stopping, since);
+    let ended = match greeting.spoken {
         Spoken::Http2 => {
-            let answer = |request| {
-                let connected = Arc::clone(&connected);
-                Box::pin(async move { connected.answer(request).await })
-            };
-            let connection =
-                http2::Connection::new(stream, greeting.rest, &protocols.http2, answer);
-            let mut connection = Box::pin(connection);
-            let ended = tokio::select! {
-                ended = &mut connection => ended,
-                () = may_be_told(&stopping, since) => {
-                    connection.graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                // A client that breaks off or talks nonsense is no trouble of ours.
-                tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
-            }
+            serve_http2(&protocols.http2, greeting.rest, stream, &connected, leave).await
         }
         // Larger, and for few.
         Spoken::Http1 => {
             let stream = Rewound::new(greeting.rest, stream);
-            Box::pin(serve_http1(
-                &protocols.http1,
-                stream,
-                &connected,
-                (&stopping, since),
-            ))
-            .await;
-            let session = connected.upgraded.lock().take();
-            if let Some(session) = session {
-                Box::pin(session.run(stopping)).await;
-            }
+            Box::pin(serve_http1(&protocols.http1, stream, &connected, leave)).await
         }
+    };
+    if let Err(error) = ended {
+        // A client that breaks off or talks nonsense is no trouble of ours.
+        tracing::debug!(error, "connection ended");
+    }
+    let session = connected.upgraded.lock().take();
+    if let Some(session) = session {
+        // Large, and only for those few that become one.
+        Box::pin(session.run(stopping)).await;
     }
 }
 
+/// Serves a connection; it begins to end when `leave` does.
+async fn serve_http2(
+    options: &http2::Options,
+    read: BytesMut,
+    stream: Lingering<transport::Stream>,
+    connected: &Arc<Connected>,
+    leave: impl Future<Output = ()>,
+) -> Result<(), StdError> {
+    let answer = |request| {
+        let connected = Arc::clone(connected);
+        Box::pin(async move { connected.answer(request).await })
+    };
+    let mut connection = Box::pin(http2::Connection::new(stream, read, options, answer));
+    tokio::select! {
+        ended = &mut connection => return Ok(ended?),
+        () = leave => connection.graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+/// Serves a connection; it begins to end when `leave` does.
 async fn serve_http1(
     http1: &http1::Builder,
     stream: Rewound<Lingering<transport::Stream>>,
     connected: &Arc<Connected>,
-    (stopping, since): (&CancellationToken, Instant),
-) {
+    leave: impl Future<Output = ()>,
+) -> Result<(), StdError> {
     let answer = service_fn(|request| {
         let connected = Arc::clone(connected);
         Box::pin(async move { connected.answer(request).await })
     });
     let connection = http1.serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection.with_upgrades());
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = may_be_told(stopping, since) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
+    tokio::select! {
+        ended = &mut connection => return Ok(ended?),
+        () = leave => connection.as_mut().graceful_shutdown(),
     }
+    Ok(connection.await?)
 }
 
 /// What a connection speaks; `None` if it does not say so in time.
