@@ -114,20 +114,17 @@ where
     fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.wire.shared.awake();
         for _ in 0..ROUNDS_MAX {
-            let heard = self.poll_receive(cx)?;
-            self.poll_keepalive(cx)?;
+            let heard = self.read(cx)?;
+            self.keep_alive(cx)?;
             // The runtime's budget is for reading. Of what was read all is answered, and written: with each answer's
             // share in it the budget would be gone before anything is.
-            let say = poll_fn(|cx| Poll::Ready(self.poll_say(cx)));
-            let Said {
-                has_more,
-                is_written,
-            } = ready!(pin!(unconstrained(say)).poll(cx))?;
-            if heard == Heard::End || self.wire.has_left() && is_written {
+            let say = poll_fn(|cx| Poll::Ready(self.say(cx)));
+            let said = ready!(pin!(unconstrained(say)).poll(cx))?;
+            if heard == Heard::End || self.wire.has_left() && said.is_written {
                 return Poll::Ready(Ok(()));
             }
             let waits_to_read = heard == Heard::All || !self.wire.may_receive();
-            let waits_to_write = !is_written || !has_more;
+            let waits_to_write = !said.is_written || !said.has_more;
             if waits_to_read && waits_to_write && self.wire.shared.rest(cx.waker()) {
                 return Poll::Pending;
             }
@@ -138,7 +135,7 @@ where
     }
 
     /// Goes on with the answers that can, and writes what they say.
-    fn poll_say(&mut self, cx: &mut Context<'_>) -> Result<Said, Error> {
+    fn say(&mut self, cx: &mut Context<'_>) -> Result<Said, Error> {
         while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {}
         let has_more = self.wire.send();
         let written = self.wire.outbox.poll_write(&mut self.socket, cx)?;
@@ -148,7 +145,7 @@ where
         })
     }
 
-    fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+    fn keep_alive(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         match self.keepalive.poll(cx) {
             Poll::Pending => Ok(()),
             Poll::Ready(Due::Ping) => {
@@ -159,13 +156,13 @@ where
             Poll::Ready(Due::GiveUp) if self.wire.may_receive() => Err(Error::Silent),
             Poll::Ready(Due::GiveUp) => {
                 self.keepalive.heard();
-                self.poll_keepalive(cx)
+                self.keep_alive(cx)
             }
         }
     }
 
     /// Reads what has come, and begins to answer it.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<Heard, Error> {
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Heard, Error> {
         self.receive()?;
         for _ in 0..READS_MAX {
             if !self.wire.may_receive() {

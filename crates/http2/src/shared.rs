@@ -5,6 +5,11 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
+/// What a client may send on one connection before it has to wait for us.
+pub(crate) const CONNECTION_WINDOW_BYTES: usize = 4 * 1024 * 1024;
+/// What a client may send on one stream before it has to wait for us.
+pub(crate) const STREAM_WINDOW_BYTES: usize = 1024 * 1024;
+
 /// Shared by a connection and its streams.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -84,11 +89,6 @@ impl Shared {
         is_enough.then(|| self.released.swap(0, Ordering::SeqCst))
     }
 }
-
-/// What a client may send on one connection before it has to wait for us.
-pub(crate) const CONNECTION_WINDOW_BYTES: usize = 4 * 1024 * 1024;
-/// What a client may send on one stream before it has to wait for us.
-pub(crate) const STREAM_WINDOW_BYTES: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -37,7 +37,7 @@ use super::methods::{self, Admits, Learner, METHODS, Method, MethodKind};
 use super::reflection;
 use super::v3client::V3Client;
 use super::watch::WatchService;
-use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, status_code};
+use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, encoded_aside, status_code};
 use crate::call::Call;
 use crate::corrupt::is_fenced;
 use crate::{EtcdServer, SlowRequests};
@@ -178,6 +178,7 @@ impl GrpcServices {
             metrics.finished(code);
             return response;
         }
+        let response = encoded_aside(response);
         response.map(|body| Body::new(ResponseBody::new(body, metrics, end, told)))
     }
 

@@ -18,8 +18,12 @@ use types::KeyRange;
 
 use super::validate::{Consistency, TxnAccess};
 use super::{Credentials, range_stream, reply, validate};
+use crate::body::EncodedAside;
 use crate::traffic::Kind;
 use crate::{EtcdServer, RequestError};
+
+/// A response with so many keys takes long enough to encode to be no affair of its connection's task.
+const LARGE_RANGE_KVS: usize = 256;
 
 /// Serves keys.
 pub(crate) struct KvService {
@@ -77,10 +81,12 @@ impl Kv for KvService {
         let (range, consistency) = validate::range(request.into_inner())?;
         let read = self.server.read_range(&credentials, range, consistency);
         let (revision, range) = read.await?;
-        Ok(Response::new(reply::range(
-            self.server.header_at(revision),
-            range,
-        )))
+        let is_large = range.kvs.len() >= LARGE_RANGE_KVS;
+        let mut response = Response::new(reply::range(self.server.header_at(revision), range));
+        if is_large {
+            response.extensions_mut().insert(EncodedAside);
+        }
+        Ok(response)
     }
 
     async fn range_stream(
