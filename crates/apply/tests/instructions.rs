@@ -1,12 +1,6 @@
-//! A guard against requests that become dearer on their way through the state machine. It counts
-//! instructions, not time, so that a slow or a busy machine changes nothing: this program runs itself under
-//! valgrind, once with and once without the requests of one kind.
-//!
-//! What this is not: a measurement of the shipped build (`benches` makes those). The limits are those of the build
-//! for development, and of what is ours: no network, no log.
+//! A guard against requests that become dearer on their way through the state machine (`testkit::instructions`). What
+//! is counted is ours: no network, no log.
 
-use std::env;
-use std::process::Command as Process;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,70 +13,29 @@ use kvorum_apply::{
 };
 use mvcc::{PrevKv, Range, WatchBatch, WatchRequest, WatchStream};
 use prost::Message as _;
-use testkit::{binaries, note};
+use testkit::instructions::{self, Limit};
 use types::{KeyRange, SystemClock};
-
-/// The environment of the program that is counted: `<path> <how often>`.
-const WORK: &str = "KVORUM_COUNTED_WORK";
 
 /// Keys that are there before.
 const KEYS: usize = 1_000;
 const VALUE_BYTES: usize = 256;
 const WATCHERS: usize = 20;
 
-/// A path of a request, how often it is gone, and the instructions that one may take: a fifth more than on
-/// the day they were counted. Whoever makes a path cheaper lowers its limit.
-const PATHS: [(Path, usize, u64); 4] = [
-    (Path::Put, 1_000, 57_000),
-    (Path::Get, 1_000, 10_300),
-    (Path::List, 20, 3_250_000),
-    (Path::WatchEvent, 200, 114_000),
+const LIMITS: [Limit; 4] = [
+    (PUT, 1_000, 57_000),
+    (GET, 1_000, 10_300),
+    (LIST, 20, 2_740_000),
+    (WATCH_EVENT, 200, 114_000),
 ];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Path {
-    /// A put of 256 bytes to one of a thousand keys, from the log's bytes until readers see it.
-    Put,
-    /// A read of one key, with its answer's bytes.
-    Get,
-    /// A list of a thousand keys, with its answer's bytes.
-    List,
-    /// A put that 20 watchers of one stream take.
-    WatchEvent,
-}
-
-impl Path {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Put => "put",
-            Self::Get => "get",
-            Self::List => "list",
-            Self::WatchEvent => "watch-event",
-        }
-    }
-
-    /// The instructions of a program that goes this way so often.
-    fn count(self, times: usize) -> Result<u64> {
-        let output = Process::new(binaries::valgrind()?)
-            .args(["--tool=cachegrind", "--cache-sim=no"])
-            .arg("--cachegrind-out-file=/dev/null")
-            .arg(env::current_exe()?)
-            .args(["--exact", "work", "--ignored", "--test-threads=1"])
-            .env(WORK, format!("{} {times}", self.name()))
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "{said}{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-        let counted = said
-            .lines()
-            .find_map(|line| line.split_once("refs:"))
-            .with_context(|| said.to_string())?;
-        Ok(counted.1.trim().replace(',', "").parse()?)
-    }
-}
+/// A put of 256 bytes to one of a thousand keys, from the log's bytes until readers see it.
+const PUT: &str = "put";
+/// A read of one key, with its answer's bytes.
+const GET: &str = "get";
+/// A list of a thousand keys, with its answer's bytes.
+const LIST: &str = "list";
+/// A put that 20 watchers of one stream take.
+const WATCH_EVENT: &str = "watch-event";
 
 /// A state machine without a log, and the log's next index.
 struct Machine {
@@ -193,26 +146,23 @@ async fn see(stream: &mut WatchStream) -> Result<()> {
 #[tokio::test]
 #[ignore = "run by the other one, under valgrind"]
 async fn work() -> Result<()> {
-    let work = env::var(WORK)?;
-    let (name, times) = work.split_once(' ').context("a path and a number")?;
-    let times = times.parse()?;
-    let mut paths = PATHS.iter().map(|(path, ..)| *path);
-    let path = paths.find(|path| path.name() == name).context("no path")?;
+    let (name, times) = instructions::asked()?;
     let (mut machine, _persister) = Machine::filled().await?;
-    let watched = (path == Path::WatchEvent).then(|| watch(&machine.views));
+    let watched = (name == WATCH_EVENT).then(|| watch(&machine.views));
     let mut stream = watched.transpose()?;
     for number in 0..times {
-        match path {
-            Path::Put => machine.put(number).await?,
-            Path::Get => ensure!(machine.range(KeyRange::Single(key(number)))? > VALUE_BYTES),
-            Path::List => {
+        match &*name {
+            PUT => machine.put(number).await?,
+            GET => ensure!(machine.range(KeyRange::Single(key(number)))? > VALUE_BYTES),
+            LIST => {
                 let bytes = machine.range(KeyRange::From(Bytes::new()))?;
                 ensure!(bytes > KEYS * VALUE_BYTES);
             }
-            Path::WatchEvent => {
+            WATCH_EVENT => {
                 machine.put(number).await?;
                 see(stream.as_mut().context("nobody watches")?).await?;
             }
+            other => bail!("no requests are called {other}"),
         }
     }
     Ok(())
@@ -220,20 +170,5 @@ async fn work() -> Result<()> {
 
 #[test]
 fn no_request_takes_more_instructions_than_it_did() -> Result<()> {
-    if !cfg!(target_arch = "x86_64") {
-        note("the limits are those of x86_64");
-        return Ok(());
-    }
-    let without = Path::Put.count(0)?;
-    let mut dearer = Vec::new();
-    for (path, times, limit) in PATHS {
-        let each = path.count(times)?.saturating_sub(without) / u64::try_from(times)?;
-        let line = format!("{}: {each} instructions, of {limit}", path.name());
-        note(&line);
-        if each > limit {
-            dearer.push(line);
-        }
-    }
-    ensure!(dearer.is_empty(), "{dearer:?}");
-    Ok(())
+    instructions::check(&LIMITS)
 }

@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod disk;
 pub mod history;
 pub mod http;
+pub mod instructions;
 pub mod model;
 pub mod network;
 pub mod patience;
