@@ -449,10 +449,13 @@ async fn large_headers_are_refused_and_the_connection_goes_on() {
     assert_eq!(outcome(&said_to([settings(3, 1), kept]).await), Answered(1));
 }
 
-/// Whatever comes, the connection ends or answers, and nothing panics.
+/// Whatever comes, the connection ends or answers, and nothing panics. `KVORUM_ROUNDS` says how often, `KVORUM_SEED`
+/// with what.
 #[tokio::test]
 async fn noise_does_no_harm() {
-    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let given = |name, other| std::env::var(name).map_or(other, |it| it.parse().unwrap());
+    let rounds = given("KVORUM_ROUNDS", 2000);
+    let mut seed = given("KVORUM_SEED", 0x2545_f491_4f6c_dd1d_u64);
     let mut random = move |below: usize| {
         seed ^= seed << 13;
         seed ^= seed >> 7;
@@ -471,7 +474,7 @@ async fn noise_does_no_harm() {
         frame(PRIORITY, 0, 7, &[0; 5]),
         get(7),
     ];
-    for _ in 0..2000 {
+    for _ in 0..rounds {
         let mut bytes: Vec<u8> = (0..random(12))
             .flat_map(|_| valid[random(valid.len())].clone())
             .collect();
