@@ -235,38 +235,22 @@ fn u32_of(length: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
-    use types::SystemClock;
 
     use super::*;
     use crate::stream::Outgoing;
 
     const STREAMS: u32 = 100;
 
-    fn frame(kind: u8, stream: u32, payload: &[u8]) -> BytesMut {
-        let mut frame = BytesMut::new();
-        let flags = if kind == frame::HEADERS {
-            frame::END_HEADERS
-        } else {
-            0
-        };
-        Head::new(kind, flags, stream).put(payload.len(), &mut frame);
-        frame.extend_from_slice(payload);
-        frame
+    fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let is_headers = kind == frame::HEADERS;
+        let flags = if is_headers { frame::END_HEADERS } else { 0 };
+        crate::tests::frame(kind, flags, stream, payload)
     }
 
     /// A connection on which a hundred streams have data to send.
     fn wire() -> Wire {
-        let options = Options {
-            max_concurrent_streams: u32::MAX,
-            keepalive_interval: Duration::MAX,
-            keepalive_timeout: Duration::MAX,
-            ping_min_time: Duration::ZERO,
-            clock: Arc::new(SystemClock),
-        };
-        let mut wire = Wire::new(&options);
+        let mut wire = Wire::new(&crate::tests::options());
         receive(&mut wire, &frame(frame::SETTINGS, 0, b""));
         for at in 0..STREAMS {
             receive(

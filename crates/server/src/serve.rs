@@ -18,6 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,7 +26,7 @@ use tonic::body::Body;
 use tonic::codegen::StdError;
 use transport::PeerInfo;
 
-use self::greeting::{Greeting, Rewound, Spoken};
+use self::greeting::{Greeting, Spoken, rewound};
 use self::linger::Lingering;
 use crate::EtcdServer;
 use crate::gateway::{self, Gateway, Session};
@@ -107,15 +108,12 @@ impl ClientService {
     }
 
     /// Answers one request. An error ends its connection, over HTTP/2 its stream.
-    async fn answer<B: RequestBody>(
+    async fn answer<B: AnyBody>(
         &self,
         request: Request<B>,
         peer: &PeerInfo,
         upgraded: &Upgraded,
-    ) -> Result<Response<Body>, NotSpoken>
-    where
-        B::Error: Into<StdError> + Send,
-    {
+    ) -> Result<Response<Body>, NotSpoken> {
         if let Some(grpc) = &self.grpc
             && request.version() == Version::HTTP_2
         {
@@ -142,15 +140,12 @@ impl ClientService {
     }
 
     /// Answers a client's HTTP request.
-    async fn http<B: RequestBody>(
+    async fn http<B: AnyBody>(
         &self,
         mut request: Request<B>,
         peer: &PeerInfo,
         upgraded: &Upgraded,
-    ) -> Response<Body>
-    where
-        B::Error: Into<StdError> + Send,
-    {
+    ) -> Response<Body> {
         paths::rewrite(&mut request);
         if let Some(refusal) = self.options.refuse(&self.server, peer, &request) {
             return refusal.map(Body::new);
@@ -190,13 +185,10 @@ struct Connected {
 
 impl Connected {
     /// Answers one request.
-    async fn answer<B: RequestBody>(
+    async fn answer<B: AnyBody>(
         &self,
         mut request: Request<B>,
-    ) -> Result<Response<Body>, NotSpoken>
-    where
-        B::Error: Into<StdError> + Send,
-    {
+    ) -> Result<Response<Body>, NotSpoken> {
         request.extensions_mut().insert(Arc::clone(&self.peer));
         self.service
             .answer(request, &self.peer, &self.upgraded)
@@ -205,9 +197,15 @@ impl Connected {
 }
 
 /// The body of a request of either version of HTTP.
-trait RequestBody: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static {}
+trait AnyBody:
+    http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + Sync + Unpin + 'static
+{
+}
 
-impl<B: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static> RequestBody for B {}
+impl<B> AnyBody for B where
+    B: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + Sync + Unpin + 'static
+{
+}
 
 /// The session of a connection that has become a websocket.
 type Upgraded = Mutex<Option<Session>>;
@@ -365,7 +363,7 @@ async fn serve_connection(
         }
         // Larger, and for few.
         Spoken::Http1 => {
-            let stream = Rewound::new(greeting.rest, stream);
+            let stream = rewound(greeting.rest, stream);
             Box::pin(serve_http1(&protocols.http1, stream, &connected, leave)).await
         }
     };
@@ -403,7 +401,7 @@ async fn serve_http2(
 /// Serves a connection; it begins to end when `leave` does.
 async fn serve_http1(
     http1: &http1::Builder,
-    stream: Rewound<Lingering<transport::Stream>>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     connected: &Arc<Connected>,
     leave: impl Future<Output = ()>,
 ) -> Result<(), StdError> {

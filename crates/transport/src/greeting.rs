@@ -1,4 +1,4 @@
-//! Whether a connection has begun to speak: who serves HTTP of either version waits for that, and
+//! Whether a connection has begun to speak: hyper, where it serves HTTP of either version, waits for that and
 //! has no timer for it.
 
 use std::io;
@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 
 /// Bytes of HTTP/2's preface: after so many it is clear what a connection speaks.
 const GREETING_BYTES: usize = 24;
@@ -17,26 +16,20 @@ const GREETING_BYTES: usize = 24;
 #[derive(Debug)]
 pub struct Greeted<S> {
     stream: S,
-    heard: Arc<Heard>,
-}
-
-#[derive(Debug, Default)]
-struct Heard {
-    bytes: AtomicUsize,
-    complete: Notify,
+    heard: Arc<AtomicUsize>,
 }
 
 /// How much of its greeting a connection has sent.
 #[derive(Debug)]
 pub struct Greeting {
-    heard: Arc<Heard>,
+    heard: Arc<AtomicUsize>,
 }
 
 impl<S> Greeted<S> {
     /// The stream, and what tells whether it has begun to speak.
     #[must_use]
     pub fn new(stream: S) -> (Self, Greeting) {
-        let heard = Arc::new(Heard::default());
+        let heard = Arc::new(AtomicUsize::new(0));
         let greeting = Greeting {
             heard: Arc::clone(&heard),
         };
@@ -48,21 +41,7 @@ impl Greeting {
     /// Whether enough has been read to know what the connection speaks.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.heard.bytes.load(Ordering::Relaxed) >= GREETING_BYTES
-    }
-
-    /// Waits until then.
-    pub async fn completed(&self) {
-        loop {
-            // Before the look, so that what comes between the two is not missed.
-            let complete = self.heard.complete.notified();
-            tokio::pin!(complete);
-            complete.as_mut().enable();
-            if self.is_complete() {
-                return;
-            }
-            complete.await;
-        }
+        self.heard.load(Ordering::Relaxed) >= GREETING_BYTES
     }
 }
 
@@ -75,10 +54,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = buf.filled().len() - before;
-        let before = self.heard.bytes.fetch_add(read, Ordering::Relaxed);
-        if before < GREETING_BYTES && before + read >= GREETING_BYTES {
-            self.heard.complete.notify_waiters();
-        }
+        self.heard.fetch_add(read, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }

@@ -1,6 +1,5 @@
 //! Servers of `k3s-like` on one machine, the links between their members through proxies.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -11,8 +10,7 @@ use tempfile::TempDir;
 use testkit::certs::Identity;
 use testkit::network::Network;
 use testkit::process::{self, Process};
-use testkit::{binaries, eventually, note};
-use tokio::net::TcpSocket;
+use testkit::{Port, binaries, eventually, note};
 
 const LOG_LINES_SHOWN: usize = 25;
 const PORTS: usize = 4;
@@ -36,8 +34,7 @@ pub(crate) struct K3s {
     /// Where its peers reach it.
     proxy: u16,
     network: Network,
-    /// Hold the ports until the first start.
-    reserved: Vec<TcpSocket>,
+    _ports: Vec<Port>,
     process: Option<Process>,
     /// How long the log was at the last start.
     log_start: usize,
@@ -64,20 +61,21 @@ impl Site {
         let name = format!("server-{number}");
         let dir = self.dir.path().join(&name);
         std::fs::create_dir_all(&dir)?;
-        let sockets = (0..PORTS).map(|_| reserve()).collect::<Result<Vec<_>>>()?;
-        let port = |at: usize| Ok::<u16, std::io::Error>(sockets[at].local_addr()?.port());
-        let peer = port(2)?;
+        let ports = (0..PORTS).map(|_| Port::reserve());
+        let ports = ports.collect::<Result<Vec<_>>>()?;
+        let port = |at: usize| ports[at].number();
+        let peer = port(2);
         self.servers.push(K3s {
             name,
             dir,
             number,
-            supervisor: port(0)?,
-            client: port(1)?,
+            supervisor: port(0),
+            client: port(1),
             peer,
-            metrics: port(3)?,
+            metrics: port(3),
             proxy: self.network.join(number, peer).await?,
             network: self.network.clone(),
-            reserved: sockets,
+            _ports: ports,
             process: None,
             log_start: 0,
             is_fine: false,
@@ -223,7 +221,6 @@ impl K3s {
     pub(crate) fn start(&mut self, more: &[&str]) -> Result<()> {
         ensure!(self.process.is_none(), "{} runs already", self.name);
         self.log_start = std::fs::read(self.log_path()).map_or(0, |log| log.len());
-        self.reserved.clear();
         let program = binaries::k3s_like()?;
         let process = Process::start(&program, &self.flags(more), &self.log_path())?;
         self.network.set_process(self.number, process.pid());
@@ -338,11 +335,4 @@ pub(crate) fn names_in(dir: &Path) -> Result<Vec<String>> {
     let mut names = names.collect::<Result<Vec<_>>>()?;
     names.sort();
     Ok(names)
-}
-
-/// A port of the kernel's choice. Nobody else gets it, and who connects to it is refused.
-fn reserve() -> Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-    Ok(socket)
 }

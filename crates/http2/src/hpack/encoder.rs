@@ -7,14 +7,13 @@
 use bytes::{BufMut as _, BytesMut};
 use http::{HeaderMap, StatusCode};
 
-use super::field::{STATIC_FIELDS, static_name, static_status};
+use super::field::{ENTRY_BYTES, STATIC_FIELDS, static_name, static_status};
 use super::table::TABLE_BYTES_MAX;
 
 /// What our fields may take of the client's table, in bytes.
 const USED_BYTES_MAX: usize = 1024;
 /// Longer values are of one answer, a message for people say.
 const VALUE_BYTES_MAX: usize = 64;
-const ENTRY_BYTES: usize = 32;
 
 /// Writes the header blocks of one connection, one after the other.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, StatusCode};
 
 /// What each entry of a table counts beside its name and value (RFC 7541, 4.1).
-const ENTRY_BYTES: usize = 32;
+pub(super) const ENTRY_BYTES: usize = 32;
 
 /// A header field's name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::options;
 use crate::{Connection, Error, Options, PREFACE, RequestBody};
 use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
@@ -16,7 +17,6 @@ use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use types::SystemClock;
 
 type Answered = Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible>;
 
@@ -103,16 +103,6 @@ struct Session {
     service: Arc<Service>,
     server: JoinHandle<Result<(), Error>>,
     leave: Arc<Notify>,
-}
-
-fn options() -> Options {
-    Options {
-        max_concurrent_streams: 1000,
-        keepalive_interval: Duration::from_secs(3600),
-        keepalive_timeout: Duration::from_secs(20),
-        ping_min_time: Duration::ZERO,
-        clock: Arc::new(SystemClock),
-    }
 }
 
 async fn session(options: Options) -> Session {

@@ -2,15 +2,13 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
 
-use crate::{Connection, Options, RequestBody};
+use super::{frame, options};
+use crate::{Connection, RequestBody};
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use types::SystemClock;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -63,15 +61,6 @@ enum Outcome {
 }
 use Outcome::{Answered, Goaway, Nothing, Reset};
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut frame = length[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
 fn get(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, GET)
 }
@@ -87,16 +76,6 @@ fn settings(id: u16, value: u32) -> Vec<u8> {
 
 fn window_update(stream: u32, bytes: u32) -> Vec<u8> {
     frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
-}
-
-fn options() -> Options {
-    Options {
-        max_concurrent_streams: u32::MAX,
-        keepalive_interval: Duration::from_secs(3600),
-        keepalive_timeout: Duration::from_secs(20),
-        ping_min_time: Duration::from_secs(300),
-        clock: Arc::new(SystemClock),
-    }
 }
 
 type Reply = Result<Response<Full<Bytes>>, Infallible>;

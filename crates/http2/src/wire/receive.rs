@@ -1,5 +1,7 @@
 //! What a client sends, frame by frame (RFC 9113, 6).
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 
@@ -209,9 +211,9 @@ impl Wire {
         if self.streams.len() >= self.max_concurrent_streams as usize {
             return self.reset(id, Reason::RefusedStream);
         }
-        let stream = Stream::new(id, std::sync::Arc::clone(&self.shared));
+        let stream = Stream::new(id, Arc::clone(&self.shared));
         let mut open = Open {
-            stream: std::sync::Arc::clone(&stream),
+            stream: Arc::clone(&stream),
             send_window: self.initial_window,
             receive_window: i64_of(STREAM_WINDOW_BYTES),
             length_left: None,
@@ -226,7 +228,7 @@ impl Wire {
                     return self.reset(id, Reason::ProtocolError);
                 }
                 self.asked.push(Asked {
-                    stream: std::sync::Arc::clone(&stream),
+                    stream: Arc::clone(&stream),
                     request,
                 });
             }

@@ -1,5 +1,7 @@
 //! What is sent: stream by stream in turns, as far as the client's windows let it.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{Wire, drop_ended, i64_of, u32_of};
@@ -91,7 +93,7 @@ impl Wire {
             stream_window: &mut open.send_window,
             sent: 0,
         };
-        let stream = std::sync::Arc::clone(&open.stream);
+        let stream = Arc::clone(&open.stream);
         let mut state = stream.state.lock();
         state.is_ready = false;
         if let Some(released) = state.take_released() {

@@ -1,11 +1,9 @@
 //! What a new connection speaks: HTTP/2 begins with a preface of its own, and all else is HTTP/1.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::io::{self, Cursor};
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 /// A version of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,63 +41,13 @@ pub(super) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Opt
 }
 
 /// A stream of which something was read that its reader has to read again.
-pub(super) struct Rewound<S> {
-    rest: BytesMut,
-    stream: S,
-}
-
-impl<S> Rewound<S> {
-    pub(super) fn new(rest: BytesMut, stream: S) -> Self {
-        Self { rest, stream }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.rest.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let part = self.rest.len().min(buf.remaining());
-        buf.put_slice(&self.rest.split_to(part));
-        if self.rest.is_empty() {
-            self.rest = BytesMut::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+pub(super) fn rewound<S>(rest: BytesMut, stream: S) -> impl AsyncRead + AsyncWrite + Unpin + Send
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
+    let (reader, writer) = tokio::io::split(stream);
+    let reader = AsyncReadExt::chain(Cursor::new(rest), reader);
+    tokio::io::join(reader, writer)
 }
 
 #[cfg(test)]
@@ -114,7 +62,7 @@ mod tests {
         let bytes = bytes.to_vec();
         let sending = tokio::spawn(async move { client.write_all(&bytes).await });
         let greeting = read(&mut server).await.expect("read")?;
-        let mut rewound = Rewound::new(greeting.rest, server);
+        let mut rewound = rewound(greeting.rest, server);
         let mut rest = Vec::new();
         rewound.read_to_end(&mut rest).await.expect("read");
         sending.await.expect("no panic").expect("sent");
