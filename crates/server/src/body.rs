@@ -10,11 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use api::rpctypes::ErrorCode;
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, StreamBody};
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
 
 use crate::SlowRequests;
@@ -254,33 +251,6 @@ impl Body for ResponseBody {
     }
 }
 
-/// Says of a response that to encode it takes long.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct EncodedAside;
-
-/// Has a body that takes long encoded by a task of its own: its connection's has others to answer.
-pub(crate) fn encoded_aside(response: Response<tonic::body::Body>) -> Response<tonic::body::Body> {
-    if response.extensions().get::<EncodedAside>().is_none() {
-        return response;
-    }
-    response.map(|mut body| {
-        let (encoded, mut frames) = mpsc::channel(1);
-        let encoding = AbortOnDropHandle::new(tokio::spawn(async move {
-            while let Some(frame) = body.frame().await {
-                if encoded.send(frame).await.is_err() {
-                    return;
-                }
-            }
-        }));
-        let frames = futures_util::stream::poll_fn(move |cx| {
-            // It ends with the body, whichever is first.
-            let _encoding = &encoding;
-            frames.poll_recv(cx)
-        });
-        tonic::body::Body::new(StreamBody::new(frames))
-    })
-}
-
 /// The outcome that headers or trailers tell.
 pub(crate) fn status_code(headers: &HeaderMap) -> Option<Code> {
     headers
@@ -290,23 +260,7 @@ pub(crate) fn status_code(headers: &HeaderMap) -> Option<Code> {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::Full;
-
     use super::*;
-
-    #[tokio::test]
-    async fn what_is_encoded_aside_is_what_it_was() {
-        let mut trailers = HeaderMap::new();
-        trailers.insert("name", http::HeaderValue::from_static("value"));
-        let ending = std::future::ready(Some(Ok(trailers.clone())));
-        let body = Full::from("a body").with_trailers(ending);
-        let mut response = Response::new(tonic::body::Body::new(body));
-        response.extensions_mut().insert(EncodedAside);
-        let collected = encoded_aside(response).into_body().collect().await;
-        let collected = collected.expect("a body");
-        assert_eq!(collected.trailers(), Some(&trailers));
-        assert_eq!(collected.to_bytes(), "a body");
-    }
 
     fn lengths(chunks: &[&[u8]]) -> Vec<usize> {
         let mut found = Vec::new();

@@ -10,6 +10,7 @@ mod header;
 mod health;
 mod interceptor;
 mod kv;
+mod large_range;
 mod lease;
 mod lock;
 mod logged;

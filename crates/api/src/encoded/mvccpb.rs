@@ -49,6 +49,22 @@ impl From<&mvccpb::KeyValue> for KeyValue {
     }
 }
 
+/// The message, encoded; it is not copied.
+impl From<KeyValue> for Bytes {
+    fn from(kv: KeyValue) -> Self {
+        struct Owned(Shared);
+        impl AsRef<[u8]> for Owned {
+            fn as_ref(&self) -> &[u8] {
+                &self.0.slice
+            }
+        }
+        match kv {
+            KeyValue::Stored(shared) => Self::from_owner(Owned(shared)),
+            KeyValue::Made(bytes) => bytes,
+        }
+    }
+}
+
 impl Default for KeyValue {
     fn default() -> Self {
         Self::Made(Bytes::new())

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use api::encoded::etcdserverpb::auth_server::AuthServer;
 use api::encoded::etcdserverpb::cluster_server::ClusterServer;
-use api::encoded::etcdserverpb::kv_server::KvServer;
 use api::encoded::etcdserverpb::lease_server::LeaseServer;
 use api::encoded::etcdserverpb::maintenance_server::MaintenanceServer;
 use api::encoded::etcdserverpb::watch_server::WatchServer;
@@ -29,7 +28,7 @@ use super::cluster::ClusterService;
 use super::deadline;
 use super::election::ElectionService;
 use super::health::HealthService;
-use super::kv::KvService;
+use super::kv::{Keys, KvService};
 use super::lease::LeaseService;
 use super::lock::LockService;
 use super::maintenance::MaintenanceService;
@@ -37,7 +36,7 @@ use super::methods::{self, Admits, Learner, METHODS, Method, MethodKind};
 use super::reflection;
 use super::v3client::V3Client;
 use super::watch::WatchService;
-use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, encoded_aside, status_code};
+use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, status_code};
 use crate::call::Call;
 use crate::corrupt::is_fenced;
 use crate::{EtcdServer, SlowRequests};
@@ -56,7 +55,7 @@ pub(crate) struct GrpcServices {
 struct Services {
     server: EtcdServer,
     message_bytes_max: usize,
-    kv: KvServer<KvService>,
+    kv: Keys,
     watch: WatchServer<WatchService>,
     lease: LeaseServer<LeaseService>,
     cluster: ClusterServer<ClusterService>,
@@ -78,7 +77,7 @@ impl GrpcServices {
             .saturating_add(MESSAGE_OVERHEAD_BYTES);
         // Sizes are checked on the way in (`crate::body`), in grpc-go's words; tonic's own check
         // stands behind it for what a compressed message grows to.
-        let kv = KvServer::new(KvService::new(server.clone())).max_decoding_message_size(max);
+        let kv = KvService::serve(server.clone(), max);
         let watch =
             WatchServer::new(WatchService::new(server.clone())).max_decoding_message_size(max);
         let lease = LeaseServer::new(LeaseService::new(server.clone()));
@@ -178,7 +177,6 @@ impl GrpcServices {
             metrics.finished(code);
             return response;
         }
-        let response = encoded_aside(response);
         response.map(|body| Body::new(ResponseBody::new(body, metrics, end, told)))
     }
 

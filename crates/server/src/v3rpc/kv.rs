@@ -1,6 +1,6 @@
 //! The KV service: reads and writes of keys.
 
-use api::encoded::etcdserverpb::kv_server::Kv;
+use api::encoded::etcdserverpb::kv_server::{Kv, KvServer};
 use api::encoded::etcdserverpb::{
     DeleteRangeResponse, PutResponse, RangeResponse, RangeStreamResponse, TxnResponse,
 };
@@ -12,28 +12,32 @@ use api::rpctypes::ErrorCode;
 use apply::{Access, Command, Guard, Op, RangeOp, RangeReply, Reply, Txn, TxnReply};
 use mvcc::ReadView;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::body::Body;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, async_trait};
+use tower::util::MapResponse;
 use types::KeyRange;
 
 use super::validate::{Consistency, TxnAccess};
-use super::{Credentials, range_stream, reply, validate};
-use crate::body::EncodedAside;
+use super::{Credentials, large_range, range_stream, reply, validate};
 use crate::traffic::Kind;
 use crate::{EtcdServer, RequestError};
 
-/// A response with so many keys takes long enough to encode to be no affair of its connection's task.
-const LARGE_RANGE_KVS: usize = 256;
+/// The service as it is called. Cheap to clone.
+pub(super) type Keys =
+    MapResponse<KvServer<KvService>, fn(http::Response<Body>) -> http::Response<Body>>;
 
 /// Serves keys.
-pub(crate) struct KvService {
+pub(super) struct KvService {
     server: EtcdServer,
 }
 
 impl KvService {
-    /// Serves the member's keys.
-    pub(crate) fn new(server: EtcdServer) -> Self {
-        Self { server }
+    /// Serves the member's keys. A request's message has so many bytes at most.
+    pub(super) fn serve(server: EtcdServer, message_bytes_max: usize) -> Keys {
+        let service = KvServer::new(Self { server });
+        let service = service.max_decoding_message_size(message_bytes_max);
+        MapResponse::new(service, large_range::body)
     }
 
     async fn execute_txn(
@@ -81,12 +85,8 @@ impl Kv for KvService {
         let (range, consistency) = validate::range(request.into_inner())?;
         let read = self.server.read_range(&credentials, range, consistency);
         let (revision, range) = read.await?;
-        let is_large = range.kvs.len() >= LARGE_RANGE_KVS;
-        let mut response = Response::new(reply::range(self.server.header_at(revision), range));
-        if is_large {
-            response.extensions_mut().insert(EncodedAside);
-        }
-        Ok(response)
+        let response = reply::range(self.server.header_at(revision), range);
+        Ok(large_range::answer(response))
     }
 
     async fn range_stream(

@@ -5,7 +5,6 @@
 //! What this is not: a call of its own. It is not counted as one, and whether this member answers at all
 //! was decided when the caller's request came in.
 
-use api::encoded::etcdserverpb::kv_server::KvServer;
 use api::encoded::etcdserverpb::lease_server::LeaseServer;
 use api::encoded::etcdserverpb::watch_server::WatchServer;
 use api::etcdserverpb::kv_client::KvClient;
@@ -21,7 +20,7 @@ use futures_util::{StreamExt, stream};
 use tonic::metadata::{KeyRef, MetadataMap};
 use tonic::{Extensions, Request, Status, Streaming};
 
-use super::kv::KvService;
+use super::kv::Keys;
 use super::lease::LeaseService;
 use super::watch::WatchService;
 
@@ -41,7 +40,7 @@ const UNTYPED: [ErrorCode; 6] = [
 /// Asks this member. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct V3Client {
-    kv: KvClient<KvServer<KvService>>,
+    kv: KvClient<Keys>,
     lease: LeaseClient<LeaseServer<LeaseService>>,
     watch: WatchClient<WatchServer<WatchService>>,
 }
@@ -87,7 +86,7 @@ impl Caller {
 impl V3Client {
     /// Asks these services.
     pub(crate) fn new(
-        kv: KvServer<KvService>,
+        kv: Keys,
         lease: LeaseServer<LeaseService>,
         watch: WatchServer<WatchService>,
     ) -> Self {
