@@ -68,6 +68,8 @@ pub(crate) struct Wire {
     turns: VecDeque<u32>,
     /// Streams that had their turn when the connection's window was shut.
     shut_out: VecDeque<u32>,
+    /// The streams that we have reset last.
+    reset: VecDeque<u32>,
     pings: PingEnforcer,
     leaving: Leaving,
 }
@@ -128,6 +130,7 @@ impl Wire {
             receive_window: i64_of(CONNECTION_WINDOW_BYTES),
             turns: VecDeque::new(),
             shut_out: VecDeque::new(),
+            reset: VecDeque::new(),
             pings: PingEnforcer::new(options.ping_min_time, Arc::clone(&options.clock)),
             leaving: Leaving::Not,
         }
@@ -180,6 +183,8 @@ impl Wire {
     /// Ends a stream; its client is told why.
     fn reset(&mut self, stream: u32, reason: Reason) {
         frame::put_reset(stream, reason, self.outbox.tail());
+        self.reset.truncate(RESET_MAX - 1);
+        self.reset.push_front(stream);
         if let Some(open) = self.streams.remove(&stream) {
             open.stream.end();
         }
@@ -201,14 +206,19 @@ fn drop_ended(list: &mut VecDeque<u32>, streams: &BTreeMap<u32, Open>) {
 
 /// Streams that have ended and may be in a list beside the others.
 const ENDED_MAX: usize = 64;
+/// Streams of which it is known that we have reset them.
+const RESET_MAX: usize = 128;
 
 fn put_settings(options: &Options, out: &mut BytesMut) {
+    // As grpc-go: no limit is not said to be one.
+    let streams = Some(options.max_concurrent_streams).filter(|&streams| streams < u32::MAX);
     let settings = [
-        (MAX_CONCURRENT_STREAMS, options.max_concurrent_streams),
         (INITIAL_WINDOW_SIZE, u32_of(STREAM_WINDOW_BYTES)),
         (MAX_HEADER_LIST_SIZE, u32_of(HEADER_LIST_BYTES_MAX)),
     ];
-    Head::new(frame::SETTINGS, 0, 0).put(settings.len() * SETTING_BYTES, out);
+    let settings = settings.into_iter();
+    let settings = settings.chain(streams.map(|streams| (MAX_CONCURRENT_STREAMS, streams)));
+    Head::new(frame::SETTINGS, 0, 0).put(settings.clone().count() * SETTING_BYTES, out);
     for (setting, value) in settings {
         out.put_u16(setting);
         out.put_u32(value);
@@ -219,6 +229,7 @@ fn put_settings(options: &Options, out: &mut BytesMut) {
 
 const SETTING_BYTES: usize = 6;
 const HEADER_TABLE_SIZE: u16 = 1;
+const ENABLE_PUSH: u16 = 2;
 const MAX_CONCURRENT_STREAMS: u16 = 3;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const MAX_FRAME_SIZE: u16 = 5;

@@ -269,8 +269,15 @@ async fn frames_where_they_do_not_belong_end_the_connection() {
         ("the window of nothing", vec![window_update(1, 1)]),
         ("a window opened by nothing", vec![window_update(0, 0)]),
         ("small frames", vec![settings(5, 1)]),
+        ("a push perhaps", vec![settings(2, 2)]),
     ];
     check_all(Goaway(PROTOCOL_ERROR), cases).await;
+    let ended = vec![post(1, b""), frame(RST_STREAM, 0, 1, &[0; 4])];
+    let cases = vec![
+        ("a smaller stream", vec![post(5, b""), get(3)]),
+        ("a stream that was reset", [ended, vec![get(1)]].concat()),
+    ];
+    check_all(Goaway(STREAM_CLOSED), cases).await;
     let said = said_to([frame(PING, 0, 0, &[0; 8])]).await;
     assert_eq!(outcome(&said), Goaway(PROTOCOL_ERROR), "no settings");
 }
@@ -389,8 +396,29 @@ async fn what_is_wrong_with_a_body_ends_its_stream() {
         ),
     ];
     check_all(Reset(1, PROTOCOL_ERROR), cases).await;
-    let after = vec![post(1, b""), data(END_STREAM, b""), data(0, b"")];
-    check_all(Reset(1, STREAM_CLOSED), vec![("after its end", after)]).await;
+    let cases = vec![
+        (
+            "after its end",
+            vec![post(1, b""), data(END_STREAM, b""), data(0, b"")],
+        ),
+        (
+            "after it was reset by its client",
+            vec![post(1, b""), frame(RST_STREAM, 0, 1, &[0; 4]), data(0, b"")],
+        ),
+    ];
+    check_all(Reset(1, STREAM_CLOSED), cases).await;
+    // What its client sent before it heard of that.
+    let refused = vec![
+        post(1, b""),
+        window_update(1, 0),
+        data(0, b"more"),
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x40\x01a\x01b"),
+    ];
+    check_all(
+        Reset(1, PROTOCOL_ERROR),
+        vec![("after it was reset", refused)],
+    )
+    .await;
     let padding = frame(DATA, PADDED, 1, &[&[254][..], &[0; 254]].concat());
     let padding = [vec![post(1, b"")], vec![padding; 6000]].concat();
     check("padding is given back", &padding, Nothing).await;
@@ -426,6 +454,59 @@ async fn large_headers_are_refused_and_the_connection_goes_on() {
         &[GET, &large].concat(),
     );
     assert_eq!(outcome(&said_to([settings(3, 1), kept]).await), Answered(1));
+}
+
+/// As grpc-go; clients take what is not said for no limit.
+#[tokio::test]
+async fn only_a_limit_of_streams_is_said() {
+    for (limit, is_said) in [(u32::MAX, false), (7, true)] {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let options = crate::Options {
+            max_concurrent_streams: limit,
+            ..options()
+        };
+        let serving = Connection::new(server, BytesMut::new(), &options, answer);
+        let serving = tokio::spawn(serving);
+        let said = read_frame(&mut client).await.unwrap();
+        assert_eq!(said.kind, SETTINGS);
+        let setting = [&3_u16.to_be_bytes()[..], &limit.to_be_bytes()].concat();
+        let found = said.payload.chunks(6).any(|said| said == setting);
+        let named = said.payload.chunks(6).any(|said| said[..2] == setting[..2]);
+        assert_eq!((found, named), (is_said, is_said));
+        drop(client);
+        drop(serving.await.unwrap());
+    }
+}
+
+/// Requests of a client that does not read their answers: they wait in its system, not in our memory.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_is_not_read() {
+    const REQUESTS: u32 = 200_000;
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    let (mut reader, mut writer) = tokio::io::split(client);
+    let serving = tokio::spawn(Connection::new(server, BytesMut::new(), &options(), answer));
+    let (asked, mut have_asked) = tokio::sync::watch::channel(0);
+    let asking = tokio::spawn(async move {
+        let begin = [settings(3, 1), window_update(0, 1 << 30)].concat();
+        writer.write_all(&begin).await.unwrap();
+        for at in 0..REQUESTS {
+            writer.write_all(&get(2 * at + 1)).await.unwrap();
+            asked.send_replace(at + 1);
+        }
+        writer
+    });
+    // Time passes only while everybody waits.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let before_it_reads = *have_asked.borrow_and_update();
+    assert!(before_it_reads < 20_000, "{before_it_reads}");
+    // Then all are answered.
+    let mut answered = 0;
+    while answered < REQUESTS {
+        let frame = read_frame(&mut reader).await.unwrap();
+        answered += u32::from((frame.kind, frame.flags) == (DATA, END_STREAM));
+    }
+    drop((reader, asking.await.unwrap()));
+    drop(serving.await.unwrap());
 }
 
 /// Whatever comes, the connection ends or answers, and nothing panics. `KVORUM_ROUNDS` says how often, `KVORUM_SEED`

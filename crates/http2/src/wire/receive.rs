@@ -7,8 +7,8 @@ use http::{HeaderMap, StatusCode};
 
 use super::send::WRITTEN_BYTES;
 use super::{
-    Asked, Block, HEADER_TABLE_SIZE, INITIAL_WINDOW_SIZE, LAST_CALL, Leaving, MAX_FRAME_SIZE, Open,
-    SETTING_BYTES, Violation, Wire, i64_of,
+    Asked, Block, ENABLE_PUSH, HEADER_TABLE_SIZE, INITIAL_WINDOW_SIZE, LAST_CALL, Leaving,
+    MAX_FRAME_SIZE, Open, SETTING_BYTES, Violation, Wire, i64_of,
 };
 use crate::frame::{self, FRAME_BYTES_MAX, HEAD_BYTES, Head, Reason};
 use crate::request::{Fields, HEADER_LIST_BYTES_MAX, Unusable};
@@ -23,6 +23,8 @@ const FRAME_BYTES_SENT_MAX: usize = 256 * 1024;
 /// What the connection may hold of small things, such as answers to settings and pings; more is not read until they are
 /// written. Large pieces of bodies are not what a client can make us collect by talking.
 const SMALL_BYTES_MAX: usize = 2 * WRITTEN_BYTES;
+/// Streams that may have something to send while the client takes nothing; what is asked on others is not read.
+const WAITING_MAX: usize = 128;
 
 const fn violation(reason: Reason, words: &'static str) -> Violation {
     Violation { reason, words }
@@ -33,9 +35,17 @@ const fn nonsense(words: &'static str) -> Violation {
 }
 
 impl Wire {
-    /// Whether more may be read: not while the client does not take what it caused.
+    /// Whether more may be read: not while the client does not take what it caused, which is in the outbox or, once
+    /// that is full, with streams that wait for their turn.
     pub(crate) fn may_receive(&self) -> bool {
-        self.outbox.small_len() < SMALL_BYTES_MAX
+        let is_full = self.outbox.len() >= WRITTEN_BYTES;
+        let waits = is_full && self.turns.len() >= WAITING_MAX;
+        !waits && self.outbox.small_len() < SMALL_BYTES_MAX
+    }
+
+    /// Whether it is no fault to say something on a stream that has ended: its client had not heard of that yet.
+    fn is_excused(&self, stream: u32) -> bool {
+        stream > self.newest_taken || self.reset.contains(&stream)
     }
 
     /// Takes all frames that are complete, and returns how many bytes those were.
@@ -94,6 +104,9 @@ impl Wire {
         // Padding, and what comes for a stream that has ended, is given back at once.
         let Some(open) = self.streams.get_mut(&head.stream) else {
             self.shared.release(payload.len());
+            if !self.is_excused(head.stream) {
+                self.reset(head.stream, Reason::StreamClosed);
+            }
             return Ok(());
         };
         self.shared.release(payload.len() - data.len());
@@ -183,6 +196,11 @@ impl Wire {
         } else if stream > self.newest {
             self.newest = stream;
             self.opened(stream, is_last, fields);
+        } else if !self.is_excused(stream) {
+            return Err(violation(
+                Reason::StreamClosed,
+                "HEADERS on a stream that has ended",
+            ));
         }
         Ok(())
     }
@@ -286,6 +304,9 @@ impl Wire {
                 .fold(0, |value, &byte| value << 8 | u32::from(byte));
             match id {
                 HEADER_TABLE_SIZE => self.encoder.set_table_size(value as usize),
+                ENABLE_PUSH if value > 1 => {
+                    return Err(nonsense("pushes are neither allowed nor not"));
+                }
                 INITIAL_WINDOW_SIZE if i64::from(value) > WINDOW_BYTES_MAX => {
                     return Err(violation(Reason::FlowControlError, "a window is too large"));
                 }

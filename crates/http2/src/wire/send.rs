@@ -25,6 +25,8 @@ enum Turn {
     Shut(Window),
     /// It has sent its last.
     Over,
+    /// It ends without that.
+    Reset(Reason),
 }
 
 enum Window {
@@ -54,6 +56,7 @@ impl Wire {
                 Turn::More => self.give_turn(id),
                 Turn::Shut(Window::Connection) => self.shut_out(id),
                 Turn::Over => self.over(id),
+                Turn::Reset(reason) => self.reset(id, reason),
             }
         }
         !self.turns.is_empty()
@@ -70,14 +73,15 @@ impl Wire {
 
     /// Everything is sent on a stream.
     fn over(&mut self, id: u32) {
-        let Some(open) = self.streams.remove(&id) else {
+        let Some(open) = self.streams.get(&id) else {
             return;
         };
-        open.stream.end();
         if !open.is_complete {
             // The answer did not need all of the request.
-            frame::put_reset(id, Reason::NoError, self.outbox.tail());
+            return self.reset(id, Reason::NoError);
         }
+        open.stream.end();
+        self.streams.remove(&id);
     }
 
     fn turn(&mut self, id: u32) -> Turn {
@@ -116,11 +120,7 @@ impl Wire {
                     Some(Turn::Over)
                 }
                 Some(Outgoing::Data(data, is_last)) => sender.data(data, is_last, &mut state),
-                Some(Outgoing::Reset(reason)) => {
-                    frame::put_reset(id, reason, sender.out.tail());
-                    open.is_complete = true;
-                    return Turn::Over;
-                }
+                Some(Outgoing::Reset(reason)) => Some(Turn::Reset(reason)),
             };
             self.pings.sent();
             match turn {
