@@ -1,4 +1,4 @@
-//! From the disk back into memory: one thread reads and takes segments apart, the other one makes the index.
+//! From the disk back into memory: one thread reads segments and makes versions of them, the other one the index.
 
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -12,10 +12,16 @@ use crate::install::Loaded;
 use crate::segment::{Record, Segment, Segments};
 use crate::shared::{Shared, Snapshot};
 use crate::tree_index::TreeIndex;
-use crate::{Config, OpenError, Store, StoreError, Writer, meta};
+use crate::{Config, OpenError, Store, StoreError, StoredKv, Writer, meta};
 
 /// Segments that are read before the index is made of them; the reader waits while there are so many.
 const SEGMENTS_AHEAD_MAX: usize = 16;
+
+/// A segment, and the versions that its records stand for, each in memory of its own.
+struct Read {
+    segment: Segment,
+    versions: Vec<StoredKv>,
+}
 
 /// Loads the store from its backend: everything up to the last batch that was committed.
 pub fn open(reader: Reader, config: &Config) -> Result<(Store, Writer), OpenError> {
@@ -91,34 +97,46 @@ fn load_segments(
 }
 
 /// Reads until the end, the first error, or nobody wants more.
-fn read_segments(reader: &Reader, ahead: &mpsc::SyncSender<Result<Segment, StoreError>>) {
+fn read_segments(reader: &Reader, ahead: &mpsc::SyncSender<Result<Read, StoreError>>) {
     for record in reader.scan(Bucket::Key, &[], None) {
-        let segment = record
+        let read = record
             .map_err(StoreError::from)
-            .and_then(|(key, value)| Segment::decode(&key, &value));
-        let is_last = segment.is_err();
-        if ahead.send(segment).is_err() || is_last {
+            .and_then(|(key, value)| Segment::decode(&key, &value))
+            .and_then(Read::of);
+        let is_last = read.is_err();
+        if ahead.send(read).is_err() || is_last {
             return;
         }
     }
 }
 
+impl Read {
+    fn of(segment: Segment) -> Result<Self, StoreError> {
+        let versions: Result<_, _> = segment.records.iter().map(Record::kv).collect();
+        match versions {
+            Ok(versions) => Ok(Self { segment, versions }),
+            Err(problem) => Err(segment.corrupt(problem)),
+        }
+    }
+}
+
 fn index_segments(
-    read: mpsc::Receiver<Result<Segment, StoreError>>,
+    read: mpsc::Receiver<Result<Read, StoreError>>,
     index: &mut TreeIndex,
     segments: &mut Segments,
 ) -> Result<Revision, StoreError> {
     let mut after = Revision::new(0, 0);
     let mut last_segment = None;
-    for segment in read {
-        let segment = segment?;
-        for record in &segment.records {
+    for read in read {
+        let Read { segment, versions } = read?;
+        for (record, version) in segment.records.iter().zip(versions) {
             let found = record.revision;
             if found <= after {
                 return Err(segment.corrupt(SegmentProblem::Order { after, found }));
             }
             after = found;
-            load_version(index, record).map_err(|problem| segment.corrupt(problem))?;
+            let key = version.clone();
+            index.change(key.key(), |_| (record.kind, version));
         }
         segments.load(&segment);
         last_segment = Some(segment);
@@ -127,10 +145,4 @@ fn index_segments(
         segments.reopen(&segment);
     }
     Ok(after)
-}
-
-fn load_version(index: &mut TreeIndex, record: &Record) -> Result<(), SegmentProblem> {
-    let kv = record.kv()?;
-    index.change(record.key()?, |_| (record.kind, kv));
-    Ok(())
 }
