@@ -79,6 +79,8 @@ pub struct Connection<S, A, F, B> {
     wire: Wire,
     read: BytesMut,
     keepalive: KeepAlive,
+    /// The client has taken something since it was asked whether it is there.
+    has_taken: bool,
     end: Option<End>,
 }
 
@@ -99,6 +101,7 @@ where
             wire: Wire::new(options),
             read,
             keepalive: KeepAlive::new(options.keepalive_interval, options.keepalive_timeout),
+            has_taken: false,
             end: None,
         }
     }
@@ -138,7 +141,9 @@ where
     fn say(&mut self, cx: &mut Context<'_>) -> Result<Said, Error> {
         while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {}
         let has_more = self.wire.send();
+        let before = self.wire.outbox.len();
         let written = self.wire.outbox.poll_write(&mut self.socket, cx)?;
+        self.has_taken |= self.wire.outbox.len() < before;
         Ok(Said {
             has_more,
             is_written: written.is_ready(),
@@ -149,15 +154,16 @@ where
         match self.keepalive.poll(cx) {
             Poll::Pending => Ok(()),
             Poll::Ready(Due::Ping) => {
+                self.has_taken = false;
                 self.wire.ping();
                 Ok(())
             }
-            // What it says is not read while it does not take what is said to it.
-            Poll::Ready(Due::GiveUp) if self.wire.may_receive() => Err(Error::Silent),
-            Poll::Ready(Due::GiveUp) => {
+            // What it says is not read while it takes what is said to it so slowly. But it does take it.
+            Poll::Ready(Due::GiveUp) if self.has_taken && !self.wire.may_receive() => {
                 self.keepalive.heard();
                 self.keep_alive(cx)
             }
+            Poll::Ready(Due::GiveUp) => Err(Error::Silent),
         }
     }
 

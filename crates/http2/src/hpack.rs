@@ -8,7 +8,7 @@ mod table;
 
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::Encoder;
-pub(crate) use field::Field;
+pub(crate) use field::{Field, FieldName};
 
 /// Why a header block cannot be read. The connection is of no use after it, since both ends keep a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,7 @@ use http::header::{
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 
-use crate::hpack::Field;
+use crate::hpack::{Field, FieldName};
 
 /// What the headers of one request may take (SETTINGS_MAX_HEADER_LIST_SIZE).
 pub(crate) const HEADER_LIST_BYTES_MAX: usize = 64 * 1024;
@@ -17,6 +17,8 @@ pub(crate) struct Fields {
     method: Option<Method>,
     scheme: Option<Scheme>,
     authority: Option<Authority>,
+    /// There is one that no URI has.
+    has_odd_authority: bool,
     path: Option<PathAndQuery>,
     headers: HeaderMap,
     bytes: usize,
@@ -50,6 +52,11 @@ impl Fields {
             Field::Path(path) => self.headers.is_empty() && self.path.replace(path).is_none(),
             Field::Authority(authority) => {
                 self.headers.is_empty() && self.authority.replace(authority).is_none()
+            }
+            // Clients name the path of a socket, or a list of endpoints, and grpc-go does not look at it.
+            Field::Malformed(FieldName::Authority, _) => {
+                let is_first = !std::mem::replace(&mut self.has_odd_authority, true);
+                self.headers.is_empty() && is_first && self.authority.is_none()
             }
             Field::Header(name, value) => {
                 let is_allowed = is_allowed(&name, &value);
@@ -87,6 +94,7 @@ impl Fields {
         let has_pseudo = self.method.is_some()
             || self.scheme.is_some()
             || self.authority.is_some()
+            || self.has_odd_authority
             || self.path.is_some();
         match has_pseudo {
             true => Err(Unusable::Malformed),

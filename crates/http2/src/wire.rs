@@ -57,8 +57,10 @@ pub(crate) struct Wire {
     /// A header block whose rest has not come.
     block: Option<Block>,
     has_settings: bool,
-    /// What the client says of its streams' windows, at their beginning.
+    /// What a stream's window is at its beginning.
     initial_window: i64,
+    /// What the client has said last that it is to be.
+    said_window: i64,
     frame_bytes_max: usize,
     /// What may be sent.
     send_window: i64,
@@ -125,6 +127,7 @@ impl Wire {
             block: None,
             has_settings: false,
             initial_window: WINDOW_BYTES,
+            said_window: WINDOW_BYTES,
             frame_bytes_max: FRAME_BYTES_MAX,
             send_window: WINDOW_BYTES,
             receive_window: i64_of(CONNECTION_WINDOW_BYTES),
@@ -309,7 +312,51 @@ mod tests {
         }
         // All go on when the window is open.
         receive(&mut wire, &frame(frame::WINDOW_UPDATE, 0, &[0, 0xff, 0, 0]));
-        assert!(wire.shut_out.is_empty());
-        assert!(wire.send());
+        while wire.send() {
+            wire.outbox = Outbox::default();
+        }
+        assert!(wire.shut_out.is_empty() && wire.send_window > 0);
+    }
+
+    /// They come by thousands in one packet, and streams are many.
+    #[test]
+    fn settings_concern_only_the_streams_that_wait_for_them() {
+        let window = |bytes: u8| frame(frame::SETTINGS, 0, &[0, 4, 0, 0, 0, bytes]);
+        let ask = |id| frame(frame::HEADERS, id, b"\x82\x86\x84");
+        let mut wire = Wire::new(&crate::tests::options());
+        receive(
+            &mut wire,
+            &[window(5), ask(1), window(0), ask(3), window(9)].concat(),
+        );
+        let windows: Vec<i64> = wire.streams.values().map(|open| open.send_window).collect();
+        assert_eq!(windows, [9, 9]);
+        for asked in wire.asked.drain(..) {
+            let data = Bytes::from_static(&[0; 100]);
+            asked.stream.send(Outgoing::Data(data, false));
+        }
+        wire.send();
+        receive(&mut wire, &ask(5));
+        receive(&mut wire, &window(20));
+        assert_eq!(
+            wire.turns,
+            [1, 3],
+            "not the one that has something to send yet"
+        );
+    }
+
+    #[test]
+    fn a_little_window_lets_in_one_stream() {
+        let mut wire = wire();
+        while wire.send() {
+            wire.outbox = Outbox::default();
+        }
+        let all: Vec<u32> = wire.shut_out.iter().copied().collect();
+        assert_eq!(all.len(), STREAMS as usize);
+        receive(&mut wire, &frame(frame::WINDOW_UPDATE, 0, &[0, 0, 0, 1]));
+        assert!(!wire.send());
+        assert_eq!((wire.send_window, wire.turns.len()), (0, 0));
+        // The first has used its own window up; the second was let in, and is the last now.
+        let now: Vec<u32> = wire.shut_out.iter().copied().collect();
+        assert_eq!(now, [&all[2..], &all[1..2]].concat());
     }
 }

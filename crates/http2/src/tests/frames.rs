@@ -335,7 +335,7 @@ async fn header_blocks_that_are_none_end_the_connection() {
         let more = frame(CONTINUATION, 0, 1, &vec![0; length]);
         [vec![begun.clone()], vec![more; count]].concat()
     };
-    let cases = vec![("endless", more(0, 40)), ("large", more(16_000, 5))];
+    let cases = vec![("endless", more(0, 40)), ("large", more(16_000, 17))];
     check_all(Goaway(ENHANCE_YOUR_CALM), cases).await;
 }
 
@@ -447,6 +447,24 @@ async fn large_headers_are_refused_and_the_connection_goes_on() {
         head.flags & END_STREAM != 0 && head.payload.windows(3).any(|it| it == b"431"),
         "{head:?}"
     );
+    // More than may be, also as it comes: the others on the connection go on.
+    let more = [0x40, 0x01, b'a', 0x7f, 0x81, 0x7f];
+    let more = [&more[..], &[b'x'; 16_384]].concat();
+    let mut huge = vec![frame(HEADERS, END_STREAM, 1, GET)];
+    for at in 0..5 {
+        let flags = if at == 4 { END_HEADERS } else { 0 };
+        for piece in more.chunks(16_384) {
+            let is_end = piece.len() < 16_384;
+            huge.push(frame(
+                CONTINUATION,
+                if is_end { flags } else { 0 },
+                1,
+                piece,
+            ));
+        }
+    }
+    let said = said_to([vec![settings(3, 1)], huge, vec![get(3)]].concat()).await;
+    assert_eq!(outcome(&said), Answered(3));
     let kept = frame(
         HEADERS,
         END_HEADERS | END_STREAM,
@@ -454,6 +472,51 @@ async fn large_headers_are_refused_and_the_connection_goes_on() {
         &[GET, &large].concat(),
     );
     assert_eq!(outcome(&said_to([settings(3, 1), kept]).await), Answered(1));
+}
+
+/// Paths of sockets, and what etcd's own client said once.
+#[tokio::test]
+async fn any_authority_will_do() {
+    for authority in [
+        "",
+        "%2Ftmp%2Fx.sock",
+        "/tmp/x.sock",
+        "#initially=[127.0.0.1:2379]",
+        "a b",
+    ] {
+        let length = u8::try_from(authority.len()).unwrap();
+        let fields = [b"\x82\x86\x84\x41", &[length][..], authority.as_bytes()].concat();
+        let asked = frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields);
+        check(authority, &[asked], Answered(1)).await;
+        let twice = [&fields[..], b"\x41", &[length], authority.as_bytes()].concat();
+        let asked = frame(HEADERS, END_HEADERS | END_STREAM, 1, &twice);
+        check(authority, &[asked], Reset(1, PROTOCOL_ERROR)).await;
+    }
+}
+
+/// One whose system takes nothing more is not there, however much it has asked before.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_is_given_up() {
+    for requests in [1, 100_000_u32] {
+        let (client, server) = tokio::io::duplex(1024);
+        let (_reader, mut writer) = tokio::io::split(client);
+        let options = crate::Options {
+            keepalive_interval: std::time::Duration::from_secs(10),
+            ..options()
+        };
+        let serving = Connection::new(server, BytesMut::new(), &options, answer);
+        let asking = tokio::spawn(async move {
+            writer.write_all(&settings(3, 1)).await.unwrap();
+            let mut ids = (0..requests).map(|at| 2 * at + 1);
+            // Until it is hung up on.
+            while let Some(id) = ids.next()
+                && writer.write_all(&get(id)).await.is_ok()
+            {}
+            writer
+        });
+        assert!(matches!(serving.await, Err(crate::Error::Silent)));
+        drop(asking.await.unwrap());
+    }
 }
 
 /// As grpc-go; clients take what is not said for no limit.

@@ -18,6 +18,9 @@ use crate::stream::{Outgoing, Stream};
 const WINDOW_BYTES_MAX: i64 = (1 << 31) - 1;
 /// Pieces that a header block may come in: more are not sent by anybody who means well.
 const BLOCK_FRAMES_MAX: usize = 32;
+/// Bytes of a header block. One that is larger than headers may be is read to its end all the same: its request is
+/// refused, and others on the connection go on.
+const BLOCK_BYTES_MAX: usize = 4 * HEADER_LIST_BYTES_MAX;
 /// Larger frames would keep others waiting, also of a client that takes them.
 const FRAME_BYTES_SENT_MAX: usize = 256 * 1024;
 /// What the connection may hold of small things, such as answers to settings and pings; more is not read until they are
@@ -62,6 +65,7 @@ impl Wire {
             self.frame(head, payload)?;
             taken = begin + length;
         }
+        self.apply_initial_window()?;
         Ok(taken)
     }
 
@@ -167,9 +171,7 @@ impl Wire {
             return Err(nonsense("CONTINUATION of nothing"));
         };
         block.frames += 1;
-        if block.bytes.len() + payload.len() > HEADER_LIST_BYTES_MAX
-            || block.frames > BLOCK_FRAMES_MAX
-        {
+        if block.bytes.len() + payload.len() > BLOCK_BYTES_MAX || block.frames > BLOCK_FRAMES_MAX {
             return Err(violation(
                 Reason::EnhanceYourCalm,
                 "a header block is too large",
@@ -295,7 +297,6 @@ impl Wire {
         if is_ack {
             return Ok(());
         }
-        let mut window = None;
         for setting in payload.chunks_exact(SETTING_BYTES) {
             let (id, value) = setting.split_at(2);
             let id = id.iter().fold(0, |id, &byte| id << 8 | u16::from(byte));
@@ -310,15 +311,11 @@ impl Wire {
                 INITIAL_WINDOW_SIZE if i64::from(value) > WINDOW_BYTES_MAX => {
                     return Err(violation(Reason::FlowControlError, "a window is too large"));
                 }
-                INITIAL_WINDOW_SIZE => window = Some(i64::from(value)),
+                INITIAL_WINDOW_SIZE => self.said_window = i64::from(value),
                 MAX_FRAME_SIZE => self.set_frame_size(value as usize)?,
                 // Pushes, which there are none of; and what nobody knows.
                 _ => {}
             }
-        }
-        // Once, however often it is said: it is about all streams.
-        if let Some(window) = window {
-            self.set_initial_window(window)?;
         }
         Head::new(frame::SETTINGS, frame::ACK, 0).put(0, self.outbox.tail());
         Ok(())
@@ -332,15 +329,23 @@ impl Wire {
         Ok(())
     }
 
-    fn set_initial_window(&mut self, window: i64) -> Result<(), Violation> {
-        let more = window - std::mem::replace(&mut self.initial_window, window);
+    /// Once for all frames that have come, however often they say it: it is about all streams. Those that were opened
+    /// meanwhile began with the window before.
+    fn apply_initial_window(&mut self) -> Result<(), Violation> {
+        let more = self.said_window - std::mem::replace(&mut self.initial_window, self.said_window);
+        if more == 0 {
+            return Ok(());
+        }
         let mut opened = Vec::new();
         for (&id, open) in &mut self.streams {
+            let was_shut = open.send_window <= 0;
             open.send_window += more;
             if open.send_window > WINDOW_BYTES_MAX {
                 return Err(violation(Reason::FlowControlError, "a window is too large"));
             }
-            opened.push(id);
+            if was_shut && open.send_window > 0 {
+                opened.push(id);
+            }
         }
         for id in opened {
             self.give_turn(id);
@@ -381,7 +386,6 @@ impl Wire {
                     _ => violation(Reason::FlowControlError, "a window is too large"),
                 });
             }
-            self.let_in();
             return Ok(());
         }
         if head.stream > self.newest {
@@ -399,16 +403,6 @@ impl Wire {
             self.give_turn(head.stream);
         }
         Ok(())
-    }
-
-    /// The connection's window is open again.
-    fn let_in(&mut self) {
-        for id in std::mem::take(&mut self.shut_out) {
-            if let Some(open) = self.streams.get_mut(&id) {
-                open.is_shut_out = false;
-                self.give_turn(id);
-            }
-        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Wire {
             frame::put_window_update(0, u32_of(released), self.outbox.tail());
         }
         while self.outbox.len() < WRITTEN_BYTES {
-            let Some(id) = self.turns.pop_front() else {
+            let Some(id) = self.next_turn() else {
                 return false;
             };
             match self.turn(id) {
@@ -59,7 +59,23 @@ impl Wire {
                 Turn::Reset(reason) => self.reset(id, reason),
             }
         }
-        !self.turns.is_empty()
+        !self.turns.is_empty() || self.may_let_in()
+    }
+
+    /// Those that were shut out have waited for longest.
+    fn next_turn(&mut self) -> Option<u32> {
+        if !self.may_let_in() {
+            return self.turns.pop_front();
+        }
+        let id = self.shut_out.pop_front()?;
+        if let Some(open) = self.streams.get_mut(&id) {
+            open.is_shut_out = false;
+        }
+        Some(id)
+    }
+
+    fn may_let_in(&self) -> bool {
+        self.send_window > 0 && !self.shut_out.is_empty()
     }
 
     fn shut_out(&mut self, id: u32) {
