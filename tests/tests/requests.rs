@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use api::etcdserverpb::kv_client::KvClient;
 use api::etcdserverpb::{DefragmentRequest, PutRequest, RangeRequest, StatusRequest};
+use prost::Message as _;
 use testkit::{Server, Spec, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tonic::Code;
+use tonic::codec::CompressionEncoding;
+use tonic::codegen::http;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -87,6 +92,87 @@ async fn a_client_that_does_not_answer_is_disconnected() -> Result<()> {
     let pings = heard.windows(PING.len()).filter(|bytes| *bytes == PING);
     ensure!(pings.count() == 1, "{heard:?}");
     server.stop().await
+}
+
+/// What becomes of a put whose client does not say that this was all, and of one that says too much.
+async fn unended(server: &Server) -> Result<Vec<String>> {
+    let stream = TcpStream::connect(("127.0.0.1", server.client_port())).await?;
+    let (mut client, connection) = h2::client::handshake(stream).await?;
+    let connection = tokio::spawn(connection);
+    let put = PutRequest {
+        key: b"key".to_vec(),
+        value: b"value".to_vec(),
+        ..PutRequest::default()
+    };
+    let put = put.encode_to_vec();
+    let length = u32::try_from(put.len())?.to_be_bytes();
+    let message = [&[0][..], &length, &put].concat();
+    let mut seen = Vec::new();
+    for sent in [
+        vec![&message[..]],
+        vec![&message[..9], &message[9..], b"more"],
+    ] {
+        let request = http::Request::post(format!(
+            "http://127.0.0.1:{}/etcdserverpb.KV/Put",
+            server.client_port()
+        ))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())?;
+        let (response, mut body) = client.send_request(request, false)?;
+        for piece in sent {
+            body.send_data(piece.to_vec().into(), false)?;
+        }
+        let response = timeout(ANSWER_TIMEOUT, response).await??;
+        let mut answer = response.into_body();
+        while let Some(data) = timeout(ANSWER_TIMEOUT, answer.data()).await? {
+            answer.flow_control().release_capacity(data?.len())?;
+        }
+        let trailers = answer.trailers().await?.context("no trailers")?;
+        seen.push(format!("{:?}", trailers.get("grpc-status")));
+    }
+    connection.abort();
+    Ok(seen)
+}
+
+#[tokio::test]
+async fn one_message_is_all_that_a_unary_request_needs() -> Result<()> {
+    let (kvorum, etcd) = tokio::try_join!(Spec::kvorum().start(), Spec::etcd().start())?;
+    let seen = (unended(&kvorum).await?, unended(&etcd).await?);
+    ensure!(seen.0 == seen.1 && seen.0[0] == "Some(\"0\")", "{seen:?}");
+    kvorum.stop().await?;
+    etcd.stop().await
+}
+
+#[tokio::test]
+async fn messages_may_be_compressed() -> Result<()> {
+    for server in [Spec::kvorum(), Spec::etcd()] {
+        let server = server.start().await?;
+        let channel = Channel::from_shared(server.client_url())?.connect().await?;
+        let mut kv = KvClient::new(channel)
+            .send_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Gzip);
+        let value = vec![b'v'; 100_000];
+        let put = PutRequest {
+            key: b"key".to_vec(),
+            value: value.clone(),
+            ..PutRequest::default()
+        };
+        kv.put(put.clone()).await?;
+        let read = RangeRequest {
+            key: b"key".to_vec(),
+            ..RangeRequest::default()
+        };
+        let read = kv.range(read).await?.into_inner();
+        ensure!(read.kvs[0].value == value);
+        // It is large when it is unpacked.
+        let value = vec![b'v'; 3_000_000];
+        let refused = kv.put(PutRequest { value, ..put }).await;
+        let refused = refused.err().context("it was taken")?;
+        ensure!(refused.code() == Code::ResourceExhausted, "{refused:?}");
+        server.stop().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //!
 //! What this is not: a codec. Messages pass as they are.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,23 +35,30 @@ impl MessageScanner {
     /// Calls `on_message` with the length of each message that begins in `data`.
     fn scan(&mut self, mut data: &[u8], mut on_message: impl FnMut(usize)) {
         while !data.is_empty() {
-            if self.message_left > 0 {
-                let skipped = self.message_left.min(data.len());
-                self.message_left -= skipped;
-                data = &data[skipped..];
-                continue;
-            }
-            let wanted = (PREFIX_BYTES - self.prefix_filled).min(data.len());
-            let filled = self.prefix_filled + wanted;
-            self.prefix[self.prefix_filled..filled].copy_from_slice(&data[..wanted]);
-            self.prefix_filled = filled % PREFIX_BYTES;
-            data = &data[wanted..];
-            if filled == PREFIX_BYTES {
-                let [_, length @ ..] = self.prefix;
-                self.message_left = u32::from_be_bytes(length) as usize;
-                on_message(self.message_left);
-            }
+            let (scanned, _is_end) = self.scan_message(data, &mut on_message);
+            data = &data[scanned..];
         }
+    }
+
+    /// Goes on in `data` to the end of a message, if it is there. Says where that is, or how much data there was,
+    /// and whether it is there.
+    fn scan_message(&mut self, data: &[u8], mut on_message: impl FnMut(usize)) -> (usize, bool) {
+        let mut scanned = 0;
+        if self.message_left == 0 {
+            scanned = (PREFIX_BYTES - self.prefix_filled).min(data.len());
+            let filled = self.prefix_filled + scanned;
+            self.prefix[self.prefix_filled..filled].copy_from_slice(&data[..scanned]);
+            self.prefix_filled = filled % PREFIX_BYTES;
+            if filled < PREFIX_BYTES {
+                return (scanned, false);
+            }
+            let [_, length @ ..] = self.prefix;
+            self.message_left = u32::from_be_bytes(length) as usize;
+            on_message(self.message_left);
+        }
+        let of_message = self.message_left.min(data.len() - scanned);
+        self.message_left -= of_message;
+        (scanned + of_message, self.message_left == 0)
     }
 }
 
@@ -60,8 +68,13 @@ pub(crate) struct RequestBody<B> {
     scanner: MessageScanner,
     message_bytes_max: usize,
     metrics: CallMetrics,
-    /// The call that it belongs to, if that is logged.
+    /// The call that it belongs to, if that is logged: a unary one.
     call: Option<Arc<Call>>,
+    /// What has come of a unary call's message. It is held until it is whole: for what only says that it is
+    /// large the codec would take memory at once.
+    held: VecDeque<Bytes>,
+    /// The message of a unary call has come, or all that will. What comes after it is nobody's.
+    is_whole: bool,
 }
 
 impl<B> RequestBody<B> {
@@ -77,6 +90,38 @@ impl<B> RequestBody<B> {
             scanner: MessageScanner::default(),
             message_bytes_max,
             metrics,
+            held: VecDeque::new(),
+            is_whole: false,
+        }
+    }
+
+    /// Looks at what has come. Of a unary call it keeps what belongs to the message, and says whether that is whole.
+    fn receive(&mut self, mut data: Bytes) -> Result<bool, Status> {
+        let (max, metrics) = (self.message_bytes_max, &self.metrics);
+        let mut oversize = None;
+        let on_message = |length| {
+            metrics.received_message();
+            if length > max {
+                oversize = Some(length);
+            }
+        };
+        metrics.received_bytes(data.len());
+        let mut is_whole = false;
+        match &self.call {
+            None => self.scanner.scan(&data, on_message),
+            Some(call) => {
+                let scanned;
+                (scanned, is_whole) = self.scanner.scan_message(&data, on_message);
+                data.truncate(scanned);
+                call.received(&data);
+            }
+        }
+        match oversize {
+            Some(length) => Err(too_large(length, max)),
+            None => {
+                self.held.push_back(data);
+                Ok(is_whole)
+            }
         }
     }
 }
@@ -94,37 +139,28 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-            None => return Poll::Ready(None),
-        };
-        if let Some(data) = frame.data_ref() {
-            let (max, metrics) = (this.message_bytes_max, &this.metrics);
-            let mut oversize = None;
-            metrics.received_bytes(data.len());
-            if let Some(call) = &this.call {
-                call.received(data);
-            }
-            this.scanner.scan(data, |length| {
-                metrics.received_message();
-                if length > max {
-                    oversize = Some(length);
-                }
-            });
-            if let Some(length) = oversize {
-                return Poll::Ready(Some(Err(too_large(length, max).into())));
+        let is_unary = this.call.is_some();
+        while !this.is_whole {
+            match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        this.is_whole = this.receive(data)?;
+                        if !is_unary {
+                            break;
+                        }
+                    }
+                    // They are nothing to a gRPC server.
+                    Err(_trailers) => {}
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                None => this.is_whole = true,
             }
         }
-        Poll::Ready(Some(Ok(frame)))
+        Poll::Ready(this.held.pop_front().map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.held.is_empty() && (self.is_whole || self.inner.is_end_stream())
     }
 }
 

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
@@ -43,6 +44,8 @@ use crate::{EtcdServer, SlowRequests};
 
 /// What a gRPC message may be larger than the request in it.
 const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
+/// What a client may compress its messages with. Answers are not compressed, which it has to be ready for.
+pub(super) const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 /// What grpc-go says of a request whose client waits no longer.
 const DEADLINE_EXCEEDED: ErrorCode = ErrorCode::NotProposed;
 
@@ -78,19 +81,24 @@ impl GrpcServices {
         // Sizes are checked on the way in (`crate::body`), in grpc-go's words; tonic's own check
         // stands behind it for what a compressed message grows to.
         let kv = KvService::serve(server.clone(), max);
-        let watch =
-            WatchServer::new(WatchService::new(server.clone())).max_decoding_message_size(max);
-        let lease = LeaseServer::new(LeaseService::new(server.clone()));
+        let watch = WatchServer::new(WatchService::new(server.clone()))
+            .max_decoding_message_size(max)
+            .accept_compressed(GZIP);
+        let lease = LeaseServer::new(LeaseService::new(server.clone())).accept_compressed(GZIP);
         let client = V3Client::new(kv.clone(), lease.clone(), watch.clone());
         let services = Services {
             kv,
             watch,
             lease,
-            lock: LockServer::new(LockService::new(server.clone(), client.clone())),
-            election: ElectionServer::new(ElectionService::new(server.clone(), client)),
-            cluster: ClusterServer::new(ClusterService::new(server.clone())),
-            maintenance: MaintenanceServer::new(MaintenanceService::new(server.clone())),
-            auth: AuthServer::new(AuthService::new(server.clone())),
+            lock: LockServer::new(LockService::new(server.clone(), client.clone()))
+                .accept_compressed(GZIP),
+            election: ElectionServer::new(ElectionService::new(server.clone(), client))
+                .accept_compressed(GZIP),
+            cluster: ClusterServer::new(ClusterService::new(server.clone()))
+                .accept_compressed(GZIP),
+            maintenance: MaintenanceServer::new(MaintenanceService::new(server.clone()))
+                .accept_compressed(GZIP),
+            auth: AuthServer::new(AuthService::new(server.clone())).accept_compressed(GZIP),
             health: HealthServer::new(HealthService::new(server.clone())),
             reflection: server.config().reflection.then(reflection::routes),
             message_bytes_max: max,

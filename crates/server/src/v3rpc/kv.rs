@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, async_trait};
 use tower::util::MapResponse;
 use types::KeyRange;
 
+use super::interceptor::GZIP;
 use super::validate::{Consistency, TxnAccess};
 use super::{Credentials, large_range, range_stream, reply, validate};
 use crate::traffic::Kind;
@@ -36,7 +37,9 @@ impl KvService {
     /// Serves the member's keys. A request's message has so many bytes at most.
     pub(super) fn serve(server: EtcdServer, message_bytes_max: usize) -> Keys {
         let service = KvServer::new(Self { server });
-        let service = service.max_decoding_message_size(message_bytes_max);
+        let service = service
+            .max_decoding_message_size(message_bytes_max)
+            .accept_compressed(GZIP);
         MapResponse::new(service, large_range::body)
     }
 
