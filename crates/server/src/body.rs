@@ -3,14 +3,13 @@
 //!
 //! What this is not: a codec. Messages pass as they are.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use api::rpctypes::ErrorCode;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
@@ -70,9 +69,11 @@ pub(crate) struct RequestBody<B> {
     metrics: CallMetrics,
     /// The call that it belongs to, if that is logged: a unary one.
     call: Option<Arc<Call>>,
-    /// What has come of a unary call's message. It is held until it is whole: for what only says that it is
-    /// large the codec would take memory at once.
-    held: VecDeque<Bytes>,
+    /// What has come of a unary call's message, until it is whole: for what only says that it is large the codec
+    /// would take memory at once.
+    part: BytesMut,
+    /// What is handed on next.
+    ready: Option<Bytes>,
     /// The message of a unary call has come, or all that will. What comes after it is nobody's.
     is_whole: bool,
 }
@@ -90,7 +91,8 @@ impl<B> RequestBody<B> {
             scanner: MessageScanner::default(),
             message_bytes_max,
             metrics,
-            held: VecDeque::new(),
+            part: BytesMut::new(),
+            ready: None,
             is_whole: false,
         }
     }
@@ -116,13 +118,15 @@ impl<B> RequestBody<B> {
                 call.received(&data);
             }
         }
-        match oversize {
-            Some(length) => Err(too_large(length, max)),
-            None => {
-                self.held.push_back(data);
-                Ok(is_whole)
-            }
+        if let Some(length) = oversize {
+            return Err(too_large(length, max));
         }
+        if self.call.is_none() || is_whole && self.part.is_empty() {
+            self.ready = Some(data);
+        } else {
+            self.part.extend_from_slice(&data);
+        }
+        Ok(is_whole)
     }
 }
 
@@ -156,11 +160,14 @@ where
                 None => this.is_whole = true,
             }
         }
-        Poll::Ready(this.held.pop_front().map(|data| Ok(Frame::data(data))))
+        let part = (!this.part.is_empty()).then(|| this.part.split().freeze());
+        let next = this.ready.take().or(part);
+        Poll::Ready(next.map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_empty() && (self.is_whole || self.inner.is_end_stream())
+        let is_over = self.is_whole || self.inner.is_end_stream();
+        is_over && self.ready.is_none() && self.part.is_empty()
     }
 }
 
