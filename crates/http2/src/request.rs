@@ -16,9 +16,8 @@ pub(crate) const HEADER_LIST_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct Fields {
     method: Option<Method>,
     scheme: Option<Scheme>,
-    authority: Option<Authority>,
-    /// There is one that no URI has.
-    has_odd_authority: bool,
+    /// There may be one that no URI has.
+    authority: Option<Option<Authority>>,
     path: Option<PathAndQuery>,
     headers: HeaderMap,
     bytes: usize,
@@ -51,12 +50,11 @@ impl Fields {
             }
             Field::Path(path) => self.headers.is_empty() && self.path.replace(path).is_none(),
             Field::Authority(authority) => {
-                self.headers.is_empty() && self.authority.replace(authority).is_none()
+                self.headers.is_empty() && self.authority.replace(Some(authority)).is_none()
             }
             // Clients name the path of a socket, or a list of endpoints, and grpc-go does not look at it.
             Field::Malformed(FieldName::Authority, _) => {
-                let is_first = !std::mem::replace(&mut self.has_odd_authority, true);
-                self.headers.is_empty() && is_first && self.authority.is_none()
+                self.headers.is_empty() && self.authority.replace(None).is_none()
             }
             Field::Header(name, value) => {
                 let is_allowed = is_allowed(&name, &value);
@@ -77,7 +75,7 @@ impl Fields {
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(path);
         // A URI with a scheme has a host; a request need not name one.
-        if let Some(authority) = self.authority {
+        if let Some(authority) = self.authority.flatten() {
             (uri.scheme, uri.authority) = (self.scheme, Some(authority));
         }
         let mut request = Request::new(());
@@ -94,7 +92,6 @@ impl Fields {
         let has_pseudo = self.method.is_some()
             || self.scheme.is_some()
             || self.authority.is_some()
-            || self.has_odd_authority
             || self.path.is_some();
         match has_pseudo {
             true => Err(Unusable::Malformed),

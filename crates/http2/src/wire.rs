@@ -213,16 +213,18 @@ const ENDED_MAX: usize = 64;
 const RESET_MAX: usize = 128;
 
 fn put_settings(options: &Options, out: &mut BytesMut) {
-    // As grpc-go: no limit is not said to be one.
-    let streams = Some(options.max_concurrent_streams).filter(|&streams| streams < u32::MAX);
     let settings = [
         (INITIAL_WINDOW_SIZE, u32_of(STREAM_WINDOW_BYTES)),
         (MAX_HEADER_LIST_SIZE, u32_of(HEADER_LIST_BYTES_MAX)),
+        (MAX_CONCURRENT_STREAMS, options.max_concurrent_streams),
     ];
-    let settings = settings.into_iter();
-    let settings = settings.chain(streams.map(|streams| (MAX_CONCURRENT_STREAMS, streams)));
-    Head::new(frame::SETTINGS, 0, 0).put(settings.clone().count() * SETTING_BYTES, out);
-    for (setting, value) in settings {
+    // As grpc-go: no limit is not said to be one.
+    let settings = match options.max_concurrent_streams {
+        u32::MAX => &settings[..2],
+        _limit => &settings[..],
+    };
+    Head::new(frame::SETTINGS, 0, 0).put(settings.len() * SETTING_BYTES, out);
+    for &(setting, value) in settings {
         out.put_u16(setting);
         out.put_u32(value);
     }

@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::time::Duration;
 
 use super::{frame, options};
-use crate::{Connection, RequestBody};
+use crate::{Connection, Error, Options, RequestBody};
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body_util::Full;
@@ -451,18 +452,10 @@ async fn large_headers_are_refused_and_the_connection_goes_on() {
     let more = [0x40, 0x01, b'a', 0x7f, 0x81, 0x7f];
     let more = [&more[..], &[b'x'; 16_384]].concat();
     let mut huge = vec![frame(HEADERS, END_STREAM, 1, GET)];
-    for at in 0..5 {
-        let flags = if at == 4 { END_HEADERS } else { 0 };
-        for piece in more.chunks(16_384) {
-            let is_end = piece.len() < 16_384;
-            huge.push(frame(
-                CONTINUATION,
-                if is_end { flags } else { 0 },
-                1,
-                piece,
-            ));
-        }
-    }
+    let more = more.repeat(5);
+    let pieces = more.chunks(16_384);
+    huge.extend(pieces.map(|piece| frame(CONTINUATION, 0, 1, piece)));
+    huge.push(frame(CONTINUATION, END_HEADERS, 1, b""));
     let said = said_to([vec![settings(3, 1)], huge, vec![get(3)]].concat()).await;
     assert_eq!(outcome(&said), Answered(3));
     let kept = frame(
@@ -489,8 +482,11 @@ async fn any_authority_will_do() {
         let asked = frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields);
         check(authority, &[asked], Answered(1)).await;
         let twice = [&fields[..], b"\x41", &[length], authority.as_bytes()].concat();
-        let asked = frame(HEADERS, END_HEADERS | END_STREAM, 1, &twice);
-        check(authority, &[asked], Reset(1, PROTOCOL_ERROR)).await;
+        let and_another = [&fields[..], b"\x41\x04host"].concat();
+        for fields in [twice, and_another] {
+            let asked = frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields);
+            check(authority, &[asked], Reset(1, PROTOCOL_ERROR)).await;
+        }
     }
 }
 
@@ -500,8 +496,8 @@ async fn who_does_not_read_is_given_up() {
     for requests in [1, 100_000_u32] {
         let (client, server) = tokio::io::duplex(1024);
         let (_reader, mut writer) = tokio::io::split(client);
-        let options = crate::Options {
-            keepalive_interval: std::time::Duration::from_secs(10),
+        let options = Options {
+            keepalive_interval: Duration::from_secs(10),
             ..options()
         };
         let serving = Connection::new(server, BytesMut::new(), &options, answer);
@@ -514,7 +510,7 @@ async fn who_does_not_read_is_given_up() {
             {}
             writer
         });
-        assert!(matches!(serving.await, Err(crate::Error::Silent)));
+        assert!(matches!(serving.await, Err(Error::Silent)));
         drop(asking.await.unwrap());
     }
 }
@@ -524,7 +520,7 @@ async fn who_does_not_read_is_given_up() {
 async fn only_a_limit_of_streams_is_said() {
     for (limit, is_said) in [(u32::MAX, false), (7, true)] {
         let (mut client, server) = tokio::io::duplex(1024);
-        let options = crate::Options {
+        let options = Options {
             max_concurrent_streams: limit,
             ..options()
         };
@@ -559,7 +555,7 @@ async fn who_does_not_read_is_not_read() {
         writer
     });
     // Time passes only while everybody waits.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let before_it_reads = *have_asked.borrow_and_update();
     assert!(before_it_reads < 20_000, "{before_it_reads}");
     // Then all are answered.

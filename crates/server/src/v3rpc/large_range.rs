@@ -11,7 +11,6 @@ use std::vec;
 
 use api::encoded::etcdserverpb::RangeResponse;
 use api::encoded::mvccpb::KeyValue;
-use api::etcdserverpb::ResponseHeader;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue};
@@ -32,7 +31,7 @@ const PIECE_BYTES: usize = 256 * 1024;
 const PIECES_AHEAD_MAX: usize = 4;
 /// A key-value of so many bytes is sent as it lies in the store.
 const SHARED_BYTES: usize = 16 * 1024;
-/// Room for a key-value that is not, or for what comes before and after all of them.
+/// Room for a key-value that is not, or for what comes after all of them.
 const FIELD_BYTES: usize = SHARED_BYTES + 100;
 /// The number of the field `kvs` of a `RangeResponse`.
 const KVS: u32 = 2;
@@ -48,8 +47,6 @@ struct LargeRange {
 
 /// The response as it goes over the wire.
 struct Pieces {
-    /// What comes before the key-values, until it is encoded.
-    beginning: Option<Beginning>,
     kvs: vec::IntoIter<KeyValue>,
     /// What is made next.
     piece: BytesMut,
@@ -57,11 +54,6 @@ struct Pieces {
     shared: Option<Bytes>,
     /// What comes after the key-values, until it is encoded.
     end: Option<RangeResponse>,
-}
-
-struct Beginning {
-    message_bytes: u32,
-    header: Option<ResponseHeader>,
 }
 
 /// The answer to a range. A large one is complete only when it has gone through [`body`].
@@ -121,13 +113,17 @@ impl Pieces {
             more,
             count,
         } = Arc::unwrap_or_clone(large.response);
+        let beginning = RangeResponse {
+            header,
+            ..RangeResponse::default()
+        };
+        let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+        piece.put_u8(NOT_COMPRESSED);
+        piece.put_u32(large.message_bytes);
+        beginning.encode_raw(&mut piece);
         Self {
-            beginning: Some(Beginning {
-                message_bytes: large.message_bytes,
-                header,
-            }),
             kvs: kvs.into_iter(),
-            piece: BytesMut::new(),
+            piece,
             shared: None,
             end: Some(RangeResponse {
                 more,
@@ -145,15 +141,6 @@ impl Pieces {
         // Between two values that are shared there is little: what is left of the memory is enough for it.
         if self.room() < FIELD_BYTES {
             self.piece = BytesMut::with_capacity(PIECE_BYTES);
-        }
-        if let Some(beginning) = self.beginning.take() {
-            let header = RangeResponse {
-                header: beginning.header,
-                ..RangeResponse::default()
-            };
-            self.piece.put_u8(NOT_COMPRESSED);
-            self.piece.put_u32(beginning.message_bytes);
-            header.encode_raw(&mut self.piece);
         }
         while self.room() >= FIELD_BYTES {
             let Some(kv) = self.kvs.next() else {
@@ -186,6 +173,7 @@ fn ok() -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
+    use api::etcdserverpb::ResponseHeader;
     use api::mvccpb;
     use http_body_util::BodyExt as _;
     use proptest::prelude::*;
