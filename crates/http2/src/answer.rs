@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
+use http::StatusCode;
 use http_body::Body;
 
 use crate::frame::Reason;
+use crate::reply::Reply;
 use crate::stream::{Outgoing, Stream};
 
 /// Ends when everything of the answer is queued, or its stream has ended.
@@ -36,9 +37,10 @@ impl<F, B> Answer<F, B> {
     }
 }
 
-impl<F, B, E> Future for Answer<F, B>
+impl<F, B, R, E> Future for Answer<F, B>
 where
-    F: Future<Output = Result<Response<B>, E>> + Unpin,
+    F: Future<Output = Result<R, E>> + Unpin,
+    R: Into<Reply<B>>,
     B: Body<Data = Bytes> + Unpin,
 {
     type Output = ();
@@ -63,16 +65,17 @@ where
 }
 
 /// Each says whether that was all.
-impl<F, B, E> Answer<F, B>
+impl<F, B, R, E> Answer<F, B>
 where
-    F: Future<Output = Result<Response<B>, E>> + Unpin,
+    F: Future<Output = Result<R, E>> + Unpin,
+    R: Into<Reply<B>>,
     B: Body<Data = Bytes> + Unpin,
 {
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let broken = Outgoing::Reset(Reason::InternalError);
         Poll::Ready(match &mut self.step {
             Step::Asked(asked) => match ready!(Pin::new(asked).poll(cx)) {
-                Ok(response) => self.begin(response),
+                Ok(reply) => self.begin(reply.into()),
                 Err(_not_answered) => self.end(broken),
             },
             Step::Body(body) => match ready!(Pin::new(&mut *body).poll_frame(cx)) {
@@ -86,8 +89,14 @@ where
         })
     }
 
-    fn begin(&mut self, response: Response<B>) -> bool {
-        let (parts, body) = response.into_parts();
+    fn begin(&mut self, reply: Reply<B>) -> bool {
+        let (parts, body) = match reply {
+            Reply::Response(response) => response.into_parts(),
+            Reply::Message(_) if self.is_head_only => {
+                return self.end(Outgoing::Head(StatusCode::OK, Box::default(), true));
+            }
+            Reply::Message(message) => return self.end(Outgoing::Message(message)),
+        };
         let is_last = self.is_head_only || body.is_end_stream();
         let headers = Box::new(parts.headers);
         self.stream

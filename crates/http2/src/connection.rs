@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use http::{Method, Request, Response};
+use http::{Method, Request};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::unconstrained;
@@ -20,6 +20,7 @@ use crate::Options;
 use crate::answer::Answer;
 use crate::body::RequestBody;
 use crate::keepalive::{Due, KeepAlive};
+use crate::reply::Reply;
 use crate::wire::Wire;
 
 /// What is read at a time.
@@ -84,11 +85,12 @@ pub struct Connection<S, A, F, B> {
     end: Option<End>,
 }
 
-impl<S, A, F, B, E> Connection<S, A, F, B>
+impl<S, A, F, B, R, E> Connection<S, A, F, B>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Fn(Request<RequestBody>) -> F,
-    F: Future<Output = Result<Response<B>, E>> + Unpin,
+    F: Future<Output = Result<R, E>> + Unpin,
+    R: Into<Reply<B>>,
     B: Body<Data = Bytes> + Unpin,
 {
     /// Serves a connection whose client has said HTTP/2's preface, and after it what was `read`. Each request is
@@ -212,11 +214,12 @@ where
     }
 }
 
-impl<S, A, F, B, E> Future for Connection<S, A, F, B>
+impl<S, A, F, B, R, E> Future for Connection<S, A, F, B>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Fn(Request<RequestBody>) -> F + Unpin,
-    F: Future<Output = Result<Response<B>, E>> + Unpin,
+    F: Future<Output = Result<R, E>> + Unpin,
+    R: Into<Reply<B>>,
     B: Body<Data = Bytes> + Unpin,
 {
     type Output = Result<(), Error>;

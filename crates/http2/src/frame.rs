@@ -57,10 +57,31 @@ impl Head {
 
     /// Writes it for a payload of this length.
     pub(crate) fn put(self, length: usize, out: &mut BytesMut) {
-        out.put_uint(length as u64, 3);
-        out.put_u8(self.kind);
-        out.put_u8(self.flags);
-        out.put_u32(self.stream);
+        let [.., l0, l1, l2] = length.to_be_bytes();
+        let [s0, s1, s2, s3] = self.stream.to_be_bytes();
+        let head: [u8; HEAD_BYTES] = [l0, l1, l2, self.kind, self.flags, s0, s1, s2, s3];
+        out.extend_from_slice(&head);
+    }
+
+    /// Writes it, and a payload that fits into one frame by `payload`. Gives it back where it was written if it does not.
+    pub(crate) fn put_before(
+        self,
+        bytes_max: usize,
+        out: &mut BytesMut,
+        payload: impl FnOnce(&mut BytesMut),
+    ) -> Option<BytesMut> {
+        let begin = out.len();
+        self.put(0, out);
+        payload(out);
+        let length = out.len() - begin - HEAD_BYTES;
+        if length > bytes_max {
+            let too_large = out.split_off(begin + HEAD_BYTES);
+            out.truncate(begin);
+            return Some(too_large);
+        }
+        let [.., l0, l1, l2] = length.to_be_bytes();
+        out[begin..begin + 3].copy_from_slice(&[l0, l1, l2]);
+        None
     }
 }
 

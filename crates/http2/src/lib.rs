@@ -6,7 +6,8 @@
 //! [`http::Request`]s, so that tonic's services answer them.
 //!
 //! * `wire`: what a connection knows, and what it does about each frame; `hpack`: its headers.
-//! * `stream`: what a stream's sides have in common; `answer`: the future of one answer; `body`: a request's body.
+//! * `stream`: what a stream's sides have in common; `answer`: the future of one answer; `body`: a request's body;
+//!   `reply`: what it is answered with.
 //! * `pings`, `keepalive`: grpc-go's rules about pings, theirs and ours.
 //!
 //! What this is not: a client, HTTP/1, TLS, pushes, priorities, or CONNECT.
@@ -19,6 +20,7 @@ mod hpack;
 mod keepalive;
 mod outbox;
 mod pings;
+mod reply;
 mod request;
 mod shared;
 mod stream;
@@ -35,6 +37,7 @@ use types::Clock;
 pub use body::{Incomplete, RequestBody};
 pub use connection::{Connection, Error};
 pub use frame::PREFACE;
+pub use reply::Reply;
 
 /// What clients' connections are held to.
 #[derive(Clone)]

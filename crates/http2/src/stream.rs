@@ -62,6 +62,10 @@ pub(crate) enum Outgoing {
     Head(StatusCode, Box<HeaderMap>, IsLast),
     Data(Bytes, IsLast),
     Trailers(Box<HeaderMap>),
+    /// All of a gRPC call's answer: the usual head, this, and that it went well.
+    Message(Bytes),
+    /// That it went well: the usual trailers.
+    Ok,
     Reset(Reason),
 }
 
@@ -168,7 +172,7 @@ impl Stream {
         if state.has_ended {
             return;
         }
-        if let Outgoing::Data(data, _) = &outgoing {
+        if let Outgoing::Data(data, _) | Outgoing::Message(data) = &outgoing {
             state.outgoing_bytes += data.len();
         }
         state.outgoing.push_back(outgoing);

@@ -3,7 +3,7 @@
 //!
 //! What this is not: a codec. Messages pass as they are.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,14 +12,13 @@ use api::rpctypes::ErrorCode;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use tonic::codegen::StdError;
 use tonic::{Code, Status};
 
 use crate::SlowRequests;
 use crate::call::Call;
+use crate::framing::PREFIX_BYTES;
 use crate::metrics::CallMetrics;
-
-/// Flag and length before each message.
-const PREFIX_BYTES: usize = 5;
 
 /// Finds the messages in a gRPC body.
 #[derive(Default)]
@@ -67,8 +66,8 @@ pub(crate) struct RequestBody<B> {
     scanner: MessageScanner,
     message_bytes_max: usize,
     metrics: CallMetrics,
-    /// The call that it belongs to, if that is logged: a unary one.
-    call: Option<Arc<Call>>,
+    /// There is one message, of a unary call.
+    is_unary: bool,
     /// What has come of a unary call's message, until it is whole: for what only says that it is large the codec
     /// would take memory at once.
     part: BytesMut,
@@ -76,6 +75,8 @@ pub(crate) struct RequestBody<B> {
     ready: Option<Bytes>,
     /// The message of a unary call has come, or all that will. What comes after it is nobody's.
     is_whole: bool,
+    /// Why it has not, if who asked for it was not told.
+    failed: Option<StdError>,
 }
 
 impl<B> RequestBody<B> {
@@ -83,17 +84,18 @@ impl<B> RequestBody<B> {
         inner: B,
         message_bytes_max: usize,
         metrics: CallMetrics,
-        call: Option<Arc<Call>>,
+        is_unary: bool,
     ) -> Self {
         Self {
-            call,
             inner,
+            is_unary,
             scanner: MessageScanner::default(),
             message_bytes_max,
             metrics,
             part: BytesMut::new(),
             ready: None,
             is_whole: false,
+            failed: None,
         }
     }
 
@@ -109,19 +111,17 @@ impl<B> RequestBody<B> {
         };
         metrics.received_bytes(data.len());
         let mut is_whole = false;
-        match &self.call {
-            None => self.scanner.scan(&data, on_message),
-            Some(call) => {
-                let scanned;
-                (scanned, is_whole) = self.scanner.scan_message(&data, on_message);
-                data.truncate(scanned);
-                call.received(&data);
-            }
+        if self.is_unary {
+            let scanned;
+            (scanned, is_whole) = self.scanner.scan_message(&data, on_message);
+            data.truncate(scanned);
+        } else {
+            self.scanner.scan(&data, on_message);
         }
         if let Some(length) = oversize {
             return Err(too_large(length, max));
         }
-        if self.call.is_none() || is_whole && self.part.is_empty() {
+        if !self.is_unary || is_whole && self.part.is_empty() {
             self.ready = Some(data);
         } else {
             self.part.extend_from_slice(&data);
@@ -130,44 +130,75 @@ impl<B> RequestBody<B> {
     }
 }
 
+impl<B> RequestBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<StdError>,
+{
+    /// The message of a unary call with its flag and length, when it has come. What came instead of one is there for
+    /// who reads the body.
+    pub(crate) async fn message(&mut self) -> Option<Bytes> {
+        debug_assert!(self.is_unary);
+        match poll_fn(|cx| self.poll_ready(cx)).await {
+            Ok(()) => self.take(),
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Leaves it to who reads the body.
+    pub(crate) fn put_back(&mut self, message: Bytes) {
+        self.ready = Some(message);
+    }
+
+    /// Waits for what is to be handed on next: of a unary call its message.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StdError>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        while !self.is_whole && (self.is_unary || self.ready.is_none()) {
+            match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.is_whole = self.receive(data)?,
+                    // They are nothing to a gRPC server.
+                    Err(_trailers) => {}
+                },
+                Some(Err(error)) => return Poll::Ready(Err(error.into())),
+                None => self.is_whole = true,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        let part = (!self.part.is_empty()).then(|| self.part.split().freeze());
+        self.ready.take().or(part)
+    }
+}
+
 impl<B> Body for RequestBody<B>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<tonic::codegen::StdError>,
+    B::Error: Into<StdError>,
 {
     type Data = Bytes;
-    type Error = tonic::codegen::StdError;
+    type Error = StdError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let this = self.get_mut();
-        let is_unary = this.call.is_some();
-        while !this.is_whole {
-            match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        this.is_whole = this.receive(data)?;
-                        if !is_unary {
-                            break;
-                        }
-                    }
-                    // They are nothing to a gRPC server.
-                    Err(_trailers) => {}
-                },
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                None => this.is_whole = true,
-            }
-        }
-        let part = (!this.part.is_empty()).then(|| this.part.split().freeze());
-        let next = this.ready.take().or(part);
-        Poll::Ready(next.map(|data| Ok(Frame::data(data))))
+        let ready = ready!(this.poll_ready(cx));
+        let next = ready.map(|()| this.take()).transpose();
+        Poll::Ready(next.map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
         let is_over = self.is_whole || self.inner.is_end_stream();
-        is_over && self.ready.is_none() && self.part.is_empty()
+        is_over && self.ready.is_none() && self.part.is_empty() && self.failed.is_none()
     }
 }
 
@@ -190,6 +221,16 @@ pub(crate) struct ResponseBody {
     ended: bool,
     /// What is told about the call when the response is complete.
     told: Option<ToldCall>,
+}
+
+/// Counts a response that is one message.
+pub(crate) fn observe_message(message: &Bytes, metrics: &CallMetrics, told: Option<ToldCall>) {
+    metrics.sent_message();
+    metrics.sent_bytes(message.len());
+    metrics.finished(Code::Ok);
+    if let Some(mut told) = told {
+        told.sent_bytes = message.len();
+    }
 }
 
 /// A call about which something is told, and the size of its response.

@@ -16,6 +16,7 @@ use transport::PeerInfo;
 use types::Clock;
 
 use crate::SlowRequests;
+use crate::framing::PREFIX_BYTES;
 
 tokio::task_local! {
     /// The call that the current task works on.
@@ -36,8 +37,8 @@ pub(crate) struct Call {
 
 #[derive(Default)]
 struct Noted {
-    /// The request as it came, framed.
-    request: Vec<Bytes>,
+    /// The request as it came, framed. Nothing, if it is none for keys, or a large one.
+    request: Bytes,
     request_bytes: usize,
     response_count: i64,
     /// Who asks, once that is known.
@@ -77,17 +78,6 @@ impl Call {
     /// Works on the call: whatever is noted meanwhile is noted for it.
     pub(crate) async fn work<T>(self: Arc<Self>, work: impl Future<Output = T>) -> T {
         CALL.scope(self, work).await
-    }
-
-    /// A piece of the request has come.
-    pub(crate) fn received(&self, data: &Bytes) {
-        let mut noted = self.noted.lock();
-        noted.request_bytes += data.len();
-        if noted.request_bytes <= REQUEST_BYTES_MAX {
-            noted.request.push(data.clone());
-        } else {
-            noted.request.clear();
-        }
     }
 
     /// The answer is there. Whether something is to be said about it.
@@ -152,7 +142,7 @@ impl Call {
             // Writing into a string does not fail.
             write!(stages, "{comma}{name} {took:?}").ok();
         }
-        let size = i64::try_from(noted.request_bytes.saturating_sub(words::PREFIX_BYTES));
+        let size = i64::try_from(noted.request_bytes.saturating_sub(PREFIX_BYTES));
         Described {
             remote: self.peer.as_ref().map_or_else(
                 || "No remote client info.".to_owned(),
@@ -178,6 +168,18 @@ pub(crate) fn spent(stage: &'static str, took: Duration) {
     // Outside of a call nobody wants to know.
     CALL.try_with(|call| call.noted.lock().stages.push((stage, took)))
         .ok();
+}
+
+/// Notes what is asked for, framed.
+pub(crate) fn asked_for(request: Bytes) {
+    CALL.try_with(|call| {
+        let mut noted = call.noted.lock();
+        noted.request_bytes = request.len();
+        if request.len() <= REQUEST_BYTES_MAX {
+            noted.request = request;
+        }
+    })
+    .ok();
 }
 
 /// Notes who asks: a user who has shown that it is this one.

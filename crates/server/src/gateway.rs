@@ -86,7 +86,8 @@ impl Gateway {
             Ok(message) => message,
             Err(status) => return error::response_with(&status, call.trailers(Trailers::Empty)),
         };
-        let replies = self.call(route, &call, Full::new(frame(&message)));
+        // Larger than the rest of what is done for a request over HTTP.
+        let replies = Box::pin(self.call(route, &call, Full::new(frame(&message))));
         if route.method.is_server_streaming() {
             let replies = replies.await.until(call.deadline);
             return streamed(route.clone(), replies).await;

@@ -10,6 +10,7 @@ mod call;
 pub mod compactor;
 pub mod corrupt;
 mod etcd_server;
+mod framing;
 mod gateway;
 mod http;
 mod id_generator;

@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
+use http2::Reply;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,6 +30,7 @@ use transport::PeerInfo;
 use self::greeting::{Greeting, Spoken, rewound};
 use self::linger::Lingering;
 use crate::EtcdServer;
+use crate::framing::CONTENT_TYPE_GRPC;
 use crate::gateway::{self, Gateway, Session};
 use crate::http::access::{self, HttpOptions};
 use crate::http::{Endpoints, paths};
@@ -110,24 +112,25 @@ impl ClientService {
     /// Answers one request. An error ends its connection, over HTTP/2 its stream.
     async fn answer<B: AnyBody>(
         &self,
-        request: Request<B>,
-        peer: &PeerInfo,
+        mut request: Request<B>,
+        peer: &Arc<PeerInfo>,
         upgraded: &Upgraded,
-    ) -> Result<Response<Body>, NotSpoken> {
+    ) -> Result<Reply<Body>, NotSpoken> {
         if let Some(grpc) = &self.grpc
             && request.version() == Version::HTTP_2
         {
             let content_type = request.headers().get(CONTENT_TYPE);
             if is_grpc(content_type) {
-                return Ok(grpc.call(request).await);
+                return Ok(grpc.answer(request, Some(peer)).await);
             }
             // With TLS other requests can come over HTTP/2; without, etcd has gRPC only there.
             let others_welcome = self.endpoints != Endpoints::None && peer.tls;
             if !others_welcome {
-                return Ok(not_grpc(content_type));
+                return Ok(not_grpc(content_type).into());
             }
         }
         let is_http2 = request.version() == Version::HTTP_2;
+        request.extensions_mut().insert(Arc::clone(peer));
         let mut response = match self.endpoints {
             Endpoints::None => return Err(NotSpoken),
             Endpoints::Metrics => Box::pin(self.endpoint(&request)).await,
@@ -136,7 +139,7 @@ impl ClientService {
         if is_http2 {
             complete(&mut response, self.server.config().clock.wall());
         }
-        Ok(response)
+        Ok(response.into())
     }
 
     /// Answers a client's HTTP request.
@@ -185,11 +188,7 @@ struct Connected {
 
 impl Connected {
     /// Answers one request.
-    async fn answer<B: AnyBody>(
-        &self,
-        mut request: Request<B>,
-    ) -> Result<Response<Body>, NotSpoken> {
-        request.extensions_mut().insert(Arc::clone(&self.peer));
+    async fn answer<B: AnyBody>(&self, request: Request<B>) -> Result<Reply<Body>, NotSpoken> {
         self.service
             .answer(request, &self.peer, &self.upgraded)
             .await
@@ -234,6 +233,9 @@ fn complete(response: &mut Response<Body>, now: SystemTime) {
 
 /// As grpc-go decides it.
 fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
+    if content_type == Some(&CONTENT_TYPE_GRPC) {
+        return true;
+    }
     let content_type = content_type.map(HeaderValue::as_bytes).unwrap_or_default();
     match content_type
         .to_ascii_lowercase()
@@ -407,7 +409,13 @@ async fn serve_http1(
 ) -> Result<(), StdError> {
     let answer = service_fn(|request| {
         let connected = Arc::clone(connected);
-        Box::pin(async move { connected.answer(request).await })
+        Box::pin(async move {
+            match connected.answer(request).await? {
+                Reply::Response(response) => Ok(response),
+                // gRPC is spoken over HTTP/2 only.
+                Reply::Message(_) => Err(NotSpoken),
+            }
+        })
     });
     let connection = http1.serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection.with_upgrades());

@@ -1,6 +1,6 @@
 //! Reads header blocks (RFC 7541, 6).
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::HpackError;
 use super::field::{Field, FieldName};
@@ -92,9 +92,9 @@ impl Input<'_> {
         if !is_encoded {
             return Ok(Bytes::copy_from_slice(string));
         }
-        let mut decoded = BytesMut::with_capacity(length * 8 / 5 + 1);
+        let mut decoded = Vec::with_capacity(length * 8 / 5 + 1);
         huffman::decode(string, &mut decoded)?;
-        Ok(decoded.freeze())
+        Ok(decoded.into())
     }
 }
 

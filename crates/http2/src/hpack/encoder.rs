@@ -12,6 +12,8 @@ use super::table::TABLE_BYTES_MAX;
 
 /// What our fields may take of the client's table, in bytes.
 const USED_BYTES_MAX: usize = 1024;
+/// The place of `:status: 200` in the static table.
+const STATUS_OK: usize = 8;
 /// Longer values are of one answer, a message for people say.
 const VALUE_BYTES_MAX: usize = 64;
 
@@ -65,6 +67,19 @@ impl Encoder {
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap, out: &mut BytesMut) {
         self.put_resize(out);
         self.fields(trailers, out);
+    }
+
+    /// Appends the block of a gRPC answer's head, as nearly all of them are.
+    pub(crate) fn grpc_head(&mut self, out: &mut BytesMut) {
+        self.put_resize(out);
+        put_number(0x80, 7, STATUS_OK, out);
+        self.field("content-type", b"application/grpc", out);
+    }
+
+    /// Appends the block of its trailers, if it went well.
+    pub(crate) fn grpc_ok(&mut self, out: &mut BytesMut) {
+        self.put_resize(out);
+        self.field("grpc-status", b"0", out);
     }
 
     fn put_resize(&mut self, out: &mut BytesMut) {

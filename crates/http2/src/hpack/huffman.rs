@@ -5,8 +5,6 @@
 
 use std::sync::LazyLock;
 
-use bytes::{BufMut as _, BytesMut};
-
 use super::HpackError;
 
 const SYMBOLS: usize = 257;
@@ -42,7 +40,7 @@ static CODE: LazyLock<Code> = LazyLock::new(Code::new);
 
 struct Code {
     /// By the next eight bits: a symbol and its length, if that is eight or less.
-    short: [Option<(u8, usize)>; 1 << SHORT_BITS],
+    short: [Option<(u8, u8)>; 1 << SHORT_BITS],
     /// By length: the first code, and where its symbol stands in `symbols`; and how many there are.
     first: [(u32, usize, u32); BITS_MAX + 1],
     /// In the order of their codes.
@@ -67,9 +65,10 @@ impl Code {
                 let this = (next << 1) + first.2;
                 first.2 += 1;
                 if let (true, Ok(byte)) = (bits <= SHORT_BITS, u8::try_from(symbol)) {
+                    let length = LENGTHS[symbol];
                     let free = SHORT_BITS - bits;
                     let begin = (this as usize) << free;
-                    code.short[begin..begin + (1 << free)].fill(Some((byte, bits)));
+                    code.short[begin..begin + (1 << free)].fill(Some((byte, length)));
                 }
             }
             next = (next << 1) + first.2;
@@ -86,6 +85,7 @@ impl Code {
             None => bits << (SHORT_BITS - available),
         };
         if let Some((byte, length)) = self.short[(short & 0xff) as usize] {
+            let length = usize::from(length);
             return (length <= available).then_some((usize::from(byte), length));
         }
         (SHORT_BITS..=BITS_MAX.min(available)).find_map(|length| {
@@ -98,7 +98,7 @@ impl Code {
 }
 
 /// Appends what was encoded. Nothing grows by more than 8/5.
-pub(super) fn decode(encoded: &[u8], out: &mut BytesMut) -> Result<(), HpackError> {
+pub(super) fn decode(encoded: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError> {
     let (mut bits, mut available) = (0_u64, 0);
     let mut rest = encoded.iter();
     loop {
@@ -111,7 +111,7 @@ pub(super) fn decode(encoded: &[u8], out: &mut BytesMut) -> Result<(), HpackErro
         match CODE.next(bits, available) {
             Some((END, _)) => return Err(HpackError::Huffman),
             Some((symbol, length)) => {
-                out.put_u8(u8::try_from(symbol).map_err(|_too_large| HpackError::Huffman)?);
+                out.push(u8::try_from(symbol).map_err(|_too_large| HpackError::Huffman)?);
                 available -= length;
             }
             None => break,
@@ -131,8 +131,8 @@ mod tests {
     use super::*;
 
     fn decoded(encoded: &[u8]) -> Result<Vec<u8>, HpackError> {
-        let mut out = BytesMut::new();
-        decode(encoded, &mut out).map(|()| out.to_vec())
+        let mut out = Vec::new();
+        decode(encoded, &mut out).map(|()| out)
     }
 
     /// The other direction, for tests: by the codes themselves.

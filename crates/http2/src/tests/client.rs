@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::options;
-use crate::{Connection, Error, Options, PREFACE, RequestBody};
+use crate::{Connection, Error, Options, PREFACE, Reply, RequestBody};
 use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
+use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -18,9 +19,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-type Answered = Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible>;
+type Answered = Result<Reply<UnsyncBoxBody<Bytes, Infallible>>, Infallible>;
 
 const LARGE_BYTES: usize = 10 * 1024 * 1024;
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What the tests' service is asked for, by path, and what became of it.
 #[derive(Default)]
@@ -45,14 +47,10 @@ impl Drop for GivenUp {
 async fn answer(service: Arc<Service>, request: Request<RequestBody>) -> Answered {
     let path = request.uri().path().to_owned();
     let body = match path.as_str() {
-        "/echo" => {
-            return Ok(Response::new(
-                request
-                    .into_body()
-                    .map_err(|_| unreachable!())
-                    .boxed_unsync(),
-            ));
-        }
+        "/echo" => request
+            .into_body()
+            .map_err(|_| unreachable!())
+            .boxed_unsync(),
         "/headers" => {
             let mut response = Response::new(Full::from("body").boxed_unsync());
             *response.headers_mut() = request.headers().clone();
@@ -60,8 +58,10 @@ async fn answer(service: Arc<Service>, request: Request<RequestBody>) -> Answere
                 "authority",
                 HeaderValue::from_str(request.uri().host().unwrap()).unwrap(),
             );
-            return Ok(response);
+            return Ok(response.into());
         }
+        "/message" => return Ok(Reply::Message(Bytes::from_static(b"message"))),
+        "/large_message" => return Ok(Reply::Message(vec![7; LARGE_BYTES].into())),
         "/large" => Full::from(vec![7; LARGE_BYTES]).boxed_unsync(),
         "/empty" => Empty::new().boxed_unsync(),
         "/trailers" => {
@@ -95,7 +95,7 @@ async fn answer(service: Arc<Service>, request: Request<RequestBody>) -> Answere
             std::future::pending().await
         }
     };
-    Ok(Response::new(body))
+    Ok(Response::new(body).into())
 }
 
 struct Session {
@@ -207,6 +207,26 @@ async fn large_bodies_go_both_ways_within_the_windows() {
     let (echo, _) = read(response.await.unwrap()).await;
     writing.await.unwrap();
     assert!(echo == data);
+}
+
+/// However much of it the windows let through at a time.
+#[tokio::test]
+async fn a_message_is_all_of_an_answer() {
+    let session = session(options()).await;
+    for _ in 0..2 {
+        for (path, length) in [("/message", 7), ("/large_message", LARGE_BYTES)] {
+            let response = session.get(path).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/grpc");
+            assert_eq!(response.headers().len(), 1);
+            let (message, trailers) = read(response).await;
+            assert_eq!(message.len(), length);
+            let ok = [(GRPC_STATUS, HeaderValue::from_static("0"))];
+            assert_eq!(trailers, Some(HeaderMap::from_iter(ok)));
+        }
+    }
+    let (response, _) = session.ask(Method::HEAD, "/message", true).await;
+    assert!(response.await.unwrap().body().is_end_stream());
 }
 
 #[tokio::test]

@@ -120,22 +120,28 @@ impl Wire {
             open.receive_window += i64_of(released);
             frame::put_window_update(id, u32_of(released), sender.out.tail());
         }
-        let mut block = BytesMut::new();
+        let encoder = &mut self.encoder;
         loop {
             let turn = match state.outgoing.pop_front() {
                 None => return Turn::Empty,
                 Some(Outgoing::Head(status, headers, is_last)) => {
-                    self.encoder.head(status, &headers, &mut block);
-                    sender.block(is_last, &block);
+                    sender.block(is_last, |out| encoder.head(status, &headers, out));
                     is_last.then_some(Turn::Over)
                 }
                 Some(Outgoing::Trailers(trailers)) => {
-                    block.clear();
-                    self.encoder.trailers(&trailers, &mut block);
-                    sender.block(true, &block);
+                    sender.block(true, |out| encoder.trailers(&trailers, out));
                     Some(Turn::Over)
                 }
                 Some(Outgoing::Data(data, is_last)) => sender.data(data, is_last, &mut state),
+                Some(Outgoing::Message(message)) => {
+                    sender.block(false, |out| encoder.grpc_head(out));
+                    state.outgoing.push_back(Outgoing::Ok);
+                    sender.data(message, false, &mut state)
+                }
+                Some(Outgoing::Ok) => {
+                    sender.block(true, |out| encoder.grpc_ok(out));
+                    Some(Turn::Over)
+                }
                 Some(Outgoing::Reset(reason)) => Some(Turn::Reset(reason)),
             };
             self.pings.sent();
@@ -200,21 +206,22 @@ impl Sender<'_> {
     }
 
     /// A header block, in as many frames as it takes.
-    fn block(&mut self, is_last: bool, block: &[u8]) {
-        let mut kind = frame::HEADERS;
-        let mut flags = if is_last { frame::END_STREAM } else { 0 };
-        let mut rest = block;
-        loop {
-            let (piece, after) = rest.split_at(rest.len().min(self.frame_bytes_max));
-            if after.is_empty() {
+    fn block(&mut self, is_last: bool, encode: impl FnOnce(&mut BytesMut)) {
+        let flags = if is_last { frame::END_STREAM } else { 0 };
+        let head = Head::new(frame::HEADERS, flags | frame::END_HEADERS, self.id);
+        let (max, out) = (self.frame_bytes_max, self.out.tail());
+        let Some(block) = head.put_before(max, out, encode) else {
+            return;
+        };
+        let mut pieces = block.chunks(max).peekable();
+        let (mut kind, mut flags) = (frame::HEADERS, flags);
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
                 flags |= frame::END_HEADERS;
             }
-            Head::new(kind, flags, self.id).put(piece.len(), self.out.tail());
-            self.out.tail().extend_from_slice(piece);
-            if after.is_empty() {
-                return;
-            }
-            (kind, flags, rest) = (frame::CONTINUATION, 0, after);
+            Head::new(kind, flags, self.id).put(piece.len(), out);
+            out.extend_from_slice(piece);
+            (kind, flags) = (frame::CONTINUATION, 0);
         }
     }
 }

@@ -10,11 +10,10 @@ use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::{
     Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
-use bytes::{Bytes, BytesMut};
 use prost::Message;
 
-/// Flag and length before the message.
-pub(super) const PREFIX_BYTES: usize = 5;
+use crate::framing::only_message;
+
 /// Bytes of the text; the rest of a long one is left out.
 const TEXT_BYTES_MAX: usize = 2 * 1024;
 /// Bytes of one key.
@@ -28,12 +27,8 @@ pub(super) struct Said {
 }
 
 /// Says what a request is; `None` for a method that is not about keys, and for one that is not kept.
-pub(super) fn request(path: &str, frames: &[Bytes]) -> Option<Said> {
-    let mut all = BytesMut::new();
-    for frame in frames {
-        all.extend_from_slice(frame);
-    }
-    let message = all.get(PREFIX_BYTES..)?;
+pub(super) fn request(path: &str, framed: &[u8]) -> Option<Said> {
+    let message = only_message(framed)?;
     let mut text = String::new();
     let count = match path.rsplit('/').next()? {
         "Range" => {
@@ -198,11 +193,8 @@ mod tests {
     use super::*;
 
     fn said(method: &str, message: &impl Message) -> Option<(String, i64)> {
-        let mut framed = vec![0; PREFIX_BYTES];
-        framed.extend(message.encode_to_vec());
-        let (begin, rest) = framed.split_at(3);
-        let frames = [Bytes::copy_from_slice(begin), Bytes::copy_from_slice(rest)];
-        request(method, &frames).map(|said| (said.text, said.count))
+        let framed = crate::framing::framed(message).unwrap();
+        request(method, &framed).map(|said| (said.text, said.count))
     }
 
     #[test]

@@ -11,15 +11,16 @@ use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 
-/// Flag and length before each message.
-const PREFIX_BYTES: usize = 5;
+use crate::framing::{PREFIX_BYTES, put_prefix};
 
 /// A message as it goes into a call's body.
 pub(super) fn frame(message: &[u8]) -> Bytes {
     let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
-    framed.put_u8(0);
     // A message that is longer has been refused long before.
-    framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    put_prefix(
+        u32::try_from(message.len()).unwrap_or(u32::MAX),
+        &mut framed,
+    );
     framed.put_slice(message);
     framed.freeze()
 }

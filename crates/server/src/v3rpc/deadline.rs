@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use tonic::Status;
 
-const TIMEOUT: &str = "grpc-timeout";
+use super::metadata::CallMetadata;
+
 /// Digits of a timeout.
 const DIGITS_MAX: usize = 8;
 
 /// How long the client waits; `None` if it does not say.
-pub(crate) fn timeout(metadata: &HeaderMap) -> Result<Option<Duration>, Status> {
-    let Some(value) = metadata.get(TIMEOUT) else {
+pub(super) fn timeout(metadata: &CallMetadata<'_>) -> Result<Option<Duration>, Status> {
+    let Some(value) = metadata.grpc_timeout else {
         return Ok(None);
     };
     let text = String::from_utf8_lossy(value.as_bytes());
@@ -56,6 +56,8 @@ fn decode(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     #[test]
@@ -86,10 +88,10 @@ mod tests {
 
     #[test]
     fn who_says_nothing_waits_for_ever() {
-        let mut metadata = HeaderMap::new();
-        assert!(matches!(timeout(&metadata), Ok(None)));
-        metadata.insert(TIMEOUT, "x".parse().expect("ASCII"));
-        let refused = timeout(&metadata).expect_err("too short");
+        let mut headers = HeaderMap::new();
+        assert!(matches!(timeout(&CallMetadata::of(&headers)), Ok(None)));
+        headers.insert("grpc-timeout", "x".parse().expect("ASCII"));
+        let refused = timeout(&CallMetadata::of(&headers)).expect_err("too short");
         assert_eq!(refused.code(), tonic::Code::Internal);
     }
 }

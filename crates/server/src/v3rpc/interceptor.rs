@@ -2,6 +2,7 @@
 //! is counted, and is ended when it has to (`server/etcdserver/api/v3rpc/interceptor.go`).
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,15 @@ use api::encoded::v3lockpb::lock_server::LockServer;
 use api::rpctypes::ErrorCode;
 use apply::Access;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use http_body_util::{BodyExt as _, Full};
+use http2::Reply;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
+use tonic::codegen::StdError;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
@@ -33,13 +39,16 @@ use super::kv::{Keys, KvService};
 use super::lease::LeaseService;
 use super::lock::LockService;
 use super::maintenance::MaintenanceService;
+use super::metadata::CallMetadata;
 use super::methods::{self, Admits, Learner, METHODS, Method, MethodKind};
-use super::reflection;
 use super::v3client::V3Client;
 use super::watch::WatchService;
-use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, status_code};
+use super::{reflection, unary};
+use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, observe_message, status_code};
 use crate::call::Call;
 use crate::corrupt::is_fenced;
+use crate::framing::{self, CONTENT_TYPE_GRPC};
+use crate::metrics::CallMetrics;
 use crate::{EtcdServer, SlowRequests};
 
 /// What a gRPC message may be larger than the request in it.
@@ -58,6 +67,9 @@ pub(crate) struct GrpcServices {
 struct Services {
     server: EtcdServer,
     message_bytes_max: usize,
+    /// KV, for the calls that are answered without tonic ...
+    keys: Arc<KvService>,
+    /// ... and for the others.
     kv: Keys,
     watch: WatchServer<WatchService>,
     lease: LeaseServer<LeaseService>,
@@ -80,13 +92,15 @@ impl GrpcServices {
             .saturating_add(MESSAGE_OVERHEAD_BYTES);
         // Sizes are checked on the way in (`crate::body`), in grpc-go's words; tonic's own check
         // stands behind it for what a compressed message grows to.
-        let kv = KvService::serve(server.clone(), max);
+        let keys = KvService::new(server.clone());
+        let kv = Arc::clone(&keys).serve(max);
         let watch = WatchServer::new(WatchService::new(server.clone()))
             .max_decoding_message_size(max)
             .accept_compressed(GZIP);
         let lease = LeaseServer::new(LeaseService::new(server.clone())).accept_compressed(GZIP);
         let client = V3Client::new(kv.clone(), lease.clone(), watch.clone());
         let services = Services {
+            keys,
             kv,
             watch,
             lease,
@@ -114,82 +128,144 @@ impl GrpcServices {
         self.services.message_bytes_max
     }
 
-    /// Answers one call.
-    pub(crate) async fn call<B>(&self, mut request: Request<B>) -> Response<Body>
+    /// Answers one call of somebody in this process, or of one whose connection is beside the request.
+    pub(crate) async fn call<B>(&self, request: Request<B>) -> Response<Body>
     where
-        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<tonic::codegen::StdError> + Send,
+        B: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + Unpin + 'static,
+    {
+        let peer = request.extensions().get::<Arc<PeerInfo>>().cloned();
+        match self.answer(request, peer.as_ref()).await {
+            Reply::Response(response) => response,
+            Reply::Message(message) => {
+                let trailers = std::future::ready(Some(Ok(framing::ok_trailers())));
+                let body = Full::new(message).with_trailers(trailers);
+                let mut response = Response::new(Body::new(body));
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
+                response
+            }
+        }
+    }
+
+    /// Answers one call of this peer.
+    pub(crate) async fn answer<B>(
+        &self,
+        request: Request<B>,
+        peer: Option<&Arc<PeerInfo>>,
+    ) -> Reply<Body>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + Unpin + 'static,
     {
         let path = request.uri().path();
         if let Some(reflection) = &self.services.reflection
             && reflection::is_path(path)
         {
             return match reflection.clone().call(request).await {
-                Ok(response) => response,
+                Ok(response) => response.into(),
             };
         }
         let Some(index) = methods::find(path) else {
-            return Status::unimplemented(methods::unknown(path)).into_http();
+            let unknown = Status::unimplemented(methods::unknown(path));
+            return unknown.into_http().into();
         };
         let method = &METHODS[index];
-        let Services {
-            server,
-            message_bytes_max,
-            ..
-        } = &*self.services;
-        let peer = request.extensions().get::<Arc<PeerInfo>>();
+        let server = &self.services.server;
+        let headers = request.headers();
         let traces = server.config().traces.as_ref();
-        let span = traces
-            .and_then(|traces| traces.begin(method, request.headers(), peer.map(|peer| &**peer)));
+        let span =
+            traces.and_then(|traces| traces.begin(method, headers, peer.map(|peer| &**peer)));
         let metrics = server.metrics().call(index, span);
+        let metadata = CallMetadata::of(headers);
         let with_certificates = server.config().client_cert_auth;
-        let credentials =
-            Credentials::of(request.headers(), request.extensions(), with_certificates);
+        let credentials = Credentials::of(&metadata, peer.map(|peer| &**peer), with_certificates);
+        let refused = self.refused(method, &metadata, &credentials).await;
+        let timeout = match refused.map_or_else(|| deadline::timeout(&metadata), Err) {
+            Ok(timeout) => timeout,
+            Err(refused) => {
+                metrics.finished(refused.code());
+                return refused.into_http().into();
+            }
+        };
+        let admitted = Admitted {
+            method,
+            credentials,
+            is_compressed: metadata.grpc_encoding.is_some(),
+            peer: peer.cloned(),
+        };
+        let end =
+            (method.kind != MethodKind::Unary).then(|| stream_end(server, &metadata, timeout));
+        // A stream is as long as it is; a single answer is not to be.
+        let call = (method.kind == MethodKind::Unary).then(|| {
+            Call::begin(
+                method.path,
+                peer.cloned(),
+                Arc::clone(&server.config().clock),
+            )
+        });
+        let is_unary = call.is_some();
+        let request = request.map(|body| {
+            let max = self.services.message_bytes_max;
+            RequestBody::new(body, max, metrics.clone(), is_unary)
+        });
+        // Where it is: each function that took it as it is would have room for it twice.
+        let answer = pin!(self.dispatch(admitted, request));
+        let answer = pin!(within(timeout, answer));
+        let (reply, told) = match call {
+            Some(call) => told(call, answer, &server.config().slow).await,
+            None => (answer.await, None),
+        };
+        observed(reply, metrics, end, told)
+    }
+
+    /// Why a call is not answered.
+    async fn refused(
+        &self,
+        method: &Method,
+        metadata: &CallMetadata<'_>,
+        credentials: &Credentials,
+    ) -> Option<Status> {
+        let server = &self.services.server;
         let sound = match is_fenced(method.path) {
             true => server.wait_sound().await,
             false => Ok(()),
         };
-        let admitted = match sound.and_then(|()| admit(server, method, request.headers())) {
-            Ok(()) => admit_caller(server, method, &credentials).await,
+        let admitted = match sound.and_then(|()| admit(server, method, metadata)) {
+            Ok(()) => admit_caller(server, method, credentials).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = admitted {
-            metrics.finished(error.wire_code());
-            return Status::from(error).into_http();
-        }
-        request.extensions_mut().insert(credentials);
-        let timeout = match deadline::timeout(request.headers()) {
-            Ok(timeout) => timeout,
-            Err(malformed) => {
-                metrics.finished(malformed.code());
-                return malformed.into_http();
+        admitted.err().map(Status::from)
+    }
+
+    async fn dispatch<B>(&self, admitted: Admitted, request: Request<RequestBody<B>>) -> Reply<Body>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + Unpin + 'static,
+    {
+        let Admitted {
+            method,
+            credentials,
+            is_compressed,
+            peer,
+        } = admitted;
+        let (mut parts, mut body) = request.into_parts();
+        if unary::is_one(method) && !is_compressed {
+            let keys = &self.services.keys;
+            if let Some(reply) = unary::answer(keys, method, &credentials, &mut body).await {
+                return reply;
             }
-        };
-        let end = (method.kind != MethodKind::Unary)
-            .then(|| stream_end(server, request.headers(), timeout));
-        // A stream is as long as it is; a single answer is not to be.
-        let call = (method.kind == MethodKind::Unary).then(|| {
-            let peer = request.extensions().get::<Arc<PeerInfo>>().cloned();
-            Call::begin(method.path, peer, Arc::clone(&server.config().clock))
-        });
-        let request = {
-            let (metrics, call) = (metrics.clone(), call.clone());
-            request.map(|body| Body::new(RequestBody::new(body, *message_bytes_max, metrics, call)))
-        };
-        let answer = within(timeout, self.dispatch(method, request));
-        let (response, told) = match call {
-            Some(call) => told(call, answer, &server.config().slow).await,
-            None => (answer.await, None),
-        };
-        if let Some(code) = status_code(response.headers()) {
-            metrics.finished(code);
-            return response;
         }
-        response.map(|body| Body::new(ResponseBody::new(body, metrics, end, told)))
+        parts.extensions.insert(credentials);
+        if let Some(peer) = peer {
+            parts.extensions.insert(peer);
+        }
+        // Larger, and for few.
+        let request = Request::from_parts(parts, Body::new(body));
+        Box::pin(self.dispatch_to_service(method, request))
+            .await
+            .into()
     }
 
     /// Every body has the same type here: of another one, every service would be compiled once more.
-    async fn dispatch(&self, method: &Method, request: Request<Body>) -> Response<Body> {
+    async fn dispatch_to_service(&self, method: &Method, request: Request<Body>) -> Response<Body> {
         let Services {
             kv,
             watch,
@@ -220,12 +296,43 @@ impl GrpcServices {
     }
 }
 
+/// A call that is answered.
+struct Admitted {
+    method: &'static Method,
+    credentials: Credentials,
+    /// Its messages may be.
+    is_compressed: bool,
+    peer: Option<Arc<PeerInfo>>,
+}
+
+/// The reply to a call, counted when it is sent.
+fn observed(
+    reply: Reply<Body>,
+    metrics: CallMetrics,
+    end: Option<StreamEnd>,
+    told: Option<ToldCall>,
+) -> Reply<Body> {
+    let response = match reply {
+        Reply::Message(message) => {
+            observe_message(&message, &metrics, told);
+            return Reply::Message(message);
+        }
+        Reply::Response(response) => response,
+    };
+    if let Some(code) = status_code(response.headers()) {
+        metrics.finished(code);
+        return response.into();
+    }
+    let observed = |body| Body::new(ResponseBody::new(body, metrics, end, told));
+    response.map(observed).into()
+}
+
 /// Answers a call, and says whether something is to be told about it.
 async fn told(
     call: Arc<Call>,
-    answer: impl Future<Output = Response<Body>>,
+    answer: impl Future<Output = Reply<Body>>,
     limits: &SlowRequests,
-) -> (Response<Body>, Option<ToldCall>) {
+) -> (Reply<Body>, Option<ToldCall>) {
     let response = Arc::clone(&call).work(answer).await;
     let is_to_be_told = call.is_to_be_told(limits);
     let told = is_to_be_told.then(|| ToldCall::new(call, limits.clone()));
@@ -235,23 +342,27 @@ async fn told(
 /// Waits for a response for as long as its client does; nobody works on it after that.
 async fn within(
     timeout: Option<Duration>,
-    response: impl Future<Output = Response<Body>>,
-) -> Response<Body> {
+    response: impl Future<Output = Reply<Body>>,
+) -> Reply<Body> {
     let Some(timeout) = timeout else {
         return response.await;
     };
     match tokio::time::timeout(timeout, response).await {
         Ok(response) => response,
-        Err(_elapsed) => Status::from(DEADLINE_EXCEEDED).into_http(),
+        Err(_elapsed) => Status::from(DEADLINE_EXCEEDED).into_http().into(),
     }
 }
 
 /// Refuses what this member cannot answer now.
-fn admit(server: &EtcdServer, method: &Method, metadata: &HeaderMap) -> Result<(), ErrorCode> {
+fn admit(
+    server: &EtcdServer,
+    method: &Method,
+    metadata: &CallMetadata<'_>,
+) -> Result<(), ErrorCode> {
     if server.is_learner() && method.learner == Learner::Refuses {
         return Err(ErrorCode::NotSupportedForLearner);
     }
-    let version = metadata.get("client-api-version");
+    let version = metadata.client_api_version;
     let version = version.map_or(Ok("unknown"), |version| {
         std::str::from_utf8(version.as_bytes())
             .map_err(|_not_utf8| ErrorCode::InvalidClientAPIVersion)
@@ -261,7 +372,7 @@ fn admit(server: &EtcdServer, method: &Method, metadata: &HeaderMap) -> Result<(
         MethodKind::ServerStream | MethodKind::BidiStream => "stream",
     };
     server.metrics().client_request(kind, version);
-    if requires_leader(metadata) && server.node().status().leader.is_none() {
+    if metadata.requires_leader() && server.node().status().leader.is_none() {
         return Err(ErrorCode::NoLeader);
     }
     Ok(())
@@ -282,15 +393,13 @@ async fn admit_caller(
     allowed.map_err(|error| error.code())
 }
 
-fn requires_leader(metadata: &HeaderMap) -> bool {
-    metadata
-        .get("hasleader")
-        .is_some_and(|value| value == "true")
-}
-
 /// Ends a stream when the member stops, when its client waits no longer, and, if the client asked for a
 /// leader, when there has been none for too long.
-fn stream_end(server: &EtcdServer, metadata: &HeaderMap, timeout: Option<Duration>) -> StreamEnd {
+fn stream_end(
+    server: &EtcdServer,
+    metadata: &CallMetadata<'_>,
+    timeout: Option<Duration>,
+) -> StreamEnd {
     let end = stream_end_of_server(server, metadata);
     match timeout {
         None => end,
@@ -301,9 +410,9 @@ fn stream_end(server: &EtcdServer, metadata: &HeaderMap, timeout: Option<Duratio
     }
 }
 
-fn stream_end_of_server(server: &EtcdServer, metadata: &HeaderMap) -> StreamEnd {
+fn stream_end_of_server(server: &EtcdServer, metadata: &CallMetadata<'_>) -> StreamEnd {
     let stopping = server.stopping().clone();
-    if !requires_leader(metadata) {
+    if !metadata.requires_leader() {
         return Box::pin(async move {
             stopping.cancelled_owned().await;
             ErrorCode::Stopped

@@ -1,5 +1,7 @@
 //! The KV service: reads and writes of keys.
 
+use std::sync::Arc;
+
 use api::encoded::etcdserverpb::kv_server::{Kv, KvServer};
 use api::encoded::etcdserverpb::{
     DeleteRangeResponse, PutResponse, RangeResponse, RangeStreamResponse, TxnResponse,
@@ -34,9 +36,13 @@ pub(super) struct KvService {
 }
 
 impl KvService {
-    /// Serves the member's keys. A request's message has so many bytes at most.
-    pub(super) fn serve(server: EtcdServer, message_bytes_max: usize) -> Keys {
-        let service = KvServer::new(Self { server });
+    pub(super) fn new(server: EtcdServer) -> Arc<Self> {
+        Arc::new(Self { server })
+    }
+
+    /// Serves the member's keys to who asks through tonic. A request's message has so many bytes at most.
+    pub(super) fn serve(self: Arc<Self>, message_bytes_max: usize) -> Keys {
+        let service = KvServer::from_arc(self);
         let service = service
             .max_decoding_message_size(message_bytes_max)
             .accept_compressed(GZIP);
@@ -70,26 +76,96 @@ impl KvService {
     }
 }
 
+/// The calls, however they came.
+impl KvService {
+    pub(super) async fn answer_range(
+        &self,
+        credentials: &Credentials,
+        request: RangeRequest,
+    ) -> Result<RangeResponse, Status> {
+        // A learner gives what it has, and nothing that others would have to agree on.
+        if !request.serializable && self.server.is_learner() {
+            return Err(ErrorCode::NotSupportedForLearner.into());
+        }
+        let _timed = self.server.traffic().time(Kind::Read, &request.key);
+        let (range, consistency) = validate::range(request)?;
+        let read = self.server.read_range(credentials, range, consistency);
+        let (revision, range) = read.await?;
+        Ok(reply::range(self.server.header_at(revision), range))
+    }
+
+    pub(super) async fn answer_put(
+        &self,
+        credentials: &Credentials,
+        request: PutRequest,
+    ) -> Result<PutResponse, Status> {
+        let _timed = self.server.traffic().time(Kind::Write, &request.key);
+        let put = validate::put(request)?;
+        match self.propose(credentials, Command::Put(put)).await? {
+            Reply::Put { revision, put } => Ok(reply::put(self.server.header_at(revision), put)),
+            other => unreachable!("a put is answered as one, not with {other:?}"),
+        }
+    }
+
+    pub(super) async fn answer_delete_range(
+        &self,
+        credentials: &Credentials,
+        request: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, Status> {
+        let _timed = self.server.traffic().time(Kind::Write, &request.key);
+        let delete = Command::DeleteRange(validate::delete_range(request)?);
+        match self.propose(credentials, delete).await? {
+            Reply::DeleteRange {
+                revision,
+                delete_range,
+            } => {
+                crate::call::answered_with(delete_range.deleted);
+                let header = self.server.header_at(revision);
+                Ok(reply::delete_range(header, delete_range))
+            }
+            other => unreachable!("a delete is answered as one, not with {other:?}"),
+        }
+    }
+
+    pub(super) async fn answer_txn(
+        &self,
+        credentials: &Credentials,
+        request: TxnRequest,
+    ) -> Result<TxnResponse, Status> {
+        let mut timed = self.server.traffic().time(Kind::Write, key_of(&request));
+        let (txn, access) = validate::txn(request, self.server.config().txn_ops_max)?;
+        if matches!(access, TxnAccess::Read(_)) {
+            timed.is_a(Kind::Read);
+        }
+        Ok(self.execute_txn(credentials, txn, access).await?)
+    }
+
+    pub(super) async fn answer_compact(
+        &self,
+        credentials: &Credentials,
+        request: CompactionRequest,
+    ) -> Result<CompactionResponse, Status> {
+        let CompactionRequest { revision, physical } = request;
+        self.propose(credentials, Command::Compact { revision })
+            .await?;
+        if physical {
+            self.server.views().store.compacted(revision).await;
+        }
+        Ok(CompactionResponse {
+            header: Some(self.server.header()),
+        })
+    }
+}
+
 #[async_trait]
 impl Kv for KvService {
     async fn range(
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        // A learner gives what it has, and nothing that others would have to agree on.
-        if !request.get_ref().serializable && self.server.is_learner() {
-            return Err(ErrorCode::NotSupportedForLearner.into());
-        }
-        let _timed = self
-            .server
-            .traffic()
-            .time(Kind::Read, &request.get_ref().key);
         let credentials = Credentials::beside(&request);
-        let (range, consistency) = validate::range(request.into_inner())?;
-        let read = self.server.read_range(&credentials, range, consistency);
-        let (revision, range) = read.await?;
-        let response = reply::range(self.server.header_at(revision), range);
-        Ok(large_range::answer(response))
+        let answer = self.answer_range(&credentials, request.into_inner());
+        answer.await.map(large_range::answer)
     }
 
     async fn range_stream(
@@ -103,59 +179,24 @@ impl Kv for KvService {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let _timed = self
-            .server
-            .traffic()
-            .time(Kind::Write, &request.get_ref().key);
         let credentials = Credentials::beside(&request);
-        let put = validate::put(request.into_inner())?;
-        match self.propose(&credentials, Command::Put(put)).await? {
-            Reply::Put { revision, put } => Ok(Response::new(reply::put(
-                self.server.header_at(revision),
-                put,
-            ))),
-            other => unreachable!("a put is answered as one, not with {other:?}"),
-        }
+        let answer = self.answer_put(&credentials, request.into_inner());
+        answer.await.map(Response::new)
     }
 
     async fn delete_range(
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let _timed = self
-            .server
-            .traffic()
-            .time(Kind::Write, &request.get_ref().key);
         let credentials = Credentials::beside(&request);
-        let delete = validate::delete_range(request.into_inner())?;
-        let delete = Command::DeleteRange(delete);
-        match self.propose(&credentials, delete).await? {
-            Reply::DeleteRange {
-                revision,
-                delete_range,
-            } => {
-                crate::call::answered_with(delete_range.deleted);
-                let header = self.server.header_at(revision);
-                Ok(Response::new(reply::delete_range(header, delete_range)))
-            }
-            other => unreachable!("a delete is answered as one, not with {other:?}"),
-        }
+        let answer = self.answer_delete_range(&credentials, request.into_inner());
+        answer.await.map(Response::new)
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let credentials = Credentials::beside(&request);
-        let ops_max = self.server.config().txn_ops_max;
-        let mut timed = self
-            .server
-            .traffic()
-            .time(Kind::Write, key_of(request.get_ref()));
-        let (txn, access) = validate::txn(request.into_inner(), ops_max)?;
-        if matches!(access, TxnAccess::Read(_)) {
-            timed.is_a(Kind::Read);
-        }
-        Ok(Response::new(
-            self.execute_txn(&credentials, txn, access).await?,
-        ))
+        let answer = self.answer_txn(&credentials, request.into_inner());
+        answer.await.map(Response::new)
     }
 
     async fn compact(
@@ -163,15 +204,8 @@ impl Kv for KvService {
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
         let credentials = Credentials::beside(&request);
-        let CompactionRequest { revision, physical } = request.into_inner();
-        self.propose(&credentials, Command::Compact { revision })
-            .await?;
-        if physical {
-            self.server.views().store.compacted(revision).await;
-        }
-        Ok(Response::new(CompactionResponse {
-            header: Some(self.server.header()),
-        }))
+        let answer = self.answer_compact(&credentials, request.into_inner());
+        answer.await.map(Response::new)
     }
 }
 

@@ -11,17 +11,19 @@ use std::vec;
 
 use api::encoded::etcdserverpb::RangeResponse;
 use api::encoded::mvccpb::KeyValue;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue};
+use http::header::CONTENT_TYPE;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::Response;
 use tonic::body::Body;
-use tonic::{Response, Status};
+
+use crate::framing::{self, CONTENT_TYPE_GRPC};
 
 /// A message that is smaller is encoded at once.
 const LARGE_BYTES: u32 = 128 * 1024;
@@ -35,12 +37,10 @@ const SHARED_BYTES: usize = 16 * 1024;
 const FIELD_BYTES: usize = SHARED_BYTES + 100;
 /// The number of the field `kvs` of a `RangeResponse`.
 const KVS: u32 = 2;
-/// The flag before a gRPC message.
-const NOT_COMPRESSED: u8 = 0;
 
 /// Stands in the extensions of an answer, whose message is empty then.
 #[derive(Clone, Debug)]
-struct LargeRange {
+pub(super) struct LargeRange {
     response: Arc<RangeResponse>,
     message_bytes: u32,
 }
@@ -58,17 +58,13 @@ struct Pieces {
 
 /// The answer to a range. A large one is complete only when it has gone through [`body`].
 pub(super) fn answer(response: RangeResponse) -> Response<RangeResponse> {
-    match u32::try_from(response.encoded_len()) {
-        Ok(message_bytes) if message_bytes >= LARGE_BYTES => {
+    match LargeRange::of(response) {
+        Ok(large) => {
             let mut answer = Response::new(RangeResponse::default());
-            answer.extensions_mut().insert(LargeRange {
-                response: Arc::new(response),
-                message_bytes,
-            });
+            answer.extensions_mut().insert(large);
             answer
         }
-        // What gRPC cannot send is refused by the codec.
-        _ => Response::new(response),
+        Err(small) => Response::new(small),
     }
 }
 
@@ -81,6 +77,26 @@ pub(super) fn body(mut answer: http::Response<Body>) -> http::Response<Body> {
 }
 
 impl LargeRange {
+    /// The response, if it is large. What gRPC cannot send is not: who encodes it refuses it.
+    pub(super) fn of(response: RangeResponse) -> Result<Self, RangeResponse> {
+        match u32::try_from(response.encoded_len()) {
+            Ok(message_bytes) if message_bytes >= LARGE_BYTES => Ok(Self {
+                response: Arc::new(response),
+                message_bytes,
+            }),
+            _ => Err(response),
+        }
+    }
+
+    /// All of the answer.
+    pub(super) fn into_response(self) -> http::Response<Body> {
+        let mut response = http::Response::new(self.into_body());
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
+        response
+    }
+
     /// The pieces are made by a task of their own: their connection's has others to answer.
     fn into_body(self) -> Body {
         let (made, mut frames) = mpsc::channel(PIECES_AHEAD_MAX);
@@ -92,7 +108,9 @@ impl LargeRange {
                 }
             }
             // Only what is whole is said to be well. Nobody waits for it any more if this fails.
-            made.send(Frame::trailers(ok())).await.ok();
+            made.send(Frame::trailers(framing::ok_trailers()))
+                .await
+                .ok();
         }));
         let frames = stream::poll_fn(move |cx| {
             // It ends with the body, whichever is first.
@@ -118,8 +136,7 @@ impl Pieces {
             ..RangeResponse::default()
         };
         let mut piece = BytesMut::with_capacity(PIECE_BYTES);
-        piece.put_u8(NOT_COMPRESSED);
-        piece.put_u32(large.message_bytes);
+        framing::put_prefix(large.message_bytes, &mut piece);
         beginning.encode_raw(&mut piece);
         Self {
             kvs: kvs.into_iter(),
@@ -167,14 +184,11 @@ impl Pieces {
     }
 }
 
-fn ok() -> HeaderMap {
-    HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))])
-}
-
 #[cfg(test)]
 mod tests {
     use api::etcdserverpb::ResponseHeader;
     use api::mvccpb;
+    use http::HeaderValue;
     use http_body_util::BodyExt as _;
     use proptest::prelude::*;
 

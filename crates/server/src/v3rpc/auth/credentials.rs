@@ -1,13 +1,12 @@
 //! Who sends a call: what its metadata and its connection say, and what that is worth.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use apply::{Access, Asker, Guard, permit};
 use auth::{AuthError, AuthInfo, TokenInfo};
-use http::{Extensions, HeaderMap};
 use transport::PeerInfo;
 
+use crate::v3rpc::metadata::CallMetadata;
 use crate::{EtcdServer, RequestError, call};
 
 /// How long a token may be ahead of what this member has applied; then it counts as invalid. etcd waits
@@ -15,12 +14,8 @@ use crate::{EtcdServer, RequestError, call};
 const TOKEN_PATIENCE: Duration = Duration::from_secs(7);
 /// How often it is looked whether the token's entry has been applied.
 const TOKEN_LOOK_INTERVAL: Duration = Duration::from_millis(10);
-/// Where a client has its token, and where a gateway has it.
-const TOKEN_FIELDS: [&str; 2] = ["token", "authorization"];
 /// What may stand before it.
 const BEARER: &str = "Bearer ";
-/// What a gateway says of itself: the certificate of its connection is not the client's.
-const GATEWAY_FIELD: &str = "grpcgateway-accept";
 
 /// On whose behalf something is asked for. Nothing of it is checked yet.
 #[derive(Clone)]
@@ -39,17 +34,17 @@ impl Credentials {
     /// What a call's metadata and connection say. `with_certificates`: whether certificates stand for
     /// users (`--client-cert-auth`).
     pub(crate) fn of(
-        metadata: &HeaderMap,
-        extensions: &Extensions,
+        metadata: &CallMetadata<'_>,
+        peer: Option<&PeerInfo>,
         with_certificates: bool,
     ) -> Self {
-        let token = TOKEN_FIELDS.iter().find_map(|field| metadata.get(*field));
+        let token = metadata.token.or(metadata.authorization);
         let token = token.map(|token| {
             let token = String::from_utf8_lossy(token.as_bytes());
             token.strip_prefix(BEARER).unwrap_or(&token).to_owned()
         });
-        let is_usable = with_certificates && !metadata.contains_key(GATEWAY_FIELD);
-        let peer = extensions.get::<Arc<PeerInfo>>().filter(|_| is_usable);
+        let is_usable = with_certificates && !metadata.is_of_a_gateway();
+        let peer = peer.filter(|_| is_usable);
         let certificate = peer.and_then(|peer| peer.certificate.as_ref());
         let common_name = certificate.map(|it| it.common_name.clone().unwrap_or_default());
         Self::Client { token, common_name }
@@ -146,6 +141,7 @@ impl EtcdServer {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
     use transport::{ClientCertificate, RemoteAddr};
 
     use super::*;
@@ -159,15 +155,15 @@ mod tests {
         for (name, value) in metadata {
             headers.append(*name, value.parse().unwrap());
         }
-        let mut extensions = Extensions::new();
-        extensions.insert(Arc::new(PeerInfo {
+        let peer = PeerInfo {
             remote: RemoteAddr::Unix,
             tls: true,
             certificate: common_name.map(|name| ClientCertificate {
                 common_name: Some(name.to_owned()).filter(|name| !name.is_empty()),
             }),
-        }));
-        match Credentials::of(&headers, &extensions, with_certificates) {
+        };
+        let metadata = CallMetadata::of(&headers);
+        match Credentials::of(&metadata, Some(&peer), with_certificates) {
             Credentials::Client { token, common_name } => (token, common_name),
             Credentials::Member => panic!("no client is a member"),
         }

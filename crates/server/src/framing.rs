@@ -1,0 +1,73 @@
+//! How gRPC frames what is said: a flag and a length before each message, and the fields around them.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue};
+use prost::Message;
+use tonic::Status;
+
+/// Flag and length before each message.
+pub(crate) const PREFIX_BYTES: usize = 5;
+/// The content type of every answer.
+pub(crate) const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+/// The flag of a message that is not compressed.
+const NOT_COMPRESSED: u8 = 0;
+
+/// The message in what is nothing else: not if it is compressed.
+pub(crate) fn only_message(framed: &[u8]) -> Option<&[u8]> {
+    let (&[flag, ref length @ ..], message) = framed.split_first_chunk::<PREFIX_BYTES>()?;
+    let is_whole = u32::from_be_bytes(*length) as usize == message.len();
+    (flag == NOT_COMPRESSED && is_whole).then_some(message)
+}
+
+/// Writes what comes before a message of this length.
+pub(crate) fn put_prefix(length: u32, out: &mut impl BufMut) {
+    out.put_u8(NOT_COMPRESSED);
+    out.put_u32(length);
+}
+
+/// A message as it goes over the wire.
+///
+/// # Errors
+///
+/// When it is larger than gRPC knows a length for; in tonic's words.
+pub(crate) fn framed(message: &impl Message) -> Result<Bytes, Status> {
+    let length = message.encoded_len();
+    let Ok(known) = u32::try_from(length) else {
+        let words = format!("Cannot return body with more than 4GB of data but got {length} bytes");
+        return Err(Status::resource_exhausted(words));
+    };
+    let mut out = BytesMut::with_capacity(PREFIX_BYTES + length);
+    put_prefix(known, &mut out);
+    message.encode_raw(&mut out);
+    Ok(out.freeze())
+}
+
+/// The trailers of what went well.
+pub(crate) fn ok_trailers() -> HeaderMap {
+    HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))])
+}
+
+#[cfg(test)]
+mod tests {
+    use api::etcdserverpb::PutRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_found_only_where_it_is_all_there_is() {
+        let request = PutRequest {
+            key: b"key".to_vec(),
+            ..PutRequest::default()
+        };
+        let framed = framed(&request).unwrap();
+        assert_eq!(
+            only_message(&framed),
+            Some(request.encode_to_vec().as_slice())
+        );
+        assert_eq!(only_message(&framed[..framed.len() - 1]), None);
+        assert_eq!(only_message(&[&framed[..], b"more"].concat()), None);
+        assert_eq!(only_message(&[&[1], &framed[1..]].concat()), None);
+        assert_eq!(only_message(&framed[..PREFIX_BYTES - 1]), None);
+        assert_eq!(only_message(&[0; PREFIX_BYTES]), Some(&[][..]));
+    }
+}
