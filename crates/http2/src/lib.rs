@@ -15,6 +15,7 @@
 mod answer;
 mod body;
 mod connection;
+mod fifo;
 mod frame;
 mod hpack;
 mod keepalive;

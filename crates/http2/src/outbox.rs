@@ -10,6 +10,8 @@ use tokio::io::AsyncWrite;
 
 /// What is smaller is copied to its neighbours.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
+/// What small things take at first.
+const TAIL_BYTES: usize = 1024;
 /// Pieces that go to the system in one call.
 const PIECES_MAX: usize = 64;
 
@@ -27,12 +29,16 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Where small things are written.
     pub(crate) fn tail(&mut self) -> &mut BytesMut {
+        if self.tail.capacity() == 0 {
+            // Growing from nothing would copy it several times.
+            self.tail.reserve(TAIL_BYTES);
+        }
         &mut self.tail
     }
 
     pub(crate) fn put(&mut self, data: Bytes) {
         if data.len() <= COPIED_BYTES_MAX {
-            return self.tail.extend_from_slice(&data);
+            return self.tail().extend_from_slice(&data);
         }
         self.small_bytes += self.tail.len();
         self.seal();

@@ -2,7 +2,6 @@
 //!
 //! The connection's task, the answer's future and whoever reads the request's body have it in common.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -10,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 
+use crate::fifo::Fifo;
 use crate::frame::Reason;
 use crate::shared::{STREAM_WINDOW_BYTES, Shared};
 
@@ -32,7 +32,7 @@ pub(crate) struct Stream {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) received: Received,
-    pub(crate) outgoing: VecDeque<Outgoing>,
+    pub(crate) outgoing: Fifo<Outgoing>,
     /// What `outgoing` holds of bodies.
     outgoing_bytes: usize,
     /// The connection has been told that there is something to do.
@@ -46,7 +46,7 @@ pub(crate) struct State {
 /// What has come.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
-    data: VecDeque<BytesMut>,
+    data: Fifo<BytesMut>,
     trailers: Option<HeaderMap>,
     is_complete: bool,
     /// Nobody reads it any more.
@@ -129,8 +129,9 @@ impl Stream {
     pub(crate) fn abandon(&self) {
         let mut state = self.state.lock();
         state.received.is_abandoned = true;
-        let unread = state.received.data.drain(..).map(|data| data.len()).sum();
+        let data = std::mem::take(&mut state.received.data);
         drop(state);
+        let unread = data.iter().map(BytesMut::len).sum();
         self.shared.release(unread);
     }
 
@@ -272,10 +273,7 @@ mod tests {
         let state = stream.state.lock();
         let pieces = &state.received.data;
         assert_eq!(pieces.iter().map(BytesMut::len).sum::<usize>(), 100_000);
-        assert!(
-            pieces.len() <= 100_000 / PIECE_BYTES + 1,
-            "{}",
-            pieces.len()
-        );
+        let count = pieces.iter().count();
+        assert!(count <= 100_000 / PIECE_BYTES + 1, "{count}");
     }
 }

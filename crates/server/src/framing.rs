@@ -1,6 +1,6 @@
 //! How gRPC frames what is said: a flag and a length before each message, and the fields around them.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use http::{HeaderMap, HeaderValue};
 use prost::Message;
 use tonic::Status;
@@ -13,10 +13,10 @@ pub(crate) const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("appl
 const NOT_COMPRESSED: u8 = 0;
 
 /// The message in what is nothing else: not if it is compressed.
-pub(crate) fn only_message(framed: &[u8]) -> Option<&[u8]> {
+pub(crate) fn only_message(framed: &Bytes) -> Option<Bytes> {
     let (&[flag, ref length @ ..], message) = framed.split_first_chunk::<PREFIX_BYTES>()?;
     let is_whole = u32::from_be_bytes(*length) as usize == message.len();
-    (flag == NOT_COMPRESSED && is_whole).then_some(message)
+    (flag == NOT_COMPRESSED && is_whole).then(|| framed.slice(PREFIX_BYTES..))
 }
 
 /// Writes what comes before a message of this length.
@@ -36,10 +36,11 @@ pub(crate) fn framed(message: &impl Message) -> Result<Bytes, Status> {
         let words = format!("Cannot return body with more than 4GB of data but got {length} bytes");
         return Err(Status::resource_exhausted(words));
     };
-    let mut out = BytesMut::with_capacity(PREFIX_BYTES + length);
+    // A vector, because numbers are written into it byte by byte, which `BytesMut` takes ten times as long for.
+    let mut out = Vec::with_capacity(PREFIX_BYTES + length);
     put_prefix(known, &mut out);
     message.encode_raw(&mut out);
-    Ok(out.freeze())
+    Ok(out.into())
 }
 
 /// The trailers of what went well.
@@ -60,14 +61,12 @@ mod tests {
             ..PutRequest::default()
         };
         let framed = framed(&request).unwrap();
-        assert_eq!(
-            only_message(&framed),
-            Some(request.encode_to_vec().as_slice())
-        );
-        assert_eq!(only_message(&framed[..framed.len() - 1]), None);
-        assert_eq!(only_message(&[&framed[..], b"more"].concat()), None);
-        assert_eq!(only_message(&[&[1], &framed[1..]].concat()), None);
-        assert_eq!(only_message(&framed[..PREFIX_BYTES - 1]), None);
-        assert_eq!(only_message(&[0; PREFIX_BYTES]), Some(&[][..]));
+        let found = |framed: &[u8]| only_message(&Bytes::copy_from_slice(framed));
+        assert_eq!(found(&framed), Some(request.encode_to_vec().into()));
+        assert_eq!(found(&framed[..framed.len() - 1]), None);
+        assert_eq!(found(&[&framed[..], b"more"].concat()), None);
+        assert_eq!(found(&[&[1], &framed[1..]].concat()), None);
+        assert_eq!(found(&framed[..PREFIX_BYTES - 1]), None);
+        assert_eq!(found(&[0; PREFIX_BYTES]), Some(Bytes::new()));
     }
 }

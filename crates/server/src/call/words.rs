@@ -10,6 +10,7 @@ use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::{
     Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
+use bytes::Bytes;
 use prost::Message;
 
 use crate::framing::only_message;
@@ -27,7 +28,7 @@ pub(super) struct Said {
 }
 
 /// Says what a request is; `None` for a method that is not about keys, and for one that is not kept.
-pub(super) fn request(path: &str, framed: &[u8]) -> Option<Said> {
+pub(super) fn request(path: &str, framed: &Bytes) -> Option<Said> {
     let message = only_message(framed)?;
     let mut text = String::new();
     let count = match path.rsplit('/').next()? {

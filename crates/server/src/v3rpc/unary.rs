@@ -72,7 +72,7 @@ where
 }
 
 impl Asked {
-    fn decode(method: &Method, framed: &[u8]) -> Option<Self> {
+    fn decode(method: &Method, framed: &Bytes) -> Option<Self> {
         let message = only_message(framed)?;
         let asked = match method.names().1 {
             "Range" => RangeRequest::decode(message).map(Self::Range),
