@@ -47,7 +47,7 @@ use std::sync::Arc;
 use imbl::Vector;
 use types::Revision;
 
-use crate::tree_index::btree::{Item, Sum};
+use crate::tree_index::btree::{Fingerprint, Item, Sum};
 use crate::{EventKind, StoredKv};
 
 /// One change of a key, without its bytes.
@@ -114,11 +114,12 @@ pub(crate) struct KeyIndex {
     changes: Changes,
 }
 
-/// Each is one pointer, so that a copy of a key counts once.
+/// Each is one pointer, so that a copy of a key counts once, and the key's fingerprint, for which there is room beside
+/// what tells them apart.
 #[derive(Clone, Debug)]
 enum Changes {
-    One(StoredKv),
-    Several(Arc<Several>),
+    One(Fingerprint, StoredKv),
+    Several(Fingerprint, Arc<Several>),
 }
 
 #[derive(Debug)]
@@ -154,6 +155,12 @@ impl Item for KeyIndex {
 
     fn key(&self) -> &[u8] {
         self.newest().key()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        match self.changes {
+            Changes::One(fingerprint, _) | Changes::Several(fingerprint, _) => fingerprint,
+        }
     }
 
     fn sum(&self) -> Tally {
@@ -194,10 +201,11 @@ impl KeyIndex {
 
     fn of(newest: StoredKv, is_deleted: bool, older: Vector<Version>) -> Self {
         let mark = Mark::new(newest.mod_revision().main, is_deleted);
+        let fingerprint = Fingerprint::of(newest.key());
         let changes = if older.is_empty() {
-            Changes::One(newest)
+            Changes::One(fingerprint, newest)
         } else {
-            Changes::Several(Arc::new(Several { newest, older }))
+            Changes::Several(fingerprint, Arc::new(Several { newest, older }))
         };
         Self { mark, changes }
     }
@@ -222,15 +230,15 @@ impl KeyIndex {
     /// The last change: a version, or a tombstone.
     fn newest(&self) -> &StoredKv {
         match &self.changes {
-            Changes::One(newest) => newest,
-            Changes::Several(several) => &several.newest,
+            Changes::One(_, newest) => newest,
+            Changes::Several(_, several) => &several.newest,
         }
     }
 
     fn older(&self) -> Option<&Vector<Version>> {
         match &self.changes {
-            Changes::One(_) => None,
-            Changes::Several(several) => Some(&several.older),
+            Changes::One(..) => None,
+            Changes::Several(_, several) => Some(&several.older),
         }
     }
 
@@ -246,7 +254,7 @@ impl KeyIndex {
 
     /// Whether compaction can find something to drop.
     pub(crate) fn is_compactable(&self) -> bool {
-        self.mark.is_deleted() || matches!(self.changes, Changes::Several(_))
+        self.mark.is_deleted() || matches!(self.changes, Changes::Several(..))
     }
 
     /// The key-value as it is now, if there is one.

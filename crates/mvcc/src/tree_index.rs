@@ -1,6 +1,6 @@
 //! All keys in order, so that a reader's copy costs nothing and stays as it is (`btree`).
 //!
-//! A leaf holds each key's [`KeyIndex`]: one pointer to its last version, in whose bytes the key itself is,
+//! A leaf holds each key's [`KeyIndex`]: one pointer to its last version, in whose bytes the key itself is, its fingerprint,
 //! and a few flags. When a leaf is shared with a published view, it is
 //! copied before a change, and that costs one count on each of its keys' versions, which is what a put mostly
 //! costs; hence few pointers.

@@ -20,6 +20,7 @@
 //! They are shared by a node's copies, because only a split or a merge changes them.
 
 mod bounds;
+mod fingerprint;
 mod range;
 
 use std::cmp::Ordering;
@@ -28,6 +29,7 @@ use arrayvec::ArrayVec;
 use triomphe::Arc;
 
 use bounds::Bounds;
+pub(crate) use fingerprint::Fingerprint;
 pub(crate) use range::Range;
 
 /// Items of a leaf, at most. What a change copies, and so counts once more, grows with it; what a leaf
@@ -48,6 +50,9 @@ pub(crate) trait Item: Clone {
 
     /// Its place. Does not change while it is in the tree.
     fn key(&self) -> &[u8];
+
+    /// Its key's.
+    fn fingerprint(&self) -> Fingerprint;
 
     /// What it adds.
     fn sum(&self) -> Self::Sum;
@@ -446,8 +451,13 @@ fn between<'a>(left: &[u8], right: &'a [u8]) -> &'a [u8] {
     &right[..=common]
 }
 
+/// Where the item of this key is, or belongs. Fingerprints are in the leaf itself, keys are not: each of a key's
+/// neighbours that is looked at is some memory that was not looked at for long.
 fn find<T: Item>(items: &[T], key: &[u8]) -> Result<usize, usize> {
-    items.binary_search_by(|item| item.key().cmp(key))
+    let fingerprint = Fingerprint::of(key);
+    let is_it = |item: &T| item.fingerprint() == fingerprint && item.key() == key;
+    let found = items.iter().position(is_it);
+    found.ok_or_else(|| first_at_or_after(items, key))
 }
 
 fn first_at_or_after<T: Item>(items: &[T], key: &[u8]) -> usize {

@@ -44,6 +44,10 @@ impl Item for Pair {
         &self.0.0
     }
 
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.key())
+    }
+
     fn sum(&self) -> Counts {
         Counts {
             all: 1,
