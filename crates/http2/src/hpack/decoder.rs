@@ -7,10 +7,18 @@ use super::field::{Field, FieldName};
 use super::huffman;
 use super::table::Table;
 
+/// Fields that are kept though their client does not want them in the table.
+const WRITTEN_MAX: usize = 4;
+/// The largest of them, as it is written.
+const WRITTEN_BYTES_MAX: usize = 128;
+
 /// Reads the header blocks of one connection, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     table: Table,
+    /// Fields that were written out lately, and how. Some clients (h2, and so tonic) write the path out each time, and
+    /// it is nearly always one of a few.
+    written: Vec<(Box<[u8]>, Field)>,
 }
 
 /// What is left of a block.
@@ -43,10 +51,30 @@ impl Decoder {
                 self.table.add(field.clone());
                 on_field(field);
             } else {
-                on_field(self.literal(&mut input, 4)?);
+                on_field(self.written(&mut input, first)?);
             }
         }
         Ok(())
+    }
+
+    /// A field that is not for the table.
+    fn written(&mut self, input: &mut Input<'_>, first: u8) -> Result<Field, HpackError> {
+        let is_next = |(written, _): &&(Box<[u8]>, Field)| input.0.starts_with(written);
+        if let Some((written, field)) = self.written.iter().find(is_next) {
+            input.0 = &input.0[written.len()..];
+            return Ok(field.clone());
+        }
+        let before = input.0;
+        let field = self.literal(input, 4)?;
+        let length = before.len() - input.0.len();
+        // Not those that nobody is to keep; and only names that always have the same number.
+        if (1..15).contains(&first) && length <= WRITTEN_BYTES_MAX {
+            if self.written.len() == WRITTEN_MAX {
+                self.written.remove(0);
+            }
+            self.written.push((before[..length].into(), field.clone()));
+        }
+        Ok(field)
     }
 
     fn literal(&self, input: &mut Input<'_>, prefix_bits: u32) -> Result<Field, HpackError> {
@@ -158,6 +186,25 @@ mod tests {
                 ]
             );
         }
+    }
+
+    #[test]
+    fn fields_that_are_written_out_each_time_are_what_is_written() {
+        let mut decoder = Decoder::default();
+        for at in 0..100 {
+            // Some of them come again soon, others do not; one begins as another does, and one is nobody's to keep.
+            for path in ["/a", "/ab", &format!("/{}", at / 3), &format!("/c{at}")] {
+                for first in [0x04, 0x14] {
+                    let mut block = vec![first, u8::try_from(path.len()).unwrap()];
+                    block.extend(path.as_bytes());
+                    let found = fields(&mut decoder, &block).unwrap();
+                    assert_eq!(found, [format!(":path: {path}")]);
+                }
+            }
+        }
+        assert_eq!(decoder.written.len(), WRITTEN_MAX);
+        let kept = decoder.written.iter().map(|(written, _)| written[0]);
+        assert!(kept.eq([4; WRITTEN_MAX]));
     }
 
     #[test]
