@@ -27,8 +27,8 @@
 //!
 //! A few keys have very many: a counter written 100,000 times between two compactions. The index
 //! is persistent (a change makes a new [`KeyIndex`] beside the old one, which readers may still
-//! hold), so the list must not be copied for every put: it is a persistent vector itself, and both
-//! a put and a lookup in it cost O(log n).
+//! hold), so a long list must not be copied for every put: all but the end of it is a persistent vector
+//! (`several`), and both a put and a lookup in it cost O(log n).
 //!
 //! Compaction at revision c forgets what no read at c or later can see:
 //!
@@ -42,9 +42,9 @@
 //!
 //! A key whose line becomes empty disappears from the index.
 
-use std::sync::Arc;
+mod several;
 
-use imbl::Vector;
+use several::{Older, Past, Several};
 use types::Revision;
 
 use crate::tree_index::btree::{Fingerprint, Item, Sum};
@@ -119,14 +119,7 @@ pub(crate) struct KeyIndex {
 #[derive(Clone, Debug)]
 enum Changes {
     One(Fingerprint, StoredKv),
-    Several(Fingerprint, Arc<Several>),
-}
-
-#[derive(Debug)]
-struct Several {
-    newest: StoredKv,
-    /// Ascending; all before `newest`. Never an empty vector.
-    older: Vector<Version>,
+    Several(Fingerprint, Several),
 }
 
 /// What is known of many keys together.
@@ -196,16 +189,15 @@ pub(crate) enum Compacted {
 impl KeyIndex {
     /// A key that has never been changed before. A deletion comes with its tombstone.
     pub(crate) fn new(kind: EventKind, newest: StoredKv) -> Self {
-        Self::of(newest, kind == EventKind::Delete, Vector::new())
+        Self::of(newest, kind == EventKind::Delete, Past::default())
     }
 
-    fn of(newest: StoredKv, is_deleted: bool, older: Vector<Version>) -> Self {
+    fn of(newest: StoredKv, is_deleted: bool, past: Past) -> Self {
         let mark = Mark::new(newest.mod_revision().main, is_deleted);
         let fingerprint = Fingerprint::of(newest.key());
-        let changes = if older.is_empty() {
-            Changes::One(fingerprint, newest)
-        } else {
-            Changes::Several(fingerprint, Arc::new(Several { newest, older }))
+        let changes = match Several::new(newest, past) {
+            Ok(several) => Changes::Several(fingerprint, several),
+            Err(newest) => Changes::One(fingerprint, newest),
         };
         Self { mark, changes }
     }
@@ -217,28 +209,27 @@ impl KeyIndex {
             newest.mod_revision() > before.revision(),
             "changes of a key come in the order of their revisions"
         );
-        let mut older = self.older().cloned().unwrap_or_default();
-        older.push_back(before);
-        Self::of(newest, kind == EventKind::Delete, older)
+        let past = self.older().and(before);
+        Self::of(newest, kind == EventKind::Delete, past)
     }
 
     /// The same key with another past.
-    fn with_older(&self, older: Vector<Version>) -> Self {
-        Self::of(self.newest().clone(), self.mark.is_deleted(), older)
+    fn with_past(&self, past: Past) -> Self {
+        Self::of(self.newest().clone(), self.mark.is_deleted(), past)
     }
 
     /// The last change: a version, or a tombstone.
     fn newest(&self) -> &StoredKv {
         match &self.changes {
             Changes::One(_, newest) => newest,
-            Changes::Several(_, several) => &several.newest,
+            Changes::Several(_, several) => several.newest(),
         }
     }
 
-    fn older(&self) -> Option<&Vector<Version>> {
+    fn older(&self) -> Older<'_> {
         match &self.changes {
-            Changes::One(..) => None,
-            Changes::Several(_, several) => Some(&several.older),
+            Changes::One(..) => Older::default(),
+            Changes::Several(_, several) => several.older(),
         }
     }
 
@@ -276,9 +267,9 @@ impl KeyIndex {
         if self.mark.main() <= revision {
             return Some(self.newest_version());
         }
-        let older = self.older()?;
+        let older = self.older();
         let place = changes_until(older, revision).checked_sub(1)?;
-        older.get(place).copied()
+        older.get(place)
     }
 
     /// Whether this change is one that is not compacted.
@@ -286,11 +277,10 @@ impl KeyIndex {
         if self.newest().mod_revision() == version.revision() {
             return true;
         }
-        self.older().is_some_and(|older| {
-            older
-                .binary_search_by_key(&version.revision(), |older| older.revision())
-                .is_ok()
-        })
+        let older = self.older();
+        let place = older.partition_point(|older| older.revision() < version.revision());
+        let found = older.get(place);
+        found.is_some_and(|found| found.revision() == version.revision())
     }
 
     /// Whether the key was deleted at `revision`, and perhaps put again in the same transaction.
@@ -299,12 +289,10 @@ impl KeyIndex {
         if is_one(self.newest_version()) {
             return true;
         }
-        let Some(older) = self.older() else {
-            return false;
-        };
+        let older = self.older();
         let until = (0..changes_until(older, revision)).rev();
         let mut of_revision = until
-            .map_while(|place| older.get(place).copied())
+            .map_while(|place| older.get(place))
             .take_while(|version| version.main == revision);
         of_revision.any(is_one)
     }
@@ -324,47 +312,38 @@ impl KeyIndex {
     pub(crate) fn compact(&self, revision: i64, mut dropped: impl FnMut(Version)) -> Compacted {
         let newest = self.newest_version();
         let ends_here = |version: Version| version.is_tombstone() && version.main < revision;
-        let Some(older) = self.older() else {
+        let older = self.older();
+        if older.is_empty() {
             if newest.main <= revision && ends_here(newest) {
                 dropped(newest);
                 return Compacted::Gone;
             }
             return Compacted::Unchanged;
-        };
+        }
         if newest.main <= revision {
-            older.iter().copied().for_each(&mut dropped);
+            older.iter().for_each(&mut dropped);
             if ends_here(newest) {
                 dropped(newest);
                 return Compacted::Gone;
             }
-            return Compacted::Shorter(self.with_older(Vector::new()));
+            return Compacted::Shorter(self.with_past(Past::default()));
         }
         let until = changes_until(older, revision);
         let kept_tombstone_or_none = match until.checked_sub(1).and_then(|last| older.get(last)) {
-            Some(&last) if !ends_here(last) => until - 1,
+            Some(last) if !ends_here(last) => until - 1,
             _ => until,
         };
         if kept_tombstone_or_none == 0 {
             return Compacted::Unchanged;
         }
-        older
-            .iter()
-            .take(kept_tombstone_or_none)
-            .copied()
-            .for_each(dropped);
-        Compacted::Shorter(self.with_older(older.skip(kept_tombstone_or_none)))
+        older.iter().take(kept_tombstone_or_none).for_each(dropped);
+        Compacted::Shorter(self.with_past(older.without(kept_tombstone_or_none)))
     }
 }
 
-/// How many of the ascending `versions` are at or before `revision`.
-fn changes_until(versions: &Vector<Version>, revision: i64) -> usize {
-    let order = |version: &Version| match version.main <= revision {
-        true => std::cmp::Ordering::Less,
-        false => std::cmp::Ordering::Greater,
-    };
-    match versions.binary_search_by(order) {
-        Ok(place) | Err(place) => place,
-    }
+/// How many of the versions are at or before `revision`.
+fn changes_until(versions: Older<'_>, revision: i64) -> usize {
+    versions.partition_point(|version| version.main <= revision)
 }
 
 #[cfg(test)]
@@ -396,8 +375,9 @@ mod tests {
     }
 
     fn line(index: &KeyIndex) -> Vec<i64> {
-        let older = index.older().into_iter().flatten().copied();
+        let older = index.older();
         older
+            .iter()
             .chain([index.newest_version()])
             .map(|version| version.main)
             .collect()
