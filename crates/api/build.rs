@@ -5,9 +5,10 @@
 //! - the typed messages and the *clients*, as any etcd client knows them;
 //! - the *servers*, in which every stored `KeyValue` and every watch `Event` is already encoded: a `KeyValue`
 //!   as `encoded::mvccpb` has it, an `Event` as a `bytes` field, which on the wire is the same as an embedded
-//!   message. So both go from the store to the socket without being decoded.
+//!   message. So both go from the store to the socket without being decoded. And the keys and values of what
+//!   [`ASKED`] lists are slices of the message that they came in.
 //!
-//! Messages that hold no `KeyValue` are the same Rust type in both sets.
+//! All other messages are the same Rust type in both sets.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -32,6 +33,13 @@ const PROTOS: [&str; 8] = [
 const KEY_VALUE: &str = ".mvccpb.KeyValue";
 /// ... and one as bytes.
 const EVENT: &str = ".mvccpb.Event";
+/// Requests for keys, without those that hold others of them.
+const ASKED: [&str; 4] = [
+    ".etcdserverpb.RangeRequest",
+    ".etcdserverpb.PutRequest",
+    ".etcdserverpb.DeleteRangeRequest",
+    ".etcdserverpb.Compare",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={PROTO_DIR}");
@@ -56,7 +64,7 @@ fn generate_typed(descriptors: FileDescriptorSet) -> Result<(), Box<dyn Error>> 
 }
 
 fn generate_encoded(mut descriptors: FileDescriptorSet) -> Result<(), Box<dyn Error>> {
-    let touched = touched_messages(&descriptors);
+    let own = own_messages(&descriptors);
     let mut builder = tonic_prost_build::configure()
         .build_client(false)
         .build_server(true)
@@ -68,7 +76,7 @@ fn generate_encoded(mut descriptors: FileDescriptorSet) -> Result<(), Box<dyn Er
         let package = file.package().to_owned();
         for message in &mut file.message_type {
             let path = format!(".{package}.{}", message.name());
-            if touched.contains(&path) {
+            if own.contains(&path) {
                 encode_events(message);
             } else if path != KEY_VALUE {
                 let name = rust_name(message.name());
@@ -90,11 +98,12 @@ fn generate_encoded(mut descriptors: FileDescriptorSet) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-/// The messages that hold a `KeyValue` or an `Event`, directly or through another message.
-fn touched_messages(descriptors: &FileDescriptorSet) -> BTreeSet<String> {
-    let mut touched: BTreeSet<String> = BTreeSet::new();
+/// The messages that are types of their own in the server's set: what [`ASKED`] lists, and what holds one of them, a
+/// `KeyValue` or an `Event`, directly or through another message.
+fn own_messages(descriptors: &FileDescriptorSet) -> BTreeSet<String> {
+    let mut own: BTreeSet<String> = ASKED.map(str::to_owned).into();
     loop {
-        let before = touched.len();
+        let before = own.len();
         for file in &descriptors.file {
             if file.package() == "mvccpb" || file.package() == "internalpb" {
                 continue;
@@ -102,15 +111,15 @@ fn touched_messages(descriptors: &FileDescriptorSet) -> BTreeSet<String> {
             for message in &file.message_type {
                 let holds = message.field.iter().any(|field| {
                     [KEY_VALUE, EVENT].contains(&field.type_name())
-                        || touched.contains(field.type_name())
+                        || own.contains(field.type_name())
                 });
                 if holds {
-                    touched.insert(format!(".{}.{}", file.package(), message.name()));
+                    own.insert(format!(".{}.{}", file.package(), message.name()));
                 }
             }
         }
-        if touched.len() == before {
-            return touched;
+        if own.len() == before {
+            return own;
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! - [`etcdserverpb`], [`mvccpb`], … : typed messages and gRPC *clients*;
 //! - [`encoded`]: gRPC *servers*, whose responses carry stored `KeyValue`s ([`encoded::mvccpb`]) and watch
-//!   `Event`s (bytes) as they were encoded once.
+//!   `Event`s (bytes) as they were encoded once, and whose requests for keys share the memory of what came.
 //!
 //! What this is not: behaviour. Nothing here validates, stores or answers.
 
@@ -74,7 +74,7 @@ pub mod encoded {
     pub mod mvccpb;
 
     package!(
-        /// Services of `etcdserverpb` and the responses that hold stored key-values.
+        /// Services of `etcdserverpb`, the responses that hold stored key-values, and the requests for keys.
         etcdserverpb, "/encoded/etcdserverpb.rs"
     );
     package!(

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use bytes::{BufMut, Bytes};
 use prost::encoding::{encode_varint, encoded_len_varint};
 
+use smallvec::SmallVec;
+
 use crate::StoredKv;
 use crate::key_index::Version;
 
@@ -14,8 +16,11 @@ pub struct RevisionEvents {
     /// The main revision of the transaction.
     pub revision: i64,
     /// Its changes, by sub revision; never empty.
-    pub events: Vec<Event>,
+    pub events: Events,
 }
+
+/// The changes of a revision: nearly always one.
+pub type Events = SmallVec<[Event; 1]>;
 
 /// Whether a key was written or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -108,6 +108,8 @@ pub(crate) fn version_in(events: &RevisionEvents, revision: Revision) -> Option<
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
     use crate::{Event, EventKind};
 
@@ -115,7 +117,7 @@ mod tests {
         let kv = StoredKv::tombstone(b"key", Revision::new(revision, 0));
         Arc::new(RevisionEvents {
             revision,
-            events: vec![Event::new(EventKind::Delete, kv, None)],
+            events: smallvec![Event::new(EventKind::Delete, kv, None)],
         })
     }
 

@@ -97,10 +97,10 @@ impl Fixture {
     }
 }
 
-pub(crate) fn put(key: &str, value: &str, lease: Option<i64>) -> Put {
+pub(crate) fn put<'a>(key: &'a str, value: &'a str, lease: Option<i64>) -> Put<'a> {
     Put {
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        value: Bytes::copy_from_slice(value.as_bytes()),
+        key: key.as_bytes(),
+        value: value.as_bytes(),
         lease: lease.map(LeaseId),
     }
 }

@@ -119,7 +119,7 @@ impl Disk<'_> {
                 let event = self.event(&segment, record)?;
                 let events = current.get_or_insert_with(|| RevisionEvents {
                     revision,
-                    events: Vec::new(),
+                    events: crate::Events::new(),
                 });
                 events.events.push(event);
             }

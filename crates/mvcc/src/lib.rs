@@ -32,7 +32,7 @@ mod write_txn;
 pub use compaction::Scrubbed;
 pub use config::Config;
 pub use error::{CompactError, HashError, OpenError, RangeError, SegmentProblem, StoreError};
-pub use event::{Event, EventKind, PrevKv, RevisionEvents};
+pub use event::{Event, EventKind, Events, PrevKv, RevisionEvents};
 pub use hash::{CompactionHash, HashJob, HashKv};
 pub use install::{Hold, Loaded, Pinned};
 pub use kv::{KvParts, ParseKvError, StoredKv};

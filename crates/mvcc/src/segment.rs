@@ -187,10 +187,14 @@ pub(crate) struct SegmentBuilder {
 
 impl SegmentBuilder {
     pub(crate) fn new() -> Self {
-        Self {
-            bytes: vec![FORMAT],
-            versions: 0,
-        }
+        Self::with_capacity(0)
+    }
+
+    /// For so many bytes, or more.
+    fn with_capacity(bytes: usize) -> Self {
+        let mut bytes = Vec::with_capacity(bytes);
+        bytes.push(FORMAT);
+        Self { bytes, versions: 0 }
     }
 
     pub(crate) fn push(&mut self, revision: Revision, kind: EventKind, stored: &[u8]) {
@@ -248,6 +252,8 @@ pub(crate) struct Segments {
     open: Option<(Revision, SegmentBuilder)>,
     /// The open segment holds more than any batch.
     open_changed: bool,
+    /// How large the one before it was.
+    sealed_bytes: usize,
     /// What the live versions take of etcd's pages.
     paged_bytes: u64,
 }
@@ -265,8 +271,7 @@ impl Segments {
             .as_ref()
             .is_some_and(|(_, open)| !open.has_room_for(stored))
         {
-            self.stage_open(batch);
-            self.open = None;
+            self.seal(batch);
         }
         let first = self
             .open
@@ -274,7 +279,7 @@ impl Segments {
             .map_or(version.revision(), |(first, _)| *first);
         let (_, open) = self
             .open
-            .get_or_insert_with(|| (first, SegmentBuilder::new()));
+            .get_or_insert_with(|| (first, SegmentBuilder::with_capacity(self.sealed_bytes)));
         open.push(version.revision(), kind, stored);
         self.open_changed = true;
         self.count(first, version);
@@ -324,6 +329,16 @@ impl Segments {
         info.live += 1;
         info.live_bytes += version.stored_len();
         self.paged_bytes += size::paged(version);
+    }
+
+    /// Puts the open segment into `batch` for the last time.
+    fn seal(&mut self, batch: &mut Batch) {
+        if let Some((first, open)) = self.open.take() {
+            self.sealed_bytes = open.bytes.len();
+            if std::mem::take(&mut self.open_changed) {
+                batch.put(Bucket::Key, key::encode(first).to_vec(), open.finish());
+            }
+        }
     }
 
     /// Puts the open segment into `batch` if it has changed since the last time.

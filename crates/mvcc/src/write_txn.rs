@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use types::{KeyRange, LeaseId, Revision};
 
 use crate::read_view::Source;
 use crate::{
-    Event, EventKind, KvParts, Range, RangeError, RangeResult, RevisionEvents, StoredKv, Writer,
+    Event, EventKind, Events, KvParts, Range, RangeError, RangeResult, RevisionEvents, StoredKv,
+    Writer,
 };
 
 /// A transaction in progress. It sees its own changes; nobody else does before
@@ -17,16 +17,16 @@ use crate::{
 #[derive(Debug)]
 pub struct WriteTxn<'w> {
     writer: &'w mut Writer,
-    events: Vec<Event>,
+    events: Events,
 }
 
 /// A key to write.
-#[derive(Clone, Debug)]
-pub struct Put {
+#[derive(Clone, Copy, Debug)]
+pub struct Put<'a> {
     /// The key; never empty.
-    pub key: Bytes,
+    pub key: &'a [u8],
     /// The value.
-    pub value: Bytes,
+    pub value: &'a [u8],
     /// The lease to attach it to.
     pub lease: Option<LeaseId>,
 }
@@ -42,7 +42,7 @@ impl<'w> WriteTxn<'w> {
     pub(crate) fn new(writer: &'w mut Writer) -> Self {
         Self {
             writer,
-            events: Vec::new(),
+            events: Events::new(),
         }
     }
 
@@ -63,19 +63,19 @@ impl<'w> WriteTxn<'w> {
     }
 
     /// Writes a key, and returns the version that it replaces.
-    pub fn put(&mut self, put: Put) -> Option<StoredKv> {
+    pub fn put(&mut self, put: Put<'_>) -> Option<StoredKv> {
         let mod_revision = self.next_change();
         let (events, Put { key, value, lease }) = (&mut self.events, put);
         let bytes = (key.len() + value.len()) as u64;
         let put_bytes = &self.writer.shared.put_bytes;
         put_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut replaced = None;
-        self.writer.index.change(&key, |before| {
+        self.writer.index.change(key, |before| {
             let (create_revision, version) =
                 before.map_or((mod_revision.main, 0), StoredKv::lineage);
             let kv = StoredKv::new(&KvParts {
-                key: &key,
-                value: &value,
+                key,
+                value,
                 mod_revision,
                 create_revision,
                 version: version + 1,

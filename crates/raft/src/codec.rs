@@ -68,6 +68,13 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// For so many bytes, or more.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self {
+            out: Vec::with_capacity(bytes),
+        }
+    }
+
     pub(crate) fn u8(&mut self, value: u8) {
         self.out.push(value);
     }

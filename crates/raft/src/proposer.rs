@@ -263,11 +263,15 @@ impl Proposer {
             };
             next.push_back(waiting);
         }
-        let (commands, callers): (Vec<Proposed>, Vec<Caller>) = take_proposal(next)
-            .into_iter()
-            .filter(|waiting| !waiting.caller.is_closed())
-            .map(|waiting| (waiting.proposed, waiting.caller))
-            .unzip();
+        let taken = take_proposal(next);
+        let mut commands = Vec::with_capacity(taken.len());
+        let mut callers = Vec::with_capacity(taken.len());
+        for Waiting { proposed, caller } in taken {
+            if !caller.is_closed() {
+                commands.push(proposed);
+                callers.push(caller);
+            }
+        }
         if commands.is_empty() {
             return Ok(());
         }

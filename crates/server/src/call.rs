@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use transport::PeerInfo;
 use types::Clock;
 
@@ -43,7 +44,8 @@ struct Noted {
     response_count: i64,
     /// Who asks, once that is known.
     user: String,
-    stages: Vec<(&'static str, Duration)>,
+    /// Nearly always one.
+    stages: SmallVec<[(&'static str, Duration); 1]>,
     /// From the beginning to the answer, without sending it.
     took: Duration,
 }

@@ -58,19 +58,17 @@ impl Target<'_, '_> {
         // the transaction, and no valid transaction deletes what it puts. Should one do so after
         // all, nothing is kept: the same on every member.
         let value = match &put.value {
-            PutValue::New(value) => value.clone(),
-            PutValue::Keep => kept
-                .as_ref()
-                .map_or_else(Bytes::new, |kv| Bytes::copy_from_slice(kv.value())),
+            PutValue::New(value) => value,
+            PutValue::Keep => kept.as_ref().map_or(&[][..], StoredKv::value),
         };
         let lease = match put.lease {
             PutLease::Detach => None,
             PutLease::Attach(id) => Some(id),
             PutLease::Keep => kept.as_ref().and_then(StoredKv::lease),
         };
-        self.usage.add(version_bytes(&put.key, &value));
+        self.usage.add(version_bytes(&put.key, value));
         let prev = self.txn.put(mvcc::Put {
-            key: put.key.clone(),
+            key: &put.key,
             value,
             lease,
         });

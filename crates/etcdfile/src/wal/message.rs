@@ -1,12 +1,12 @@
 //! The messages of a log. Names and numbers are etcd's (`walpb`, `raftpb`, `etcdserverpb`); of the
 //! requests, those that change something that a state of ours has.
 
+use api::encoded::etcdserverpb::{DeleteRangeRequest, PutRequest, TxnRequest};
 use api::etcdserverpb::{
     AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleDeleteRequest,
     AuthRoleGrantPermissionRequest, AuthRoleRevokePermissionRequest, AuthUserAddRequest,
     AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGrantRoleRequest,
-    AuthUserRevokeRoleRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest,
-    LeaseRevokeRequest, PutRequest, TxnRequest,
+    AuthUserRevokeRoleRequest, CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest,
 };
 use bytes::Bytes;
 use prost::Message;

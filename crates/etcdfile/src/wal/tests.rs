@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use api::etcdserverpb::PutRequest;
+use api::encoded::etcdserverpb::PutRequest;
 use tempfile::TempDir;
 
 use super::message::HardState;
@@ -58,7 +58,7 @@ impl Log {
     fn put(&mut self, term: u64, index: u64, key: &str) {
         let request = InternalRaftRequest {
             put: Some(PutRequest {
-                key: key.as_bytes().to_vec(),
+                key: Bytes::copy_from_slice(key.as_bytes()),
                 ..PutRequest::default()
             }),
             ..InternalRaftRequest::default()
@@ -104,7 +104,7 @@ fn keys(wal: &Wal) -> Vec<(u64, u64, String)> {
     let key = |entry: &Entry| match &entry.payload {
         Payload::Request(request) => {
             let put = request.put.as_ref().unwrap();
-            String::from_utf8(put.key.clone()).unwrap()
+            String::from_utf8(put.key.to_vec()).unwrap()
         }
         _ => String::new(),
     };

@@ -24,6 +24,9 @@ const PROPOSAL: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 
 const PROPOSAL_ID_BYTES: usize = 8;
+const GROUP_HEAD_BYTES: usize = 18;
+/// With the id, if it is a proposal.
+const ENTRY_HEAD_BYTES: usize = 21 + PROPOSAL_ID_BYTES;
 
 /// A group's record is closed once it has reached this size. sled stores a value of this size
 /// well; a larger entry has a record to itself.
@@ -46,7 +49,8 @@ pub(super) struct PackedEntry {
 impl Group {
     pub(super) fn begin(entry: &Entry, committed: Option<LogId>) -> Self {
         debug_assert!(committed.is_none_or(|mark| mark.index <= entry.log_id.index));
-        let mut out = Writer::default();
+        let mut out =
+            Writer::with_capacity(GROUP_HEAD_BYTES + ENTRY_HEAD_BYTES + payload_len(entry));
         out.u8(GROUP_VERSION);
         out.u8(u8::from(committed.is_some()));
         out.u64(committed.map_or(0, |mark| mark.leader_id.term));

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use api::encoded::etcdserverpb::kv_server::{Kv, KvServer};
 use api::encoded::etcdserverpb::{
-    DeleteRangeResponse, PutResponse, RangeResponse, RangeStreamResponse, TxnResponse,
+    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    RangeStreamResponse, TxnRequest, TxnResponse, request_op,
 };
-use api::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, RangeRequest,
-    TxnRequest, request_op,
-};
+use api::etcdserverpb::{CompactionRequest, CompactionResponse};
 use api::rpctypes::ErrorCode;
 use apply::{Access, Command, Guard, Op, RangeOp, RangeReply, Reply, Txn, TxnReply};
 use mvcc::ReadView;

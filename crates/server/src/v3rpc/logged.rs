@@ -191,7 +191,8 @@ fn published_v2(request: &V2Request) -> Option<Member> {
 
 #[cfg(test)]
 mod tests {
-    use api::etcdserverpb::{LeaseGrantRequest, PutRequest};
+    use api::encoded::etcdserverpb::PutRequest;
+    use api::etcdserverpb::LeaseGrantRequest;
     use etcdfile::wal::Attributes;
 
     use super::*;

@@ -8,9 +8,8 @@
 //! Differs from etcd: a chunk ends also when it is twice as large as aimed at, so that small keys before
 //! large ones do not make one that is as large as they come.
 
-use api::encoded::etcdserverpb::{RangeResponse, RangeStreamResponse};
+use api::encoded::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse};
 use api::encoded::mvccpb::KeyValue;
-use api::etcdserverpb::RangeRequest;
 use apply::{Access, Guard, RangeOp, SortOrder, SortTarget};
 use bytes::{BufMut, BytesMut};
 use futures_util::stream;
@@ -240,7 +239,7 @@ fn wire_count(count: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use api::etcdserverpb::range_request;
+    use api::encoded::etcdserverpb::range_request;
     use tonic::Code;
 
     use super::*;
@@ -248,7 +247,7 @@ mod tests {
     #[test]
     fn what_cannot_be_streamed_is_refused_in_etcds_words() {
         let all = RangeRequest {
-            key: b"a".to_vec(),
+            key: "a".into(),
             ..RangeRequest::default()
         };
         assert!(check(all.clone()).is_ok());

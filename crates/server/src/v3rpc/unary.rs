@@ -5,10 +5,10 @@
 //! What this is not: for what is unusual. A message that is compressed, broken or missing is left to tonic's service,
 //! which has the words for it.
 
-use api::encoded::etcdserverpb::RangeResponse;
-use api::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
+use api::encoded::etcdserverpb::{
+    DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
 };
+use api::etcdserverpb::CompactionRequest;
 use bytes::Bytes;
 use http_body::Body as HttpBody;
 use http2::Reply;

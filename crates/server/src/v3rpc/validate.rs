@@ -6,12 +6,12 @@
 
 use std::collections::HashSet;
 
-use api::etcdserverpb::compare::{
+use api::encoded::etcdserverpb::compare::{
     CompareResult, CompareTarget as WireTarget, TargetUnion as WireValue,
 };
-use api::etcdserverpb::range_request::{SortOrder as WireOrder, SortTarget as WireSort};
-use api::etcdserverpb::request_op::Request as WireOp;
-use api::etcdserverpb::{
+use api::encoded::etcdserverpb::range_request::{SortOrder as WireOrder, SortTarget as WireSort};
+use api::encoded::etcdserverpb::request_op::Request as WireOp;
+use api::encoded::etcdserverpb::{
     Compare as WireCompare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 use api::rpctypes::ErrorCode;
@@ -80,7 +80,7 @@ pub(crate) fn put(request: PutRequest) -> Result<Put, ErrorCode> {
     let value = if request.ignore_value {
         PutValue::Keep
     } else {
-        PutValue::New(request.value.into())
+        PutValue::New(request.value)
     };
     let lease = match request.lease {
         _ if request.ignore_lease => PutLease::Keep,
@@ -88,7 +88,7 @@ pub(crate) fn put(request: PutRequest) -> Result<Put, ErrorCode> {
         id => PutLease::Attach(LeaseId(id)),
     };
     Ok(Put {
-        key: request.key.into(),
+        key: request.key,
         value,
         lease,
         prev_kv: request.prev_kv,
@@ -241,7 +241,7 @@ fn compare_target(target: WireTarget, value: Option<WireValue>) -> CompareTarget
         (WireTarget::Create, _) => CompareTarget::Create(0),
         (WireTarget::Mod, Some(WireValue::ModRevision(revision))) => CompareTarget::Mod(revision),
         (WireTarget::Mod, _) => CompareTarget::Mod(0),
-        (WireTarget::Value, Some(WireValue::Value(value))) => CompareTarget::Value(value.into()),
+        (WireTarget::Value, Some(WireValue::Value(value))) => CompareTarget::Value(value),
         (WireTarget::Value, _) => CompareTarget::Value(Bytes::new()),
         (WireTarget::Lease, Some(WireValue::Lease(lease))) => CompareTarget::Lease(lease),
         (WireTarget::Lease, _) => CompareTarget::Lease(0),

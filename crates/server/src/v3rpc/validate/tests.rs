@@ -4,7 +4,7 @@ use super::*;
 
 fn put_of(key: &str) -> PutRequest {
     PutRequest {
-        key: key.into(),
+        key: key.to_owned().into(),
         ..Default::default()
     }
 }
@@ -17,8 +17,8 @@ fn put_op(key: &str) -> RequestOp {
 
 fn delete_op(key: &str, end: &str) -> RequestOp {
     let request = DeleteRangeRequest {
-        key: key.into(),
-        range_end: end.into(),
+        key: key.to_owned().into(),
+        range_end: end.to_owned().into(),
         ..Default::default()
     };
     RequestOp {
@@ -28,7 +28,7 @@ fn delete_op(key: &str, end: &str) -> RequestOp {
 
 fn range_op(key: &str, serializable: bool) -> RequestOp {
     let request = RangeRequest {
-        key: key.into(),
+        key: key.to_owned().into(),
         serializable,
         ..Default::default()
     };
@@ -58,14 +58,14 @@ fn outcome(success: Vec<RequestOp>, failure: Vec<RequestOp>) -> Result<TxnAccess
 #[test]
 fn a_put_is_checked_for_key_then_value_then_lease() {
     let mut wrong = PutRequest {
-        value: b"v".to_vec(),
+        value: "v".into(),
         lease: 1,
         ignore_value: true,
         ignore_lease: true,
         ..Default::default()
     };
     assert_eq!(put(wrong.clone()), Err(ErrorCode::EmptyKey));
-    wrong.key = b"k".to_vec();
+    wrong.key = "k".into();
     assert_eq!(put(wrong.clone()), Err(ErrorCode::ValueProvided));
     wrong.value.clear();
     assert_eq!(put(wrong.clone()), Err(ErrorCode::LeaseProvided));
@@ -82,7 +82,7 @@ fn a_range_is_checked_for_key_then_order_then_target() {
         ..Default::default()
     };
     assert_eq!(range(wrong.clone()), Err(ErrorCode::EmptyKey));
-    wrong.key = b"k".to_vec();
+    wrong.key = "k".into();
     assert_eq!(range(wrong.clone()), Err(ErrorCode::InvalidSortOption));
     wrong.sort_order = 2;
     assert_eq!(range(wrong.clone()), Err(ErrorCode::InvalidSortOption));
@@ -93,7 +93,7 @@ fn a_range_is_checked_for_key_then_order_then_target() {
 #[test]
 fn nothing_and_negative_numbers_mean_what_etcd_makes_of_them() {
     let request = RangeRequest {
-        key: b"k".to_vec(),
+        key: "k".into(),
         limit: -1,
         revision: -1,
         max_mod_revision: -1,
@@ -196,7 +196,7 @@ fn unknown_compares_hold_or_not_as_in_etcd() {
         let compare = compare(WireCompare {
             result,
             target,
-            key: b"k".to_vec(),
+            key: "k".into(),
             ..Default::default()
         });
         (compare.operator, compare.target)
@@ -211,7 +211,7 @@ fn unknown_compares_hold_or_not_as_in_etcd() {
     let mismatched = WireCompare {
         target: WireTarget::Version as i32,
         target_union: Some(WireValue::ModRevision(7)),
-        key: b"k".to_vec(),
+        key: "k".into(),
         ..Default::default()
     };
     assert_eq!(compare(mismatched).target, CompareTarget::Version(0));

@@ -12,7 +12,6 @@ use api::etcdserverpb::{
 };
 use api::mvccpb;
 use backend::Backend;
-use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, stream};
 use prost::Message;
@@ -96,8 +95,8 @@ impl Fixture {
         let mut txn = self.writer.begin();
         for key in keys {
             txn.put(mvcc::Put {
-                key: Bytes::copy_from_slice(key.as_bytes()),
-                value: Bytes::copy_from_slice(value.as_bytes()),
+                key: key.as_bytes(),
+                value: value.as_bytes(),
                 lease: None,
             });
         }
