@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use apply::{Persister, Request, StateMachine, Views, Workers};
+use futures_util::FutureExt as _;
+use futures_util::future::{self, Either};
 use openraft::SnapshotPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::{OnceCell, watch};
@@ -38,7 +40,7 @@ use crate::snapshot::{Counters, SnapshotMetrics};
 use crate::state_machine::{self, Adapter, MachineHandle};
 use crate::status::{LeaderSeen, Metrics, Status, status};
 use crate::type_config::{TypeConfig, log_id};
-use crate::waiters::Waiters;
+use crate::waiters::{Outcome, Waiters};
 use crate::{bootstrap, recovery};
 use parts::Parts;
 
@@ -247,8 +249,28 @@ impl Node {
 
     /// Proposes a command and waits for its outcome on this member.
     /// A bare command is nobody's: see [`Request`].
-    pub async fn propose(&self, request: impl Into<Request>) -> Result<Applied, ProposeError> {
-        let request = request.into();
+    ///
+    /// It is on its way when this returns, and what waits for its outcome is small: there are as many of these as
+    /// clients wait.
+    pub fn propose(
+        &self,
+        request: impl Into<Request>,
+    ) -> impl Future<Output = Result<Applied, ProposeError>> {
+        let running = &*self.running;
+        let since = tokio::time::Instant::now().into_std();
+        let outcome = match self.enqueue(request.into()) {
+            Ok(outcome) => outcome,
+            Err(refused) => return Either::Left(future::ready(Err(refused))),
+        };
+        let waiting = tokio::time::timeout(running.request_timeout(), outcome);
+        Either::Right(waiting.map(move |outcome| match outcome {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_stopping)) => Err(ProposeError::Stopped),
+            Err(_elapsed) => Err(running.why_late(since)),
+        }))
+    }
+
+    fn enqueue(&self, request: Request) -> Result<Outcome, ProposeError> {
         let running = &*self.running;
         if running.progress.behind() > COMMIT_APPLY_GAP_MAX {
             return Err(ProposeError::TooManyRequests);
@@ -261,13 +283,7 @@ impl Node {
         if running.stop.is_cancelled() {
             return Err(ProposeError::Stopped);
         }
-        let since = tokio::time::Instant::now().into_std();
-        let outcome = running.queue.push(request, encoded)?;
-        match tokio::time::timeout(running.request_timeout(), outcome).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_stopping)) => Err(ProposeError::Stopped),
-            Err(_elapsed) => Err(running.why_late(since)),
-        }
+        running.queue.push(request, encoded)
     }
 
     /// Waits until a local read is linearizable: everything committed before the call is applied

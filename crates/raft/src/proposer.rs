@@ -28,7 +28,7 @@ use crate::forward::Forwarder;
 use crate::node::{Raft, ServerMetrics};
 use crate::proposal_id::ProposalIds;
 use crate::type_config::{CommittedLeaderId, LeaderId, OnComplete, Proposal, Proposed, TypeConfig};
-use crate::waiters::{Awaited, Caller, Waiters};
+use crate::waiters::{Awaited, Caller, Outcome, Waiters};
 
 /// Commands that wait to be proposed. When it is full, callers are refused: etcd's "too many
 /// requests".
@@ -152,11 +152,7 @@ pub(crate) fn proposer(
 impl ProposeQueue {
     /// Queues a command. Its outcome comes through the receiver; a receiver whose sender has gone
     /// belongs to a member that is stopping.
-    pub(crate) fn push(
-        &self,
-        request: Request,
-        encoded: Bytes,
-    ) -> Result<oneshot::Receiver<Result<Applied, ProposeError>>, ProposeError> {
+    pub(crate) fn push(&self, request: Request, encoded: Bytes) -> Result<Outcome, ProposeError> {
         let (caller, outcome) = oneshot::channel();
         let queue = if request.command.is_urgent() {
             &self.urgent

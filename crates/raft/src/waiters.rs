@@ -29,6 +29,9 @@ use crate::type_config::{Outcomes, Proposal};
 /// Who waits for one command.
 pub(crate) type Caller = oneshot::Sender<Result<Applied, ProposeError>>;
 
+/// What became of a command, once it is known.
+pub(crate) type Outcome = oneshot::Receiver<Result<Applied, ProposeError>>;
+
 /// A proposal and those who wait for its commands.
 #[derive(Debug)]
 pub(crate) struct Awaited {

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use api::rpctypes::ErrorCode;
 use apply::{Persister, Quota, Rejection, Reply, Request, Views};
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use parking_lot::Mutex;
 use raft::{MemberChangeError, MoveLeaderError, Node, ProposeError, ReadIndexError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -293,28 +295,38 @@ impl EtcdServer {
 
     /// Proposes a command and waits until it is applied here, or for Raft's timeout.
     /// A bare command is nobody's, and refused when authentication is on.
-    pub async fn propose(&self, request: impl Into<Request>) -> Result<Reply, RequestError> {
+    pub fn propose(
+        &self,
+        request: impl Into<Request>,
+    ) -> impl Future<Output = Result<Reply, RequestError>> {
         let request = request.into();
-        if request.command.takes_space() {
-            self.shared.space.check(self, &request.command).await?;
+        let space = &self.shared.space;
+        let checked = match request.command.takes_space() {
+            true => space.check(self, &request.command),
+            false => Ok(()),
+        };
+        match checked {
+            Ok(()) => Either::Left(self.propose_unchecked(request)),
+            // Larger, and for few.
+            Err(refusal) => Either::Right(Box::pin(space.refuse(self, refusal).map(Err))),
         }
-        self.propose_unchecked(request).await
     }
 
     /// Proposes a command whether or not there is room for it.
-    pub(crate) async fn propose_unchecked(
+    pub(crate) fn propose_unchecked(
         &self,
         request: impl Into<Request>,
-    ) -> Result<Reply, RequestError> {
-        let metrics = self.metrics();
-        let pending = metrics.propose();
+    ) -> impl Future<Output = Result<Reply, RequestError>> {
+        let pending = self.metrics().propose();
         let started = self.config().clock.now();
         let before = self.node().status();
-        let proposed = self.node().propose(request).await;
-        let applied = proposed.map_err(|error| pending.failed(self.why(error, before)))?;
-        self.warn_if_slow("propose and apply", started, "", String::new);
-        let reply = applied.outcome?;
-        Ok(reply)
+        let proposed = self.node().propose(request);
+        proposed.map(move |proposed| {
+            let applied = proposed.map_err(|error| pending.failed(self.why(error, before)))?;
+            self.warn_if_slow("propose and apply", started, "", String::new);
+            let reply = applied.outcome?;
+            Ok(reply)
+        })
     }
 
     /// What an error of a proposal is called that began when the status was `before`. etcd tells apart

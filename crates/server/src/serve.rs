@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -110,31 +112,44 @@ impl ClientService {
     }
 
     /// Answers one request. An error ends its connection, over HTTP/2 its stream.
-    async fn answer<B: AnyBody>(
+    ///
+    /// Nothing here waits with the request in its hands: each function that did would have room for it once more.
+    fn answer<B: AnyBody>(
+        &self,
+        request: Request<B>,
+        peer: &Arc<PeerInfo>,
+        upgraded: &Upgraded,
+    ) -> impl Future<Output = Result<Reply<Body>, NotSpoken>> {
+        if let Some(grpc) = &self.grpc
+            && request.version() == Version::HTTP_2
+            && is_grpc(request.headers().get(CONTENT_TYPE))
+        {
+            return Either::Left(grpc.answer(request, Some(peer)).map(Ok));
+        }
+        // Larger, and for few.
+        Either::Right(Box::pin(self.answer_others(request, peer, upgraded)))
+    }
+
+    /// Answers what is not gRPC.
+    async fn answer_others<B: AnyBody>(
         &self,
         mut request: Request<B>,
         peer: &Arc<PeerInfo>,
         upgraded: &Upgraded,
     ) -> Result<Reply<Body>, NotSpoken> {
-        if let Some(grpc) = &self.grpc
-            && request.version() == Version::HTTP_2
-        {
-            let content_type = request.headers().get(CONTENT_TYPE);
-            if is_grpc(content_type) {
-                return Ok(grpc.answer(request, Some(peer)).await);
-            }
+        if self.grpc.is_some() && request.version() == Version::HTTP_2 {
             // With TLS other requests can come over HTTP/2; without, etcd has gRPC only there.
             let others_welcome = self.endpoints != Endpoints::None && peer.tls;
             if !others_welcome {
-                return Ok(not_grpc(content_type).into());
+                return Ok(not_grpc(request.headers().get(CONTENT_TYPE)).into());
             }
         }
         let is_http2 = request.version() == Version::HTTP_2;
         request.extensions_mut().insert(Arc::clone(peer));
         let mut response = match self.endpoints {
             Endpoints::None => return Err(NotSpoken),
-            Endpoints::Metrics => Box::pin(self.endpoint(&request)).await,
-            Endpoints::Client => Box::pin(self.http(request, peer, upgraded)).await,
+            Endpoints::Metrics => self.endpoint(&request).await,
+            Endpoints::Client => self.http(request, peer, upgraded).await,
         };
         if is_http2 {
             complete(&mut response, self.server.config().clock.wall());
@@ -188,10 +203,11 @@ struct Connected {
 
 impl Connected {
     /// Answers one request.
-    async fn answer<B: AnyBody>(&self, request: Request<B>) -> Result<Reply<Body>, NotSpoken> {
-        self.service
-            .answer(request, &self.peer, &self.upgraded)
-            .await
+    fn answer<B: AnyBody>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Reply<Body>, NotSpoken>> {
+        self.service.answer(request, &self.peer, &self.upgraded)
     }
 }
 

@@ -23,29 +23,40 @@ pub(crate) struct SpaceAlarm {
     raising: tokio::sync::Mutex<()>,
 }
 
+/// Why there is no space for a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSpace {
+    /// It does not fit the quota.
+    Full,
+    /// The alarm stands.
+    Alarm,
+}
+
 impl SpaceAlarm {
-    /// Refuses a command that does not fit the quota, after the alarm was raised; and one that the
-    /// alarm forbids. Applying would refuse that as well; asking here keeps a full member's log from
-    /// filling up with what it refuses.
-    pub(crate) async fn check(
-        &self,
-        server: &EtcdServer,
-        command: &Command,
-    ) -> Result<(), RequestError> {
+    /// Whether there is space for a command. Applying would refuse what there is none for as well; asking here keeps
+    /// a full member's log from filling up with what it refuses.
+    pub(crate) fn check(&self, server: &EtcdServer, command: &Command) -> Result<(), NoSpace> {
         if !server.views().room.is_for(command) {
-            if let Err(error) = self.raise(server).await {
-                // As in etcd the client hears of its own request only.
-                tracing::warn!(%error, "failed to raise the alarm NOSPACE");
-            }
-            return Err(Rejection::NoSpace.into());
+            return Err(NoSpace::Full);
         }
         let alarms = server.views().alarms.list();
         let stands = |kind| alarms.iter().any(|alarm| alarm.kind == kind);
         // Where both stand, applying refuses for the graver one.
         if stands(AlarmKind::NoSpace) && !stands(AlarmKind::Corrupt) {
-            return Err(Rejection::NoSpace.into());
+            return Err(NoSpace::Alarm);
         }
         Ok(())
+    }
+
+    /// Refuses a command for which there is no space, after the alarm was raised.
+    pub(crate) async fn refuse(&self, server: &EtcdServer, why: NoSpace) -> RequestError {
+        if why == NoSpace::Full
+            && let Err(error) = self.raise(server).await
+        {
+            // As in etcd the client hears of its own request only.
+            tracing::warn!(%error, "failed to raise the alarm NOSPACE");
+        }
+        Rejection::NoSpace.into()
     }
 
     /// Raises the alarm over what was applied and does not fit, and sees to it that space comes back.

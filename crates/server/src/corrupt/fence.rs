@@ -27,7 +27,8 @@ impl EtcdServer {
             return Ok(());
         }
         let timeout = WAIT_MAX + 2 * self.config().election_timeout;
-        let waited = tokio::time::timeout(timeout, self.wait_repaired()).await;
+        // Larger, and for few.
+        let waited = Box::pin(tokio::time::timeout(timeout, self.wait_repaired())).await;
         waited.map_err(|_elapsed| ErrorCode::Timeout)
     }
 

@@ -16,6 +16,8 @@ use api::encoded::v3lockpb::lock_server::LockServer;
 use api::rpctypes::ErrorCode;
 use apply::Access;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{self, Either};
 use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
@@ -148,11 +150,11 @@ impl GrpcServices {
     }
 
     /// Answers one call of this peer.
-    pub(crate) async fn answer<B>(
+    pub(crate) fn answer<B>(
         &self,
         request: Request<B>,
         peer: Option<&Arc<PeerInfo>>,
-    ) -> Reply<Body>
+    ) -> impl Future<Output = Reply<Body>>
     where
         B: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + Unpin + 'static,
     {
@@ -160,61 +162,81 @@ impl GrpcServices {
         if let Some(reflection) = &self.services.reflection
             && reflection::is_path(path)
         {
-            return match reflection.clone().call(request).await {
+            let reflected = reflection.clone().call(request);
+            // Larger, and for few.
+            let reflected = Box::pin(reflected.map(|response| match response {
                 Ok(response) => response.into(),
-            };
+            }));
+            return Either::Left(Either::Left(reflected));
         }
-        let Some(index) = methods::find(path) else {
-            let unknown = Status::unimplemented(methods::unknown(path));
-            return unknown.into_http().into();
-        };
+        match methods::find(path) {
+            Some(index) => Either::Right(self.answer_method(index, request, peer)),
+            None => {
+                let unknown = Status::unimplemented(methods::unknown(path));
+                let unknown = future::ready(unknown.into_http().into());
+                Either::Left(Either::Right(unknown))
+            }
+        }
+    }
+
+    /// Answers one call of a method of the table.
+    fn answer_method<B>(
+        &self,
+        index: usize,
+        request: Request<B>,
+        peer: Option<&Arc<PeerInfo>>,
+    ) -> impl Future<Output = Reply<Body>>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + Unpin + 'static,
+    {
         let method = &METHODS[index];
         let server = &self.services.server;
-        let headers = request.headers();
         let traces = server.config().traces.as_ref();
-        let span =
-            traces.and_then(|traces| traces.begin(method, headers, peer.map(|peer| &**peer)));
+        let span = traces.and_then(|traces| {
+            let headers = request.headers();
+            traces.begin(method, headers, peer.map(|peer| &**peer))
+        });
         let metrics = server.metrics().call(index, span);
-        let metadata = CallMetadata::of(headers);
-        let with_certificates = server.config().client_cert_auth;
-        let credentials = Credentials::of(&metadata, peer.map(|peer| &**peer), with_certificates);
-        let refused = self.refused(method, &metadata, &credentials).await;
-        let timeout = match refused.map_or_else(|| deadline::timeout(&metadata), Err) {
-            Ok(timeout) => timeout,
-            Err(refused) => {
-                metrics.finished(refused.code());
-                return refused.into_http().into();
-            }
-        };
-        let admitted = Admitted {
-            method,
-            credentials,
-            is_compressed: metadata.grpc_encoding.is_some(),
-            peer: peer.cloned(),
-        };
-        let end =
-            (method.kind != MethodKind::Unary).then(|| stream_end(server, &metadata, timeout));
-        // A stream is as long as it is; a single answer is not to be.
-        let call = (method.kind == MethodKind::Unary).then(|| {
-            Call::begin(
-                method.path,
-                peer.cloned(),
-                Arc::clone(&server.config().clock),
-            )
-        });
-        let is_unary = call.is_some();
-        let request = request.map(|body| {
-            let max = self.services.message_bytes_max;
-            RequestBody::new(body, max, metrics.clone(), is_unary)
-        });
-        // Where it is: each function that took it as it is would have room for it twice.
-        let answer = pin!(self.dispatch(admitted, request));
-        let answer = pin!(within(timeout, answer));
-        let (reply, told) = match call {
-            Some(call) => told(call, answer, &server.config().slow).await,
-            None => (answer.await, None),
-        };
-        observed(reply, metrics, end, told)
+        // What is asked for stays where it is: as an argument of an async function it would be there twice.
+        async move {
+            let metadata = CallMetadata::of(request.headers());
+            let with_certificates = server.config().client_cert_auth;
+            let credentials =
+                Credentials::of(&metadata, peer.map(|peer| &**peer), with_certificates);
+            let refused = self.refused(method, &metadata, &credentials).await;
+            let timeout = match refused.map_or_else(|| deadline::timeout(&metadata), Err) {
+                Ok(timeout) => timeout,
+                Err(refused) => {
+                    metrics.finished(refused.code());
+                    return refused.into_http().into();
+                }
+            };
+            let is_unary = method.kind == MethodKind::Unary;
+            let is_compressed = metadata.grpc_encoding.is_some();
+            let end = (!is_unary).then(|| stream_end(server, &metadata, timeout));
+            // A stream is as long as it is; a single answer is not to be.
+            let clock = &server.config().clock;
+            let call = is_unary.then(|| Call::begin(method.path, peer.cloned(), Arc::clone(clock)));
+            let counted = |body| {
+                let max = self.services.message_bytes_max;
+                RequestBody::new(body, max, metrics.clone(), is_unary)
+            };
+            let answer = pin!(self.dispatch(
+                Admitted {
+                    method,
+                    credentials,
+                    is_compressed,
+                    peer: peer.cloned(),
+                },
+                request.map(counted),
+            ));
+            let answer = pin!(within(timeout, answer));
+            let (reply, told) = match call {
+                Some(call) => told(call, answer, &server.config().slow).await,
+                None => (answer.await, None),
+            };
+            observed(reply, metrics, end, told)
+        }
     }
 
     /// Why a call is not answered.
@@ -236,7 +258,11 @@ impl GrpcServices {
         admitted.err().map(Status::from)
     }
 
-    async fn dispatch<B>(&self, admitted: Admitted, request: Request<RequestBody<B>>) -> Reply<Body>
+    fn dispatch<B>(
+        &self,
+        admitted: Admitted,
+        request: Request<RequestBody<B>>,
+    ) -> impl Future<Output = Reply<Body>>
     where
         B: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + Unpin + 'static,
     {
@@ -247,21 +273,23 @@ impl GrpcServices {
             peer,
         } = admitted;
         let (mut parts, mut body) = request.into_parts();
-        if unary::is_one(method) && !is_compressed {
-            let keys = &self.services.keys;
-            if let Some(reply) = unary::answer(keys, method, &credentials, &mut body).await {
-                return reply;
+        async move {
+            if unary::is_one(method) && !is_compressed {
+                let keys = &self.services.keys;
+                if let Some(reply) = unary::answer(keys, method, &credentials, &mut body).await {
+                    return reply;
+                }
             }
+            parts.extensions.insert(credentials);
+            if let Some(peer) = peer {
+                parts.extensions.insert(peer);
+            }
+            let request = Request::from_parts(parts, Body::new(body));
+            // Larger, and for few.
+            Box::pin(self.dispatch_to_service(method, request))
+                .await
+                .into()
         }
-        parts.extensions.insert(credentials);
-        if let Some(peer) = peer {
-            parts.extensions.insert(peer);
-        }
-        // Larger, and for few.
-        let request = Request::from_parts(parts, Body::new(body));
-        Box::pin(self.dispatch_to_service(method, request))
-            .await
-            .into()
     }
 
     /// Every body has the same type here: of another one, every service would be compiled once more.
@@ -389,7 +417,8 @@ async fn admit_caller(
         Admits::Somebody => Access::Somebody,
         Admits::Root => Access::Admin,
     };
-    let allowed = server.allow(access, credentials).await;
+    // Larger, and for few.
+    let allowed = Box::pin(server.allow(access, credentials)).await;
     allowed.map_err(|error| error.code())
 }
 

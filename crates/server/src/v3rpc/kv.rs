@@ -10,6 +10,8 @@ use api::encoded::etcdserverpb::{
 use api::etcdserverpb::{CompactionRequest, CompactionResponse};
 use api::rpctypes::ErrorCode;
 use apply::{Access, Command, Guard, Op, RangeOp, RangeReply, Reply, Txn, TxnReply};
+use futures_util::FutureExt as _;
+use futures_util::future::{self, Either};
 use mvcc::ReadView;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
@@ -76,20 +78,28 @@ impl KvService {
 
 /// The calls, however they came.
 impl KvService {
-    pub(super) async fn answer_range(
+    pub(super) fn answer_range(
         &self,
         credentials: &Credentials,
         request: RangeRequest,
-    ) -> Result<RangeResponse, Status> {
+    ) -> impl Future<Output = Result<RangeResponse, Status>> {
+        let server = &self.server;
         // A learner gives what it has, and nothing that others would have to agree on.
-        if !request.serializable && self.server.is_learner() {
-            return Err(ErrorCode::NotSupportedForLearner.into());
+        if !request.serializable && server.is_learner() {
+            let refused = ErrorCode::NotSupportedForLearner;
+            return Either::Left(future::ready(Err(refused.into())));
         }
-        let _timed = self.server.traffic().time(Kind::Read, &request.key);
-        let (range, consistency) = validate::range(request)?;
-        let read = self.server.read_range(credentials, range, consistency);
-        let (revision, range) = read.await?;
-        Ok(reply::range(self.server.header_at(revision), range))
+        let timed = server.traffic().time(Kind::Read, &request.key);
+        let (range, consistency) = match validate::range(request) {
+            Ok(range) => range,
+            Err(refused) => return Either::Left(future::ready(Err(refused.into()))),
+        };
+        let read = server.read_range(credentials, range, consistency);
+        Either::Right(read.map(move |read| {
+            let _timed = timed;
+            let (revision, range) = read?;
+            Ok(reply::range(server.header_at(revision), range))
+        }))
     }
 
     pub(super) async fn answer_put(
@@ -209,28 +219,30 @@ impl Kv for KvService {
 
 impl EtcdServer {
     /// Reads a range, and says at which revision the store was.
-    pub(crate) async fn read_range(
+    pub(crate) fn read_range(
         &self,
         credentials: &Credentials,
         range: RangeOp,
         consistency: Consistency,
-    ) -> Result<(i64, RangeReply), RequestError> {
+    ) -> impl Future<Output = Result<(i64, RangeReply), RequestError>> {
         let started = self.config().clock.now();
-        let access = Access::Keys(&range.keys);
-        let (guard, view) = self.read_view(access, credentials, consistency).await?;
-        let (revision, cost) = (view.revision(), Cost::of(&range));
-        let begun = self.config().clock.now();
-        let reply = cost
-            .spend(self, move || apply::execute_range(&view, &range))
-            .await?;
-        let took = self.config().clock.now().saturating_duration_since(begun);
-        self.metrics().range_took(reply.is_ok(), took);
-        let reply = reply?;
-        guard.check_again()?;
-        self.metrics().ranges(1);
-        crate::call::answered_with(reply.count);
-        self.warn_if_slow("read", started, "read-only range ", || response_of(&reply));
-        Ok((revision, reply))
+        async move {
+            let access = Access::Keys(&range.keys);
+            let (guard, view) = self.read_view(access, credentials, consistency).await?;
+            let (revision, cost) = (view.revision(), Cost::of(&range));
+            let begun = self.config().clock.now();
+            let reply = cost
+                .spend(self, move || apply::execute_range(&view, &range))
+                .await?;
+            let took = self.config().clock.now().saturating_duration_since(begun);
+            self.metrics().range_took(reply.is_ok(), took);
+            let reply = reply?;
+            guard.check_again()?;
+            self.metrics().ranges(1);
+            crate::call::answered_with(reply.count);
+            self.warn_if_slow("read", started, "read-only range ", || response_of(&reply));
+            Ok((revision, reply))
+        }
     }
 
     async fn read_txn(
@@ -334,7 +346,8 @@ impl Cost {
     ) -> Result<T, RequestError> {
         match self {
             Self::Light => Ok(read()),
-            Self::Heavy => server.read_aside(read).await,
+            // Larger, and a small part of what it waits for.
+            Self::Heavy => Box::pin(server.read_aside(read)).await,
         }
     }
 }

@@ -75,7 +75,8 @@ impl EtcdServer {
             return Ok(Asker::default());
         }
         if let Some(token) = token {
-            let info = self.user_of(token).await?;
+            // Larger, and only with authentication on.
+            let info = Box::pin(self.user_of(token)).await?;
             call::asked_by(&info.user);
             return Ok(Asker::Client(info));
         }
