@@ -2,6 +2,7 @@
 //!
 //! What this is not: a socket. Bytes come in by [`Wire::receive`] and go out by the [`Outbox`].
 
+mod heads;
 mod receive;
 mod send;
 
@@ -19,6 +20,7 @@ use crate::pings::PingEnforcer;
 use crate::request::HEADER_LIST_BYTES_MAX;
 use crate::shared::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, Shared};
 use crate::stream::Stream;
+use heads::Heads;
 
 /// Every window before anybody says something else (RFC 9113, 6.9.2).
 const WINDOW_BYTES: i64 = 65_535;
@@ -53,6 +55,7 @@ pub(crate) struct Wire {
     newest_taken: u32,
     max_concurrent_streams: u32,
     decoder: Decoder,
+    heads: Heads,
     encoder: Encoder,
     /// A header block whose rest has not come.
     block: Option<Block>,
@@ -123,6 +126,7 @@ impl Wire {
             newest_taken: 0,
             max_concurrent_streams: options.max_concurrent_streams,
             decoder: Decoder::default(),
+            heads: Heads::default(),
             encoder: Encoder::default(),
             block: None,
             has_settings: false,

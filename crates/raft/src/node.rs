@@ -257,16 +257,16 @@ impl Node {
         request: impl Into<Request>,
     ) -> impl Future<Output = Result<Applied, ProposeError>> {
         let running = &*self.running;
-        let since = tokio::time::Instant::now().into_std();
+        let since = tokio::time::Instant::now();
         let outcome = match self.enqueue(request.into()) {
             Ok(outcome) => outcome,
             Err(refused) => return Either::Left(future::ready(Err(refused))),
         };
-        let waiting = tokio::time::timeout(running.request_timeout(), outcome);
+        let waiting = tokio::time::timeout_at(since + running.request_timeout(), outcome);
         Either::Right(waiting.map(move |outcome| match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_stopping)) => Err(ProposeError::Stopped),
-            Err(_elapsed) => Err(running.why_late(since)),
+            Err(_elapsed) => Err(running.why_late(since.into_std())),
         }))
     }
 

@@ -15,9 +15,9 @@ mod store;
 mod timings;
 mod upkeep;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use api::rpctypes::ErrorCode;
@@ -35,7 +35,7 @@ use types::MemberId;
 
 use crate::EtcdServer;
 use crate::traces::CallSpan;
-use crate::v3rpc::METHODS;
+use crate::v3rpc::{METHODS, MethodKind};
 use certificates::CertificateMetrics;
 use consensus::ServerMetrics;
 use corruption::CorruptionMetrics;
@@ -73,6 +73,8 @@ const CODES: [&str; 17] = [
 
 /// Client versions that are counted each by itself: a client may claim what it likes.
 const CLIENT_VERSIONS_MAX: usize = 64;
+/// What all others are counted as.
+const OTHER_VERSIONS: &str = "other";
 
 /// A member's metrics. Cheap to clone.
 #[derive(Clone)]
@@ -278,7 +280,7 @@ impl Metrics {
     }
 
     /// Counts a request that passed the first checks, by the version that its client claims.
-    pub(crate) fn client_request(&self, kind: &str, version: &str) {
+    pub(crate) fn client_request(&self, kind: MethodKind, version: &str) {
         self.all.clients.count(kind, version);
     }
 
@@ -376,7 +378,14 @@ impl Metrics {
 struct ClientMetrics {
     requests: IntCounterVec,
     /// The versions seen so far.
-    versions: RwLock<BTreeSet<String>>,
+    versions: RwLock<BTreeMap<String, ClientVersion>>,
+}
+
+/// Requests of clients of one version, once there are any.
+#[derive(Default)]
+struct ClientVersion {
+    unary: OnceLock<IntCounter>,
+    stream: OnceLock<IntCounter>,
 }
 
 impl ClientMetrics {
@@ -391,25 +400,28 @@ impl ClientMetrics {
         })
     }
 
-    fn count(&self, kind: &str, version: &str) {
-        let version = if self.knows(version) {
-            version
-        } else {
-            "other"
-        };
-        self.requests.with_label_values(&[kind, version]).inc();
-    }
-
-    fn knows(&self, version: &str) -> bool {
-        if self.versions.read().contains(version) {
-            return true;
+    fn count(&self, kind: MethodKind, version: &str) {
+        if let Some(known) = self.versions.read().get(version) {
+            return self.counter(known, kind, version).inc();
         }
         let mut versions = self.versions.write();
         let is_room = versions.len() < CLIENT_VERSIONS_MAX;
-        if is_room {
-            versions.insert(version.to_owned());
-        }
-        is_room
+        let version = if is_room { version } else { OTHER_VERSIONS };
+        let known = versions.entry(version.to_owned()).or_default();
+        self.counter(known, kind, version).inc();
+    }
+
+    fn counter<'a>(
+        &self,
+        known: &'a ClientVersion,
+        kind: MethodKind,
+        version: &str,
+    ) -> &'a IntCounter {
+        let (counter, label) = match kind {
+            MethodKind::Unary => (&known.unary, "unary"),
+            MethodKind::ServerStream | MethodKind::BidiStream => (&known.stream, "stream"),
+        };
+        counter.get_or_init(|| self.requests.with_label_values(&[label, version]))
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod prefix;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -146,7 +146,7 @@ struct Windows {
 
 #[derive(Default)]
 struct Window {
-    by_prefix: HashMap<Prefix, Counted>,
+    by_prefix: BTreeMap<Prefix, Counted>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -196,14 +196,13 @@ impl Windows {
     }
 
     fn report(&self, now: Instant, top: usize) -> ByPrefix {
-        let mut sums = HashMap::<Prefix, Asked>::new();
+        let mut sums = BTreeMap::<Prefix, Asked>::new();
         for window in std::iter::once(&self.current).chain(&self.past) {
             for (prefix, counted) in &window.by_prefix {
                 sums.entry(*prefix).or_default().add(&counted.asked);
             }
         }
         let mut all: Vec<(Prefix, Asked)> = sums.into_iter().collect();
-        all.sort_by_key(|(prefix, _)| *prefix);
         all.sort_by_key(|(_, asked)| std::cmp::Reverse(asked.reads + asked.writes));
         // Those of the most time come first, then those that are asked for often all the same.
         let often: Vec<Prefix> = all.iter().take(top).map(|(prefix, _)| *prefix).collect();

@@ -31,5 +31,5 @@ mod watch;
 pub(crate) use auth::{Credentials, Passwords};
 pub(crate) use interceptor::GrpcServices;
 pub use logged::{LoggedError, logged_request};
-pub(crate) use methods::{METHODS, Method};
+pub(crate) use methods::{METHODS, Method, MethodKind};
 pub(crate) use validate::Consistency;

@@ -19,12 +19,18 @@ pub(crate) struct Decoder {
     /// Fields that were written out lately, and how. Some clients (h2, and so tonic) write the path out each time, and
     /// it is nearly always one of a few.
     written: Vec<(Box<[u8]>, Field)>,
+    changes: u64,
 }
 
 /// What is left of a block.
 struct Input<'a>(&'a [u8]);
 
 impl Decoder {
+    /// Moves with each block that would not mean the same if it came again, and with each that nobody is to keep.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Hands over the fields of a block in their order.
     pub(crate) fn decode(
         &mut self,
@@ -40,6 +46,7 @@ impl Decoder {
                 }
                 let bytes_max = input.number(5)?;
                 self.table.resize(bytes_max)?;
+                self.changes += 1;
                 continue;
             }
             may_resize = false;
@@ -49,6 +56,7 @@ impl Decoder {
             } else if first & 0x40 != 0 {
                 let field = self.literal(&mut input, 6)?;
                 self.table.add(field.clone());
+                self.changes += 1;
                 on_field(field);
             } else {
                 on_field(self.written(&mut input, first)?);
@@ -67,6 +75,8 @@ impl Decoder {
         let before = input.0;
         let field = self.literal(input, 4)?;
         let length = before.len() - input.0.len();
+        let is_secret = first & 0x10 != 0;
+        self.changes += u64::from(is_secret);
         // Not those that nobody is to keep; and only names that always have the same number.
         if (1..15).contains(&first) && length <= WRITTEN_BYTES_MAX {
             if self.written.len() == WRITTEN_MAX {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 
+use super::heads::RequestHead;
 use super::send::WRITTEN_BYTES;
 use super::{
     Asked, Block, ENABLE_PUSH, HEADER_TABLE_SIZE, INITIAL_WINDOW_SIZE, LAST_CALL, Leaving,
@@ -187,6 +188,14 @@ impl Wire {
 
     /// A header block is complete. It is read in any case: what comes after it depends on it.
     fn block(&mut self, stream: u32, is_last: bool, block: &[u8]) -> Result<(), Violation> {
+        let changes = self.decoder.changes();
+        if stream > self.newest
+            && let Some(head) = self.heads.find(block, changes)
+        {
+            self.newest = stream;
+            self.opened(stream, is_last, Ok(head));
+            return Ok(());
+        }
         let mut fields = Fields::default();
         self.decoder
             .decode(block, |field| fields.add(field))
@@ -197,7 +206,13 @@ impl Wire {
             self.trailers(stream, is_last, fields);
         } else if stream > self.newest {
             self.newest = stream;
-            self.opened(stream, is_last, fields);
+            let head = fields.into_request();
+            if let Ok(head) = &head
+                && self.decoder.changes() == changes
+            {
+                self.heads.keep(block, changes, head);
+            }
+            self.opened(stream, is_last, head);
         } else if !self.is_excused(stream) {
             return Err(violation(
                 Reason::StreamClosed,
@@ -222,7 +237,7 @@ impl Wire {
         self.reset(stream, reason);
     }
 
-    fn opened(&mut self, id: u32, is_last: bool, fields: Fields) {
+    fn opened(&mut self, id: u32, is_last: bool, head: Result<RequestHead, Unusable>) {
         if self.leaving == Leaving::Final {
             // GOAWAY has told it to ask elsewhere.
             return;
@@ -241,7 +256,7 @@ impl Wire {
             has_turn: false,
             is_shut_out: false,
         };
-        match fields.into_request() {
+        match head {
             Ok((request, length)) => {
                 open.length_left = length;
                 if is_last && !open.is_of_length(0, true) {

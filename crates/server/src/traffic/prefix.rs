@@ -7,7 +7,7 @@ const PARTS: usize = 2;
 
 /// The first parts of a key that end in a slash: `/registry/pods/` of `/registry/pods/default/web`. Nothing of a
 /// key without slashes, so that what is shown is no key by itself.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Prefix {
     bytes: [u8; BYTES_MAX],
     len: usize,

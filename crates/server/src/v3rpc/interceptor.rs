@@ -395,11 +395,7 @@ fn admit(
         std::str::from_utf8(version.as_bytes())
             .map_err(|_not_utf8| ErrorCode::InvalidClientAPIVersion)
     })?;
-    let kind = match method.kind {
-        MethodKind::Unary => "unary",
-        MethodKind::ServerStream | MethodKind::BidiStream => "stream",
-    };
-    server.metrics().client_request(kind, version);
+    server.metrics().client_request(method.kind, version);
     if metadata.requires_leader() && server.node().status().leader.is_none() {
         return Err(ErrorCode::NoLeader);
     }

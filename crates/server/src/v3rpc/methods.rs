@@ -11,6 +11,8 @@ pub(crate) struct Method {
     pub(crate) learner: Learner,
     /// Who may call it.
     pub(crate) admits: Admits,
+    /// Where its path's last slash is.
+    name_at: usize,
 }
 
 /// Who may call a method when authentication is on.
@@ -375,13 +377,22 @@ const fn method(path: &'static str, kind: MethodKind, learner: Learner, admits: 
         kind,
         learner,
         admits,
+        name_at: last_slash(path.as_bytes()),
     }
+}
+
+const fn last_slash(path: &[u8]) -> usize {
+    let mut at = path.len() - 1;
+    while path[at] != b'/' {
+        at -= 1;
+    }
+    at
 }
 
 impl Method {
     /// The service's name and the method's.
     pub(crate) fn names(&self) -> (&'static str, &'static str) {
-        split(self.path).expect("a path of the table has a service and a method")
+        (&self.path[1..self.name_at], &self.path[self.name_at + 1..])
     }
 }
 
