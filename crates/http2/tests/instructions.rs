@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use types::SystemClock;
 
-const LIMITS: [Limit; 2] = [(UNARY, 1_600, 95_000), (EVENT, 1_000, 49_000)];
+const LIMITS: [Limit; 2] = [(UNARY, 1_600, 74_000), (EVENT, 1_000, 46_500)];
 
 /// A request as a Go client makes it when it has made some, and its answer; 16 at once.
 const UNARY: &str = "unary";

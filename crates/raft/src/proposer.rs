@@ -41,6 +41,9 @@ const URGENT_LEN_MAX: usize = 1024;
 /// Commands in one entry.
 const PROPOSAL_COMMANDS_MAX: usize = 1024;
 
+/// Turns for which a proposal waits for others to join it.
+const GATHER_TURNS_MAX: usize = 16;
+
 /// Bytes of commands in one entry, a single larger command aside: what the log packs well.
 const PROPOSAL_BYTES_MAX: usize = 48 * 1024;
 
@@ -244,7 +247,7 @@ impl Proposer {
         // The flusher is busy with another proposal: this one loses nothing by letting everybody
         // else who is ready bring a command along.
         if self.in_flight.available_permits() + 1 < PROPOSALS_IN_FLIGHT_MAX {
-            tokio::task::yield_now().await;
+            self.let_gather().await;
         }
         // While this waited for its turn, more may have come.
         while next.len() < PROPOSAL_COMMANDS_MAX / 2 {
@@ -278,6 +281,18 @@ impl Proposer {
             turn: permit,
         })
         .await
+    }
+
+    /// Lets those who are ready queue their commands, for as long as there are any.
+    async fn let_gather(&self) {
+        let mut queued = self.queue.len();
+        for _ in 0..GATHER_TURNS_MAX {
+            tokio::task::yield_now().await;
+            let before = std::mem::replace(&mut queued, self.queue.len());
+            if queued == before {
+                break;
+            }
+        }
     }
 
     /// Sends a proposal to the leader.
