@@ -334,7 +334,7 @@ impl Segments {
     /// Puts the open segment into `batch` for the last time.
     fn seal(&mut self, batch: &mut Batch) {
         if let Some((first, open)) = self.open.take() {
-            self.sealed_bytes = open.bytes.len();
+            self.sealed_bytes = open.bytes.len().min(SEGMENT_BYTES_MAX);
             if std::mem::take(&mut self.open_changed) {
                 batch.put(Bucket::Key, key::encode(first).to_vec(), open.finish());
             }

@@ -247,7 +247,7 @@ impl Proposer {
         // The flusher is busy with another proposal: this one loses nothing by letting everybody
         // else who is ready bring a command along.
         if self.in_flight.available_permits() + 1 < PROPOSALS_IN_FLIGHT_MAX {
-            self.let_gather().await;
+            self.let_gather(next).await;
         }
         // While this waited for its turn, more may have come.
         while next.len() < PROPOSAL_COMMANDS_MAX / 2 {
@@ -283,10 +283,18 @@ impl Proposer {
         .await
     }
 
-    /// Lets those who are ready queue their commands, for as long as there are any.
-    async fn let_gather(&self) {
+    /// Lets those who are ready queue their commands, for as long as there are any and the proposal is not full
+    /// without them.
+    async fn let_gather(&self, next: &VecDeque<Waiting>) {
+        let bytes: usize = next
+            .iter()
+            .map(|waiting| waiting.proposed.encoded.len())
+            .sum();
         let mut queued = self.queue.len();
         for _ in 0..GATHER_TURNS_MAX {
+            if bytes >= PROPOSAL_BYTES_MAX || next.len() + queued >= PROPOSAL_COMMANDS_MAX {
+                break;
+            }
             tokio::task::yield_now().await;
             let before = std::mem::replace(&mut queued, self.queue.len());
             if queued == before {

@@ -7,6 +7,8 @@ use http::Request;
 const KNOWN_MAX: usize = 4;
 /// Bytes of a block that is kept.
 const BLOCK_BYTES_MAX: usize = 256;
+/// Fields of a head that is kept: one byte of a block can name a large one.
+const FIELDS_MAX: usize = 16;
 
 /// A request without its body, and what it says of the body's length.
 pub(super) type RequestHead = (Request<()>, Option<u64>);
@@ -38,7 +40,7 @@ impl Heads {
     /// Keeps what a block said that has not changed the table.
     pub(super) fn keep(&mut self, block: &[u8], changes: u64, head: &RequestHead) {
         self.known.retain(|known| known.changes == changes);
-        if block.len() > BLOCK_BYTES_MAX {
+        if block.len() > BLOCK_BYTES_MAX || head.0.headers().len() > FIELDS_MAX {
             return;
         }
         if self.known.len() == KNOWN_MAX {
