@@ -4,7 +4,6 @@ use std::sync::OnceLock;
 
 use bytes::{BufMut, Bytes};
 use prost::encoding::{encode_varint, encoded_len_varint};
-
 use smallvec::SmallVec;
 
 use crate::StoredKv;

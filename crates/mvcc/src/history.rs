@@ -7,7 +7,9 @@ use backend::schema::key;
 use types::Revision;
 
 use crate::segment::{Record, Segment};
-use crate::{Event, PrevKv, RangeError, ReadView, RevisionEvents, Store, StoreError, StoredKv};
+use crate::{
+    Event, Events, PrevKv, RangeError, ReadView, RevisionEvents, Store, StoreError, StoredKv,
+};
 
 /// A stretch of history.
 #[derive(Debug)]
@@ -119,7 +121,7 @@ impl Disk<'_> {
                 let event = self.event(&segment, record)?;
                 let events = current.get_or_insert_with(|| RevisionEvents {
                     revision,
-                    events: crate::Events::new(),
+                    events: Events::new(),
                 });
                 events.events.push(event);
             }

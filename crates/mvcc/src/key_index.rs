@@ -352,7 +352,7 @@ mod tests {
     use crate::EventKind::{Delete, Put};
     use crate::KvParts;
 
-    fn put(main: i64) -> StoredKv {
+    pub(super) fn put(main: i64) -> StoredKv {
         StoredKv::new(&KvParts {
             key: b"foo",
             value: b"v",

@@ -290,9 +290,12 @@ impl Proposer {
             .iter()
             .map(|waiting| waiting.proposed.encoded.len())
             .sum();
+        if bytes >= PROPOSAL_BYTES_MAX {
+            return;
+        }
         let mut queued = self.queue.len();
         for _ in 0..GATHER_TURNS_MAX {
-            if bytes >= PROPOSAL_BYTES_MAX || next.len() + queued >= PROPOSAL_COMMANDS_MAX {
+            if next.len() + queued >= PROPOSAL_COMMANDS_MAX {
                 break;
             }
             tokio::task::yield_now().await;

@@ -1,9 +1,11 @@
 //! How gRPC frames what is said: a flag and a length before each message, and the fields around them.
 
 use bytes::{BufMut, Bytes};
-use http::{HeaderMap, HeaderValue};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response};
 use prost::Message;
 use tonic::Status;
+use tonic::body::Body;
 
 /// Flag and length before each message.
 pub(crate) const PREFIX_BYTES: usize = 5;
@@ -41,6 +43,14 @@ pub(crate) fn framed(message: &impl Message) -> Result<Bytes, Status> {
     put_prefix(known, &mut out);
     message.encode_raw(&mut out);
     Ok(out.into())
+}
+
+/// The response that has this body, and begins as every one does.
+pub(crate) fn response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
+    response
 }
 
 /// The trailers of what went well.

@@ -29,9 +29,10 @@ use tonic::codegen::StdError;
 use tonic::{Code, Status};
 
 use self::call::{Replies, frame};
-use self::error::{GRPC, JSON, Trailers};
+use self::error::{JSON, Trailers};
 use self::metadata::Call;
 use self::routes::Route;
+use crate::framing::CONTENT_TYPE_GRPC;
 use crate::v3rpc::GrpcServices;
 
 pub(crate) use self::websocket::{Session, is_upgrade, upgrade};
@@ -162,7 +163,7 @@ fn unary_response(route: &Route, call: &Call, reply: &Bytes) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(GRPC_CONTENT_TYPE, GRPC);
+    headers.insert(GRPC_CONTENT_TYPE, CONTENT_TYPE_GRPC);
     response
 }
 
@@ -188,7 +189,7 @@ async fn streamed(route: Route, mut replies: Replies) -> Response<Body> {
     if has_content {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);
-        headers.insert(GRPC_CONTENT_TYPE, GRPC);
+        headers.insert(GRPC_CONTENT_TYPE, CONTENT_TYPE_GRPC);
     }
     response
 }

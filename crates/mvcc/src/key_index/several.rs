@@ -140,18 +140,7 @@ mod tests {
     use types::Revision;
 
     use super::*;
-    use crate::KvParts;
-
-    fn newest(main: i64) -> StoredKv {
-        StoredKv::new(&KvParts {
-            key: b"key",
-            value: b"value",
-            mod_revision: Revision::new(main, 0),
-            create_revision: main,
-            version: 1,
-            lease: None,
-        })
-    }
+    use crate::key_index::tests::put;
 
     proptest! {
         #[test]
@@ -171,7 +160,7 @@ mod tests {
                         older.without(count)
                     }
                 };
-                several = Several::new(newest(main + 1), past).ok();
+                several = Several::new(put(main + 1), past).ok();
                 prop_assert_eq!(several.is_none(), model.is_empty());
                 let older = several.as_ref().map(Several::older).unwrap_or_default();
                 prop_assert_eq!(older.is_empty(), model.is_empty());

@@ -10,8 +10,9 @@ use serde_json::{Map, Value};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use crate::framing::CONTENT_TYPE_GRPC;
+
 const GRPC_TRAILER_CONTENT_TYPE: HeaderName = HeaderName::from_static("grpc-trailer-content-type");
-pub(super) const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// nginx's number for a client that went away; grpc-gateway uses it for `Cancelled`.
@@ -65,7 +66,7 @@ pub(super) fn line(status: &Status) -> Bytes {
 fn chunked(body: Body, trailers: Trailers) -> Body {
     let data = body.into_data_stream().map_ok(Frame::data);
     let trailers = (trailers == Trailers::OfCall).then(|| {
-        let content_type = (GRPC_TRAILER_CONTENT_TYPE, GRPC);
+        let content_type = (GRPC_TRAILER_CONTENT_TYPE, CONTENT_TYPE_GRPC);
         Ok(Frame::trailers(HeaderMap::from_iter([content_type])))
     });
     let frames = data.chain(stream::iter(trailers));

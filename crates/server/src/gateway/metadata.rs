@@ -17,6 +17,7 @@ use transport::{PeerInfo, RemoteAddr};
 
 use super::call::deadline_exceeded;
 use super::error::Trailers;
+use crate::framing::CONTENT_TYPE_GRPC;
 
 const METADATA_PREFIX: &str = "grpc-metadata-";
 const HTTP_PREFIX: &str = "grpcgateway-";
@@ -99,7 +100,7 @@ impl Call {
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = self.metadata.clone();
         let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
         headers.insert(TE, HeaderValue::from_static("trailers"));
         if let Some(peer) = &self.peer {
             request.extensions_mut().insert(Arc::clone(peer));

@@ -18,7 +18,6 @@ use apply::Access;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{self, Either};
-use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt as _, Full};
@@ -49,7 +48,7 @@ use super::{reflection, unary};
 use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, observe_message, status_code};
 use crate::call::Call;
 use crate::corrupt::is_fenced;
-use crate::framing::{self, CONTENT_TYPE_GRPC};
+use crate::framing;
 use crate::metrics::CallMetrics;
 use crate::{EtcdServer, SlowRequests};
 
@@ -140,11 +139,7 @@ impl GrpcServices {
             Reply::Response(response) => response,
             Reply::Message(message) => {
                 let trailers = std::future::ready(Some(Ok(framing::ok_trailers())));
-                let body = Full::new(message).with_trailers(trailers);
-                let mut response = Response::new(Body::new(body));
-                let headers = response.headers_mut();
-                headers.insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
-                response
+                framing::response(Body::new(Full::new(message).with_trailers(trailers)))
             }
         }
     }
@@ -192,17 +187,14 @@ impl GrpcServices {
         let method = &METHODS[index];
         let server = &self.services.server;
         let traces = server.config().traces.as_ref();
-        let span = traces.and_then(|traces| {
-            let headers = request.headers();
-            traces.begin(method, headers, peer.map(|peer| &**peer))
-        });
+        let info = peer.map(|peer| &**peer);
+        let span = traces.and_then(|traces| traces.begin(method, request.headers(), info));
         let metrics = server.metrics().call(index, span);
         // What is asked for stays where it is: as an argument of an async function it would be there twice.
         async move {
             let metadata = CallMetadata::of(request.headers());
             let with_certificates = server.config().client_cert_auth;
-            let credentials =
-                Credentials::of(&metadata, peer.map(|peer| &**peer), with_certificates);
+            let credentials = Credentials::of(&metadata, info, with_certificates);
             let refused = self.refused(method, &metadata, &credentials).await;
             let timeout = match refused.map_or_else(|| deadline::timeout(&metadata), Err) {
                 Ok(timeout) => timeout,

@@ -13,7 +13,6 @@ use api::encoded::etcdserverpb::RangeResponse;
 use api::encoded::mvccpb::KeyValue;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
-use http::header::CONTENT_TYPE;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use prost::Message as _;
@@ -23,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Response;
 use tonic::body::Body;
 
-use crate::framing::{self, CONTENT_TYPE_GRPC};
+use crate::framing;
 
 /// A message that is smaller is encoded at once.
 const LARGE_BYTES: u32 = 128 * 1024;
@@ -90,11 +89,7 @@ impl LargeRange {
 
     /// All of the answer.
     pub(super) fn into_response(self) -> http::Response<Body> {
-        let mut response = http::Response::new(self.into_body());
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
-        response
+        framing::response(self.into_body())
     }
 
     /// The pieces are made by a task of their own: their connection's has others to answer.
