@@ -1,9 +1,11 @@
-//! Entries on their way to a peer: requests go out ahead of their answers, within bounds.
+//! Entries on their way to a peer: requests go out ahead of their answers, within bounds, and each answer is for the
+//! request that it answers ([`Asked`]).
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker, ready};
 
 use api::peerpb;
 use futures_util::{Stream, StreamExt, stream};
@@ -50,6 +52,100 @@ impl Window {
     /// Answers come in order.
     fn leave(&self) {
         self.taken.lock().pop_front();
+    }
+}
+
+/// Which request is answered.
+///
+/// openraft 0.10.0-alpha.37 takes an answer for one to every request of the stream that it could be an answer to
+/// (`replication/inflight_append_queue.rs`), also to those that went out long after the peer gave it: a commit index that
+/// goes out alone has the last entry of the request before. From when the last of them went out the leader counts that
+/// the peer follows it, and reads are confirmed by that. A leader that had stood still for a while read from its sockets
+/// what it had been answered before, and confirmed reads that way, when another one had long been elected.
+///
+/// So an answer that would be one to the next request as well is kept back: the next one's own answer says as much. And
+/// where there is no next one, none is asked while openraft has an answer that it may not have looked at.
+#[derive(Debug, Default)]
+struct Asked(Mutex<Asking>);
+
+#[derive(Debug, Default)]
+struct Asking {
+    /// Requests without an answer, in order: the entry before theirs, and their last.
+    unanswered: VecDeque<(Option<LogId>, Option<LogId>)>,
+    /// openraft was given the answer to the last request, and has not asked for another answer.
+    is_handed_out: bool,
+    /// openraft wants no more answers.
+    is_closed: bool,
+    /// Who waits to ask.
+    waiting: Option<Waker>,
+}
+
+impl Asked {
+    /// The next request. It is noted before any answer is given away.
+    fn poll_next<S>(
+        &self,
+        input: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<AppendEntriesRequest<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
+    {
+        let mut asking = self.0.lock();
+        if asking.is_closed {
+            return Poll::Ready(None);
+        }
+        if asking.is_handed_out {
+            asking.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let request = ready!(input.poll_next_unpin(cx));
+        if let Some(request) = &request {
+            let last = request.entries.last().map(|entry| entry.log_id);
+            let range = (request.prev_log_id, last.or(request.prev_log_id));
+            asking.unanswered.push_back(range);
+        }
+        Poll::Ready(request)
+    }
+
+    /// Answers come in order. `false`: this one is kept back.
+    fn answered(&self, appended: &Appended) -> bool {
+        let mut asking = self.0.lock();
+        asking.unanswered.pop_front();
+        match (appended, asking.unanswered.front()) {
+            // What comes after the next request comes after its last entry.
+            (Ok(matching), Some((before, last))) => matching < last && matching <= before,
+            (Ok(_), None) => {
+                asking.is_handed_out = true;
+                true
+            }
+            (Err(_), _) => true,
+        }
+    }
+
+    /// openraft asks for an answer: it has looked at the one before.
+    fn looked_at(&self) {
+        self.go_on(|asking| asking.is_handed_out = false);
+    }
+
+    fn go_on(&self, change: impl FnOnce(&mut Asking)) {
+        let mut asking = self.0.lock();
+        change(&mut asking);
+        let waiting = asking.waiting.take();
+        drop(asking);
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+    }
+}
+
+/// Ends the requests when nobody asks for answers any more: who waits for requests has what openraft's next stream to
+/// the peer needs.
+#[derive(Debug)]
+struct Answers(Arc<Asked>);
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.0.go_on(|asking| asking.is_closed = true);
     }
 }
 
@@ -100,6 +196,9 @@ where
     let window = Arc::new(Window::new());
     let entering = Arc::clone(&window);
     let confirming = Arc::clone(&connections.confirmed);
+    let asked = Arc::new(Asked::default());
+    let asking = Arc::clone(&asked);
+    let input = stream::poll_fn(move |cx| asking.poll_next(&mut input, cx));
     let requests = input.then(move |request| {
         let window = Arc::clone(&entering);
         // All requests of a stream are of one leader: it ends with the leadership.
@@ -117,7 +216,7 @@ where
         answers = client.append(requests) => answers,
     };
     let answers = answers.map_err(|status| failed(connections, &status))?;
-    let answers = answers.into_inner().map(move |answer| {
+    let mut answers = answers.into_inner().map(move |answer| {
         window.leave();
         let answer = answer.map_err(|status| failed(connections, &status))?;
         let appended =
@@ -126,6 +225,16 @@ where
             Ok(appended)
         } else {
             Err(lost(connections))
+        }
+    });
+    let asked = Answers(asked);
+    let answers = stream::poll_fn(move |cx| {
+        asked.0.looked_at();
+        loop {
+            match ready!(answers.poll_next_unpin(cx)) {
+                Some(Ok(appended)) if !asked.0.answered(&appended) => {}
+                answer => return Poll::Ready(answer),
+            }
         }
     });
     // The failure that ends it is what lets openraft purge, and send a state then.
@@ -151,4 +260,88 @@ fn left_behind(connections: &Connections) -> Failure {
     tracing::warn!(peer = %connections.id, "a member is too slow for the log: it gets a state");
     let text = format!("member {} is too far behind", connections.id);
     Unreachable::from_string(text).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt as _;
+    use openraft::entry::RaftEntry as _;
+
+    use super::*;
+    use crate::testing::group::PATIENCE;
+    use crate::type_config::{Entry, Vote, log_id};
+
+    /// The entries behind `before` up to `last`; none, if they are the same.
+    fn request(before: u64, last: u64) -> AppendEntriesRequest<TypeConfig> {
+        AppendEntriesRequest {
+            vote: Vote::new_committed(3, 1),
+            prev_log_id: Some(log_id(3, before)),
+            leader_commit: None,
+            entries: (before + 1..=last)
+                .map(|index| Entry::new_blank(log_id(3, index)))
+                .collect(),
+        }
+    }
+
+    /// Whether it can be asked now.
+    fn ask(asked: &Asked, before: u64, last: u64) -> bool {
+        let mut input = stream::iter([request(before, last)]);
+        let asking = poll_fn(|cx| asked.poll_next(&mut input, cx));
+        asking.now_or_never().is_some()
+    }
+
+    fn upto(index: u64) -> Appended {
+        Ok(Some(log_id(3, index)))
+    }
+
+    #[test]
+    fn an_answer_that_would_answer_the_next_request_as_well_is_kept_back() {
+        let asked = Asked::default();
+        for (before, last) in [(4, 6), (6, 6), (6, 6), (6, 9), (9, 9)] {
+            assert!(ask(&asked, before, last));
+        }
+        let handed_out = [6, 6, 6, 9, 9].map(|index| {
+            let is_handed_out = asked.answered(&upto(index));
+            asked.looked_at();
+            is_handed_out
+        });
+        assert_eq!(handed_out, [false, false, true, false, true]);
+    }
+
+    #[test]
+    fn nothing_is_asked_while_the_last_answer_is_looked_at() {
+        let asked = Asked::default();
+        assert!(ask(&asked, 4, 6));
+        assert!(asked.answered(&upto(6)));
+        assert!(!ask(&asked, 6, 6));
+        asked.looked_at();
+        assert!(ask(&asked, 6, 8) && ask(&asked, 8, 9));
+        // It can be taken for no answer to what comes after entry 9.
+        assert!(asked.answered(&upto(8)));
+        assert!(ask(&asked, 9, 9));
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_for_who_wants_no_more_answers() {
+        let asked = Arc::new(Asked::default());
+        let answers = Answers(Arc::clone(&asked));
+        assert!(ask(&asked, 4, 6));
+        assert!(asked.answered(&upto(6)));
+        let mut input = stream::pending();
+        let asking = tokio::spawn(poll_fn(move |cx| asked.poll_next(&mut input, cx)));
+        tokio::task::yield_now().await;
+        assert!(!asking.is_finished());
+        drop(answers);
+        let next = tokio::time::timeout(PATIENCE, asking).await;
+        assert!(next.unwrap().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_refusal_is_never_kept_back() {
+        let asked = Asked::default();
+        assert!(ask(&asked, 4, 6) && ask(&asked, 6, 6));
+        assert!(asked.answered(&Err(StreamAppendError::Conflict(log_id(3, 4)))));
+    }
 }

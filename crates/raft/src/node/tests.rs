@@ -166,6 +166,8 @@ async fn concurrent_proposals_share_flushes_and_entries() {
     let disks = Disks::new(5);
     let member = Member::ready(&disks, config()).await;
     let (flushes, entries) = (disks.log.flushes(), member.node.status().applied_index);
+    // As a real disk does; one that takes no time leaves it to chance whether two meet.
+    disks.log.slow_flush(Duration::from_millis(5));
     assert_eq!(write_keys(&member, 0, 2000).await.len(), 2000);
     let flushes = disks.log.flushes() - flushes;
     let entries = member.node.status().applied_index - entries;
