@@ -36,6 +36,9 @@ const STAGED_MAX: usize = 2;
 /// Changes are staged after this at the latest, however few they are.
 const STAGE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether somebody still reads a store that is not in use any more.
+const RETIRED_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Changes of the state that go to the disk together.
 pub(crate) struct Staged {
     pub(crate) batch: Batch,
@@ -334,8 +337,7 @@ impl Persister {
 
     /// Bytes of the state's files.
     pub fn size_on_disk(&self) -> Result<u64, Fatal> {
-        let reader = self.shared.store.lock().reader.clone();
-        Ok(reader.size_on_disk()?)
+        Ok(self.shared.reader().size_on_disk()?)
     }
 
     /// Where the state's store is, and where another one goes.
@@ -443,6 +445,11 @@ impl Drop for EndGuard {
 }
 
 impl Shared {
+    /// Reads the store in use.
+    fn reader(&self) -> Reader {
+        self.store.lock().reader.clone()
+    }
+
     fn has_room(&self) -> bool {
         self.queued.load(Ordering::Relaxed) < STAGED_MAX
     }
@@ -533,7 +540,10 @@ impl Run {
                 return work;
             }
             let rest = shared.rewrites.lock().rest();
-            let rested = rest.unwrap_or(STAGE_INTERVAL);
+            let rested = rest.unwrap_or(match self.retired {
+                Some(_) => RETIRED_INTERVAL,
+                None => STAGE_INTERVAL,
+            });
             let timed_out = shared.work.wait_for(&mut queue, rested).timed_out();
             self.look();
             match rest {
@@ -551,16 +561,15 @@ impl Run {
         }
         self.looked = Instant::now();
         self.shared.is_stage_due.store(true, Ordering::Relaxed);
-        let reader = self.shared.store.lock().reader.clone();
-        if self.keeper.wants(&reader, &self.store) {
+        let reader = self.shared.reader();
+        if self.keeper.wants_rewrite(&reader, &self.store) {
             self.shared.rewrites.lock().want();
         }
     }
 
     /// Does one thing; `false` after the last.
     fn step(&mut self, work: Work) -> bool {
-        // Closing it takes time, which this thread has.
-        self.retired.take_if(|reader| reader.is_last());
+        self.close_retired();
         let shared = Arc::clone(&self.shared);
         let progress = &shared.progress;
         let done = match work {
@@ -586,6 +595,7 @@ impl Run {
                         progress.durable = self.durable;
                     });
                 })
+                .and_then(|()| self.reclaim())
             }
             Work::Flush(batches) => {
                 self.durable = batches;
@@ -606,28 +616,38 @@ impl Run {
         true
     }
 
+    /// Closes the store that was in use before, and removes its files, if nobody reads it. That takes time, which this
+    /// thread has.
+    fn close_retired(&mut self) {
+        self.retired.take_if(|reader| reader.is_last());
+    }
+
     /// Goes on with the copy of the store.
     fn rewrite(&mut self) -> Result<(), WriteError> {
         let shared = Arc::clone(&self.shared);
-        // Until the copy has taken over, nobody else may have the place where it is.
-        let mut rewrites = shared.rewrites.lock();
-        let InUse { reader, site } = shared.store.lock().clone();
-        let old = Old {
-            reader: &reader,
-            site: &*site,
-            store: &self.store,
-        };
-        let ended = match rewrites.step(&old) {
-            Ok(None) => return Ok(()),
-            Ok(Some(new)) => {
-                let new_reader = new.reader.clone();
-                self.take_over(new)?;
-                self.store.defragmented(&reader, &new_reader);
-                self.durable = self.committed;
-                rewrites.end()
+        let ended = {
+            // Until the copy has taken over, nobody else may have the place where it is.
+            let mut rewrites = shared.rewrites.lock();
+            let InUse { reader, site } = shared.store.lock().clone();
+            let old = Old {
+                reader: &reader,
+                site: &*site,
+                store: &self.store,
+            };
+            match rewrites.step(&old) {
+                Ok(None) => return Ok(()),
+                Ok(Some(new)) => {
+                    let new_reader = new.reader.clone();
+                    self.take_over(new)?;
+                    self.store.defragmented(&reader, &new_reader);
+                    self.durable = self.committed;
+                    rewrites.end()
+                }
+                Err(error) => rewrites.fail(error),
             }
-            Err(error) => rewrites.fail(error),
         };
+        // Who defragments to have room has it when it is said to be done, if nobody reads the old store any more.
+        self.close_retired();
         let durable = self.durable;
         shared.progress.send_modify(|progress| {
             progress.durable = durable;
@@ -646,6 +666,15 @@ impl Run {
         }
         drop(rewrites);
         commit(&mut self.writer, &self.store, staged)
+    }
+
+    /// Takes back room in the store in use, if there is much.
+    fn reclaim(&mut self) -> Result<(), WriteError> {
+        let reader = self.shared.reader();
+        match self.keeper.wants_reclaim(&reader, &self.store) {
+            true => self.writer.reclaim(),
+            false => Ok(()),
+        }
     }
 
     /// Goes on with `backend`, which holds everything staged, and is durable.

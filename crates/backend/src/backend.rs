@@ -296,6 +296,15 @@ impl Writer {
         })
     }
 
+    /// Takes back some of the room of what is gone, in the measure in which records have come since the last time,
+    /// so that the files grow less. For a store much of whose files nothing lives in: to the others it is only work.
+    pub fn reclaim(&mut self) -> Result<(), WriteError> {
+        self.write(|writer| {
+            let reclaimed = writer.shared.engine.reclaim();
+            reclaimed.map_err(|error| WriteError::Reclaim(Arc::new(error)))
+        })
+    }
+
     fn check_poison(&self) -> Result<(), WriteError> {
         match &self.poison {
             Some(first) => Err(WriteError::Poisoned {

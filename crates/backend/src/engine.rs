@@ -83,6 +83,12 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Returns when everything applied so far survives a loss of power.
     fn flush_durable(&self) -> Result<(), EngineError>;
 
+    /// Takes back some of the room of what is gone, in the measure in which records have come since the last time.
+    /// That is work, and of no use to a store in which little is gone.
+    fn reclaim(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// What it holds is not needed any more: its files go when it is dropped.
     fn retire(&self) {}
 

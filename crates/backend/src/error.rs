@@ -166,6 +166,9 @@ pub enum WriteError {
     /// The engine could not make it durable.
     #[error("cannot make the store durable")]
     Flush(#[source] Arc<EngineError>),
+    /// The engine could not take back room.
+    #[error("cannot take back the room of what is gone")]
+    Reclaim(#[source] Arc<EngineError>),
     /// It could not take the place of another one.
     #[error("cannot put the store in the place of another one")]
     TakeOver(#[source] Arc<io::Error>),

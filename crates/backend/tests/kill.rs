@@ -93,6 +93,7 @@ fn child() {
             batch.delete(Bucket::RaftLog, log_key(old));
         }
         backend.writer.commit(batch).unwrap();
+        backend.writer.reclaim().unwrap();
         backend.writer.flush_durable().unwrap();
         writeln!(out, "acknowledged {counter}").unwrap();
         out.flush().unwrap();

@@ -38,6 +38,11 @@ const PLACE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Free space that has to be left beside twice what is in use.
 const SPARE_BYTES: u64 = 32 << 20;
 
+/// Room is taken back while records come when the files are so many times what is in use, and so much more.
+const RECLAIM_FACTOR: u64 = 2;
+const RECLAIM_SPARE_BYTES: u64 = 64 << 20;
+const RECLAIM_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A store is written anew by itself when its files are so many times what is in use, and so much
 /// more.
 const FILES_FACTOR: u64 = 3;
@@ -308,26 +313,44 @@ impl Rewrite {
     }
 }
 
-/// When a store is written anew though nobody asks.
+/// What is done about a store's files though nobody asks.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
-    last: Option<Instant>,
+    rewritten: Option<Instant>,
+    /// When it was looked last whether room is to be taken back, and whether it is.
+    reclaims: Option<(Instant, bool)>,
 }
 
 impl Keeper {
-    /// Whether it is time.
-    pub(super) fn wants(&mut self, reader: &Reader, store: &mvcc::Store) -> bool {
-        let last = self.last;
-        if last.is_some_and(|last| last.elapsed() < SELF_INTERVAL_MIN) {
+    /// Whether it is time to write the store anew.
+    pub(super) fn wants_rewrite(&mut self, reader: &Reader, store: &mvcc::Store) -> bool {
+        let rewritten = self.rewritten;
+        if rewritten.is_some_and(|rewritten| rewritten.elapsed() < SELF_INTERVAL_MIN) {
             return false;
         }
-        let in_use = store.size_in_use();
-        let files = reader.size_on_disk().unwrap_or(0);
-        let is_fragmented = files > FILES_FACTOR * in_use + FILES_SPARE_BYTES
-            || store.size() > ALLOCATED_FACTOR * in_use + ALLOCATED_SPARE_BYTES;
+        let is_fragmented = is_sparse(reader, store, FILES_FACTOR, FILES_SPARE_BYTES)
+            || store.size() > ALLOCATED_FACTOR * store.size_in_use() + ALLOCATED_SPARE_BYTES;
         if is_fragmented {
-            self.last = Some(Instant::now());
+            self.rewritten = Some(Instant::now());
         }
         is_fragmented
     }
+
+    /// Whether to take back room now that something was written.
+    pub(super) fn wants_reclaim(&mut self, reader: &Reader, store: &mvcc::Store) -> bool {
+        match self.reclaims {
+            Some((looked, reclaims)) if looked.elapsed() < RECLAIM_INTERVAL => reclaims,
+            _ => {
+                let reclaims = is_sparse(reader, store, RECLAIM_FACTOR, RECLAIM_SPARE_BYTES);
+                self.reclaims = Some((Instant::now(), reclaims));
+                reclaims
+            }
+        }
+    }
+}
+
+/// Whether the files are so many times what is in use, and so much more.
+fn is_sparse(reader: &Reader, store: &mvcc::Store, factor: u64, spare_bytes: u64) -> bool {
+    let files = reader.size_on_disk().unwrap_or(0);
+    files > factor * store.size_in_use() + spare_bytes
 }

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
 use backend::Backend;
-use backend::engine::{FaultyEngine, Loss, MemoryEngine};
+use backend::engine::{Engine, FaultyEngine, Loss, MemoryEngine};
 
 use super::hand_clock::HandClock;
 use super::*;
 
 fn on(engine: &Arc<FaultyEngine>) -> Bench {
-    let engine: Arc<dyn backend::engine::Engine> = engine.clone();
+    let engine: Arc<dyn Engine> = engine.clone();
     open_on(Backend::with_engine(engine).unwrap(), Quota::Unlimited)
 }
 
@@ -228,4 +228,17 @@ async fn no_batch_is_written_before_the_log_has_its_entries() {
     b.persister.log_is_durable(b.next);
     b.persister.durable().await.unwrap();
     assert!(engine.applies() > applies);
+}
+
+#[tokio::test]
+async fn room_is_taken_back_where_the_files_are_far_more_than_what_is_in_use() {
+    for (bytes, is_wanted) in [(20 << 20, false), (200 << 20, true)] {
+        let engine = Arc::new(FaultyEngine::new(1));
+        engine.claim_size(bytes);
+        let mut b = on(&engine);
+        b.put("a", "1");
+        b.machine.stage_all().unwrap();
+        b.persister.durable().await.unwrap();
+        assert_eq!(engine.reclaims() > 0, is_wanted);
+    }
 }

@@ -79,6 +79,9 @@ struct Disk {
     has_failed: bool,
     applies: u64,
     flushes: u64,
+    reclaims: u64,
+    /// What its files are said to have.
+    claimed_bytes: Option<u64>,
     broken: Option<Promise>,
 }
 
@@ -101,6 +104,8 @@ impl FaultyEngine {
             has_failed: false,
             applies: 0,
             flushes: 0,
+            reclaims: 0,
+            claimed_bytes: None,
             broken: None,
         };
         Self {
@@ -150,6 +155,17 @@ impl FaultyEngine {
     #[must_use]
     pub fn flushes(&self) -> u64 {
         self.disk.lock().flushes
+    }
+
+    /// How often room was to be taken back since the engine was made.
+    #[must_use]
+    pub fn reclaims(&self) -> u64 {
+        self.disk.lock().reclaims
+    }
+
+    /// From now on its files are said to have so many bytes.
+    pub fn claim_size(&self, bytes: u64) {
+        self.disk.lock().claimed_bytes = Some(bytes);
     }
 
     /// The engine that opens on what a loss of power now would leave. This one goes on as if
@@ -330,8 +346,14 @@ impl Engine for FaultyEngine {
         Ok(())
     }
 
+    fn reclaim(&self) -> Result<(), EngineError> {
+        self.disk.lock().reclaims += 1;
+        Ok(())
+    }
+
     fn size_on_disk(&self) -> Result<u64, EngineError> {
-        self.seen.size_on_disk()
+        let claimed = self.disk.lock().claimed_bytes;
+        claimed.map_or_else(|| self.seen.size_on_disk(), Ok)
     }
 }
 

@@ -21,6 +21,7 @@ use tracing::warn;
 
 use self::cache::CacheLimit;
 use self::places::Places;
+use self::reclaim::Reclaim;
 use self::witness::Witness;
 use crate::engine::{Change, Engine, EngineError, EngineScan, PACKED_FROM};
 use crate::site::remove_directory;
@@ -28,6 +29,7 @@ use crate::{Config, OpenError};
 
 mod cache;
 mod places;
+mod reclaim;
 mod witness;
 
 /// sled writes an item into a file of its own under `blobs/`, which it never syncs and sometimes
@@ -72,6 +74,7 @@ pub(crate) struct SledEngine {
     db: Option<sled::Db>,
     small: sled::Tree,
     cache: Arc<CacheLimit>,
+    reclaim: Reclaim,
     /// Among the packed records.
     places: Mutex<Places>,
     /// Our own descriptor of sled's only data file, to sync it.
@@ -118,6 +121,7 @@ impl SledEngine {
         let (failed, retired) = (AtomicBool::new(false), AtomicBool::new(false));
         Ok(Self {
             cache: Arc::new(CacheLimit::new(db.clone(), config.cache_bytes)),
+            reclaim: Reclaim::new(flushes.tree.clone()),
             db: Some(db),
             places: Mutex::default(),
             small,
@@ -146,7 +150,7 @@ impl SledEngine {
             Some(value) => tree.insert(&*key, &*value)?,
             None => tree.remove(&*key)?,
         };
-        self.cache.passed(written)
+        self.wrote_packed(written)
     }
 
     fn apply_all(&self, mut changes: Vec<Change>) -> Result<(), EngineError> {
@@ -166,8 +170,13 @@ impl SledEngine {
             (false, false) => self.apply_to_both(&sled_batch(small), &sled_batch(packed)),
         };
         applied
-            .and_then(|()| self.cache.passed(written))
+            .and_then(|()| self.wrote_packed(written))
             .map_err(|source| self.fail("apply a batch", source))
+    }
+
+    fn wrote_packed(&self, bytes: usize) -> sled::Result<()> {
+        self.reclaim.written(bytes);
+        self.cache.passed(bytes)
     }
 
     /// A transaction of sled's holds the same process-wide lock as a batch, and recovers as a whole
@@ -341,6 +350,18 @@ impl Engine for SledEngine {
         noted.map_err(|source| self.fail("note that it is durable", source))?;
         flushes.last = number;
         Ok(())
+    }
+
+    fn reclaim(&self) -> Result<(), EngineError> {
+        if self.writes == Writes::InAnyOrder {
+            // sled would write over segments from which it has moved records that may not be durable yet.
+            return Ok(());
+        }
+        // What is moved is in sled's cache then.
+        let moved = self.reclaim.run();
+        moved
+            .and_then(|bytes| self.cache.passed(bytes))
+            .map_err(|source| self.fail("take back room", source))
     }
 
     fn retire(&self) {

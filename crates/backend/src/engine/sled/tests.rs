@@ -387,6 +387,7 @@ fn churn(models: &mut Vec<suite::Model>, writer: &mut crate::Writer) {
         changes.push((Bucket::RaftLog, group(purged), None));
     }
     writer.commit(model.batch(&changes)).unwrap();
+    writer.reclaim().unwrap();
     models.push(model);
 }
 
@@ -537,4 +538,29 @@ fn records_in_another_order_are_kept_as_well() {
     let kept = engine.scan(&from, &to).map(|record| record.unwrap().0);
     let expected: Vec<_> = (900..1100).map(|n| appended(n * 10 + 3)).collect();
     assert_eq!(kept.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn the_room_of_what_is_gone_is_used_again() {
+    let dir = TempDir::new().unwrap();
+    let engine = SledEngine::open(&config(dir.path())).unwrap();
+    // As a state's segments come and go: at the end, and anywhere.
+    let mut live = Vec::new();
+    let mut largest = 0;
+    for number in 0..4000 {
+        let value = Bytes::from(vec![7; 32 * 1024]);
+        engine.apply(vec![(appended(number), Some(value))]).unwrap();
+        live.push(number);
+        if live.len() > 500 {
+            let gone = live.swap_remove(usize::try_from(random(number) % 500).unwrap());
+            remove(&engine, std::iter::once(gone));
+            engine.reclaim().unwrap();
+        }
+        if number % 50 == 0 {
+            engine.flush_durable().unwrap();
+            largest = largest.max(engine.size_on_disk().unwrap() >> 20);
+        }
+    }
+    // Otherwise it is 120 by now.
+    assert!(largest < 88, "{largest} MiB for 16");
 }
