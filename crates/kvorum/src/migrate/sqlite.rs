@@ -79,7 +79,7 @@ pub struct KineSource {
     /// Keys that begin with one of these stay where they are.
     left_out: Vec<Vec<u8>>,
     /// Keeps the kine from being started meanwhile.
-    _lock: File,
+    _lock: DatabaseLock,
     /// Where the copy is, if there has to be one.
     _copy: Option<TempDir>,
 }
@@ -486,20 +486,37 @@ fn sqlite(path: &Path) -> impl Fn(rusqlite::Error) -> KineError {
     }
 }
 
-/// Takes the lock that keeps everybody else out. Where the file may not be written, nobody has it open, at
-/// least now.
-fn lock(path: &Path) -> Result<File, KineError> {
-    let in_file = |source| KineError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let wanted = libc::flock {
-        l_type: whole(libc::F_WRLCK),
+/// The lock on a database that keeps everybody else out.
+#[derive(Debug)]
+struct DatabaseLock(File);
+
+impl Drop for DatabaseLock {
+    fn drop(&mut self) {
+        // To close the file is not enough: a process that is about to be started has it, too, until it runs.
+        if let Err(error) = fcntl(&self.0, FcntlArg::F_OFD_SETLK(&region(libc::F_UNLCK))) {
+            tracing::debug!(%error, "the lock of a database ends with its file");
+        }
+    }
+}
+
+/// What SQLite's own locks are about.
+fn region(lock: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: whole(lock),
         l_whence: whole(libc::SEEK_SET),
         l_start: LOCK_AT,
         l_len: LOCK_BYTES,
         l_pid: 0,
+    }
+}
+
+/// Takes the lock. Where the file may not be written, nobody has it open, at least now.
+fn lock(path: &Path) -> Result<DatabaseLock, KineError> {
+    let in_file = |source| KineError::Io {
+        path: path.to_owned(),
+        source,
     };
+    let wanted = region(libc::F_WRLCK);
     let (file, is_locked) = match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => {
             let locked = fcntl(&file, FcntlArg::F_OFD_SETLK(&wanted));
@@ -516,7 +533,7 @@ fn lock(path: &Path) -> Result<File, KineError> {
         }
     };
     match is_locked {
-        Ok(_done) => Ok(file),
+        Ok(_done) => Ok(DatabaseLock(file)),
         Err(nix::Error::EAGAIN | nix::Error::EACCES) => Err(KineError::InUse {
             path: path.to_owned(),
         }),

@@ -163,6 +163,17 @@ fn a_database_that_somebody_reads_is_refused() {
     }
 }
 
+#[test]
+fn the_lock_ends_though_a_process_that_was_being_started_has_the_file() {
+    let directory = Kine::new("DELETE").close();
+    let held = lock(&database(&directory)).unwrap();
+    let of_a_child = held.0.try_clone().unwrap();
+    drop(held);
+    let again = lock(&database(&directory));
+    assert!(again.is_ok(), "{again:?}");
+    drop(of_a_child);
+}
+
 /// A lock like SQLite's of somebody who reads.
 struct HoldOpen {
     _file: File,
