@@ -1,5 +1,6 @@
 //! How servers write messages: into a buffer that is large enough from the beginning, so that a response of
-//! 100 MB is copied once, and not again and again while the buffer grows.
+//! 100 MB is copied once, and not again and again while the buffer grows. And out of and into small buffers as long as
+//! messages are small: a stream has two of them as long as it is open, and thousands of streams are open and silent.
 //!
 //! What this is not: another encoding.
 
@@ -9,6 +10,12 @@ use prost::Message;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic_prost::ProstDecoder;
+
+/// What the buffers of a stream take before there is a message, in bytes; and how many bytes of messages may wait for each
+/// other before they go on, as with tonic's own.
+fn buffers() -> BufferSettings {
+    BufferSettings::new(1024, 32 * 1024)
+}
 
 /// prost's codec, with one copy per message sent.
 #[derive(Clone, Debug)]
@@ -47,7 +54,7 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstDecoder::new(BufferSettings::default())
+        ProstDecoder::new(buffers())
     }
 }
 
@@ -59,5 +66,9 @@ impl<T: Message> Encoder for OneCopyEncoder<T> {
         buffer.reserve(message.encoded_len());
         let encoded = message.encode(buffer);
         encoded.map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
     }
 }

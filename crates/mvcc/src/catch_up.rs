@@ -6,12 +6,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use types::KeyRange;
+use smallvec::smallvec;
 
 use crate::history::History;
-use crate::watchable_store::Hub;
 use crate::watchable_store::index::RangeIndex;
-use crate::watchable_store::queue::Revisions;
+use crate::watchable_store::watched_range::WatchedRange;
+use crate::watchable_store::{Hub, Revisions};
 use crate::watcher::{Wanted, WatcherKey};
 use crate::{PrevKv, RangeError, RevisionEvents, Store};
 
@@ -73,7 +73,7 @@ pub(crate) struct CatchUp {
 #[derive(Debug)]
 pub(crate) struct Lagging {
     pub(crate) key: WatcherKey,
-    pub(crate) range: KeyRange,
+    pub(crate) range: WatchedRange,
     pub(crate) wanted: Wanted,
     pub(crate) prev_kv: PrevKv,
     pub(crate) cursor: i64,
@@ -103,7 +103,7 @@ impl CatchUp {
         for (member, watcher) in self.watchers.iter().enumerate() {
             index.insert(&watcher.range, member);
         }
-        let mut given: Vec<Revisions> = self.watchers.iter().map(|_| Vec::new()).collect();
+        let mut given = vec![Revisions::new(); self.watchers.len()];
         let mut entries = 0;
         let mut reached = next;
         for revision in revisions {
@@ -144,7 +144,7 @@ impl CatchUp {
                         places.push(place)
                     }
                     _ => {
-                        given[member].push((Arc::clone(revision), vec![place]));
+                        given[member].push((Arc::clone(revision), smallvec![place]));
                         entries += 1;
                     }
                 }

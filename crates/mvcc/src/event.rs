@@ -2,7 +2,6 @@
 
 use std::sync::OnceLock;
 
-use bytes::{BufMut, Bytes};
 use prost::encoding::{encode_varint, encoded_len_varint};
 use smallvec::SmallVec;
 
@@ -48,8 +47,8 @@ pub struct Event {
     pub kv: StoredKv,
     /// The version before, if there was one and it is still known.
     pub prev: Option<StoredKv>,
-    plain: OnceLock<Bytes>,
-    with_prev: OnceLock<Bytes>,
+    plain: OnceLock<Box<[u8]>>,
+    with_prev: OnceLock<Box<[u8]>>,
 }
 
 /// What an event takes in memory beyond its key-values' bytes; roughly.
@@ -76,23 +75,23 @@ impl Event {
 
     /// The message `mvccpb.Event`, encoded once for all watchers that ask alike.
     #[must_use]
-    pub fn encoded(&self, prev: PrevKv) -> Bytes {
+    pub fn encoded(&self, prev: PrevKv) -> &[u8] {
         match (prev, &self.prev) {
-            (PrevKv::Include, Some(prev)) => self
-                .with_prev
-                .get_or_init(|| self.encode(Some(prev)))
-                .clone(),
-            _ => self.plain.get_or_init(|| self.encode(None)).clone(),
+            (PrevKv::Include, Some(prev)) => self.with_prev.get_or_init(|| self.encode(Some(prev))),
+            _ => self.plain.get_or_init(|| self.encode(None)),
         }
     }
 
-    fn encode(&self, prev: Option<&StoredKv>) -> Bytes {
+    fn encode(&self, prev: Option<&StoredKv>) -> Box<[u8]> {
         let message_len =
             |kv: &StoredKv| 1 + encoded_len_varint(kv.encoded().len() as u64) + kv.encoded().len();
-        let mut out = Vec::with_capacity(2 + message_len(&self.kv) + prev.map_or(0, message_len));
-        if self.kind == EventKind::Delete {
-            out.put_slice(&[TYPE, TYPE_DELETE]);
-        }
+        let kind: &[u8] = match self.kind {
+            EventKind::Put => &[],
+            EventKind::Delete => &[TYPE, TYPE_DELETE],
+        };
+        let len = kind.len() + message_len(&self.kv) + prev.map_or(0, message_len);
+        let mut out = Vec::with_capacity(len);
+        out.extend_from_slice(kind);
         for (tag, kv) in [(KV, Some(&self.kv)), (PREV_KV, prev)] {
             if let Some(kv) = kv {
                 out.push(tag);
@@ -100,7 +99,7 @@ impl Event {
                 out.extend_from_slice(kv.encoded());
             }
         }
-        Bytes::from(out)
+        out.into_boxed_slice()
     }
 
     /// The change's place in history.
@@ -152,19 +151,19 @@ mod tests {
         })
     }
 
-    fn decode(bytes: &Bytes) -> mvccpb::Event {
-        let event = mvccpb::Event::decode(bytes.clone()).unwrap();
-        assert_eq!(event.encode_to_vec(), bytes.to_vec(), "not canonical");
+    fn decode(bytes: &[u8]) -> mvccpb::Event {
+        let event = mvccpb::Event::decode(bytes).unwrap();
+        assert_eq!(event.encode_to_vec(), bytes, "not canonical");
         event
     }
 
     #[test]
     fn a_put_is_encoded_as_prost_does_with_and_without_the_replaced_value() {
         let event = Event::new(EventKind::Put, kv(b"new"), Some(kv(b"old")));
-        let plain = decode(&event.encoded(PrevKv::Omit));
+        let plain = decode(event.encoded(PrevKv::Omit));
         assert_eq!((plain.r#type, plain.prev_kv.is_none()), (0, true));
         assert_eq!(&plain.kv.unwrap().value[..], b"new");
-        let full = decode(&event.encoded(PrevKv::Include));
+        let full = decode(event.encoded(PrevKv::Include));
         assert_eq!(&full.prev_kv.unwrap().value[..], b"old");
     }
 
@@ -172,7 +171,7 @@ mod tests {
     fn a_delete_says_key_and_revision() {
         let tombstone = StoredKv::tombstone(b"k", Revision::new(9, 1));
         let event = Event::new(EventKind::Delete, tombstone, None);
-        let message = decode(&event.encoded(PrevKv::Include));
+        let message = decode(event.encoded(PrevKv::Include));
         assert_eq!(message.r#type, 1);
         let kv = message.kv.unwrap();
         assert_eq!(

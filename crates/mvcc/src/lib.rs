@@ -41,6 +41,7 @@ pub use records::{PackedSegment, SegmentPacker, VersionRecord};
 pub use restore::{load, open, open_loaded};
 pub use store::{Store, Writer};
 pub use watchable_store::{
-    CreateWatchError, EventFilter, WatchBatch, WatchCounts, WatchEvents, WatchRequest, WatchStream,
+    CreateWatchError, EventFilter, Places, Revisions, WatchBatch, WatchCounts, WatchEvents,
+    WatchRequest, WatchStream,
 };
 pub use write_txn::{Deleted, Put, WriteTxn};

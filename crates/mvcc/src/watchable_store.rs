@@ -48,17 +48,19 @@ mod range_tree;
 mod stream;
 #[cfg(test)]
 mod tests;
+pub(crate) mod watched_range;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
+use smallvec::{SmallVec, smallvec};
 use types::{KeyRange, WatchId};
 
 pub use self::stream::WatchStream;
 
-use self::index::{Place, RangeIndex};
+use self::index::{Place, RangeIndex, small};
 use self::queue::{Pushed, StreamQueue};
 use crate::watcher::{Wanted, Watcher, WatcherKey};
 use crate::{PrevKv, RevisionEvents};
@@ -121,6 +123,13 @@ pub enum WatchBatch {
     Failed,
 }
 
+/// The places of events in their revision: few, as a rule, and then they take no memory of their own.
+pub type Places = SmallVec<[u32; 4]>;
+
+/// Revisions with the places, in their `events`, of what one watcher wants of them. Who keeps up is given one
+/// at a time.
+pub type Revisions = SmallVec<[(Arc<RevisionEvents>, Places); 1]>;
+
 /// Events of one watcher.
 #[derive(Debug)]
 pub struct WatchEvents {
@@ -130,7 +139,7 @@ pub struct WatchEvents {
     /// or, when they are from history, of the last that was looked at.
     pub revision: i64,
     /// Each revision with the places, in its `events`, of those that the watcher wants.
-    pub revisions: Vec<(Arc<RevisionEvents>, Vec<u32>)>,
+    pub revisions: Revisions,
     /// Whether to encode them with the replaced values.
     pub prev_kv: PrevKv,
 }
@@ -166,7 +175,15 @@ pub(crate) struct Synced {
     watchers: Slab<SyncedWatcher>,
     index: RangeIndex,
     /// Who wants something of the revision that is being dispatched. Empty in between.
-    matched: Vec<usize>,
+    matched: Vec<Matched>,
+}
+
+/// A watcher that wants something of a revision.
+#[derive(Debug)]
+struct Matched {
+    slot: usize,
+    /// Which of its events.
+    places: Places,
 }
 
 #[derive(Debug)]
@@ -176,8 +193,9 @@ struct SyncedWatcher {
     /// Nothing before this revision is for it.
     first: i64,
     wanted: Wanted,
-    /// Which events of the revision that is being dispatched it wants. Empty in between.
-    places: Vec<u32>,
+    /// Where it stands, counted from 1, among those who want something of the revision that is being dispatched. 0 in
+    /// between.
+    matched: u32,
     queue: Arc<StreamQueue>,
 }
 
@@ -272,7 +290,7 @@ impl Synced {
             place: self.index.insert(&watcher.range, slot),
             first,
             wanted: watcher.wanted,
-            places: Vec::new(),
+            matched: 0,
             queue: Arc::clone(queue),
         });
         slot
@@ -328,10 +346,13 @@ impl Synced {
                 if revision.revision < watcher.first || !watcher.wanted.wants(event.kind) {
                     return;
                 }
-                if watcher.places.is_empty() {
-                    self.matched.push(slot);
+                if let Some(at) = watcher.matched.checked_sub(1) {
+                    self.matched[at as usize].places.push(event_place);
+                    return;
                 }
-                watcher.places.push(event_place);
+                let places = smallvec![event_place];
+                self.matched.push(Matched { slot, places });
+                watcher.matched = small(self.matched.len());
             });
         }
         if self.matched.is_empty() {
@@ -339,9 +360,9 @@ impl Synced {
         }
         let bytes = revision.bytes();
         let mut matched = std::mem::take(&mut self.matched);
-        for slot in matched.drain(..) {
+        for Matched { slot, places } in matched.drain(..) {
             let watcher = &mut self.watchers[slot];
-            let places = std::mem::take(&mut watcher.places);
+            watcher.matched = 0;
             let pushed = watcher
                 .queue
                 .push_events(watcher.key, revision, places, bytes);

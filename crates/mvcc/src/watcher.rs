@@ -2,8 +2,9 @@
 //!
 //! It knows nothing of streams or locks; `watchable_store` says where watchers live.
 
-use types::{KeyRange, WatchId};
+use types::WatchId;
 
+use crate::watchable_store::watched_range::WatchedRange;
 use crate::{EventFilter, EventKind, PrevKv};
 
 /// Names a watcher for the life of the process; never used twice, unlike a [`WatchId`], which a
@@ -57,7 +58,7 @@ pub(crate) enum Position {
 #[derive(Debug)]
 pub(crate) struct Watcher {
     pub(crate) id: WatchId,
-    pub(crate) range: KeyRange,
+    pub(crate) range: WatchedRange,
     pub(crate) wanted: Wanted,
     pub(crate) prev_kv: PrevKv,
     /// The first revision the client asked for; 0 for "after the current one".

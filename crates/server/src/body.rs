@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 
 use crate::SlowRequests;
 use crate::call::Call;
-use crate::framing::PREFIX_BYTES;
+use crate::framing::{self, PREFIX_BYTES};
 use crate::metrics::CallMetrics;
 
 /// Finds the messages in a gRPC body.
@@ -225,7 +225,7 @@ pub(crate) struct ResponseBody {
 
 /// Counts a response that is one message.
 pub(crate) fn observe_message(message: &Bytes, metrics: &CallMetrics, told: Option<ToldCall>) {
-    metrics.sent_message();
+    metrics.sent_messages(1);
     metrics.sent_bytes(message.len());
     metrics.finished(Code::Ok);
     if let Some(mut told) = told {
@@ -281,7 +281,9 @@ impl ResponseBody {
             if let Some(told) = &mut self.told {
                 told.sent_bytes += data.len();
             }
-            self.scanner.scan(data, |_| metrics.sent_message());
+            let mut messages = 0;
+            self.scanner.scan(data, |_| messages += 1);
+            metrics.sent_messages(messages);
         } else if let Some(code) = frame.trailers_ref().and_then(status_code) {
             self.metrics.finished(code);
             self.told = None;
@@ -293,11 +295,7 @@ impl ResponseBody {
         self.end = None;
         self.ended = true;
         self.metrics.finished(error.wire_code());
-        let mut trailers = HeaderMap::new();
-        if let Err(status) = Status::from(error).add_header(&mut trailers) {
-            unreachable!("etcd's texts are valid in headers: {status}");
-        }
-        Frame::trailers(trailers)
+        Frame::trailers(framing::trailers(&error.into()))
     }
 }
 

@@ -27,20 +27,29 @@ pub(crate) fn put_prefix(length: u32, out: &mut impl BufMut) {
     out.put_u32(length);
 }
 
+/// The length of a message of so many bytes, as it stands before it.
+///
+/// # Errors
+///
+/// When it is more than gRPC knows a length for; in tonic's words.
+pub(crate) fn length(bytes: usize) -> Result<u32, Status> {
+    u32::try_from(bytes).map_err(|_too_large| {
+        let words = format!("Cannot return body with more than 4GB of data but got {bytes} bytes");
+        Status::resource_exhausted(words)
+    })
+}
+
 /// A message as it goes over the wire.
 ///
 /// # Errors
 ///
-/// When it is larger than gRPC knows a length for; in tonic's words.
+/// As of [`length`].
 pub(crate) fn framed(message: &impl Message) -> Result<Bytes, Status> {
-    let length = message.encoded_len();
-    let Ok(known) = u32::try_from(length) else {
-        let words = format!("Cannot return body with more than 4GB of data but got {length} bytes");
-        return Err(Status::resource_exhausted(words));
-    };
+    let bytes = message.encoded_len();
+    let length = length(bytes)?;
     // A vector, because numbers are written into it byte by byte, which `BytesMut` takes ten times as long for.
-    let mut out = Vec::with_capacity(PREFIX_BYTES + length);
-    put_prefix(known, &mut out);
+    let mut out = Vec::with_capacity(PREFIX_BYTES + bytes);
+    put_prefix(length, &mut out);
     message.encode_raw(&mut out);
     Ok(out.into())
 }
@@ -51,6 +60,15 @@ pub(crate) fn response(body: Body) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
     response
+}
+
+/// The trailers of what ends like this.
+pub(crate) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if let Err(unfit) = status.add_header(&mut trailers) {
+        unreachable!("etcd's texts are valid in headers: {unfit}");
+    }
+    trailers
 }
 
 /// The trailers of what went well.

@@ -599,8 +599,8 @@ impl CallMetrics {
         self.call.all.all.client_received_bytes.inc_by(bytes as u64);
     }
 
-    pub(crate) fn sent_message(&self) {
-        self.call.metrics.sent_messages.inc();
+    pub(crate) fn sent_messages(&self, messages: u64) {
+        self.call.metrics.sent_messages.inc_by(messages);
     }
 
     pub(crate) fn sent_bytes(&self, bytes: usize) {

@@ -17,6 +17,7 @@ mod logged;
 mod maintenance;
 mod metadata;
 mod methods;
+mod own_body;
 mod range_stream;
 mod reflection;
 mod reply;

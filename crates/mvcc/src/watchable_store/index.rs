@@ -8,54 +8,56 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use slab::Slab;
-use types::KeyRange;
+use smallvec::SmallVec;
 
 use super::range_tree::{End, RangeTree};
+use super::watched_range::{RangeEnd, SingleKey, WatchedRange};
 
 /// Members by the ranges they want.
 #[derive(Debug, Default)]
 pub(crate) struct RangeIndex {
     groups: Slab<Group>,
-    singles: HashMap<Bytes, usize>,
-    ranges: HashMap<(Bytes, End), usize>,
+    singles: HashMap<SingleKey, u32>,
+    ranges: HashMap<WatchedRange, u32>,
     tree: RangeTree,
 }
 
 #[derive(Debug)]
-struct Group {
-    range: KeyRange,
-    members: Vec<usize>,
+pub(super) struct Group {
+    range: WatchedRange,
+    /// Most keys that somebody watches are watched by one or two.
+    members: SmallVec<[u32; 4]>,
 }
 
 /// Where a member stands in the index; needed to remove it in constant time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    group: usize,
-    position: usize,
+    group: u32,
+    position: u32,
 }
 
 impl RangeIndex {
     /// Adds a member that wants the keys of `range`, which is not empty.
-    pub(crate) fn insert(&mut self, range: &KeyRange, member: usize) -> Place {
-        debug_assert!(!range.is_empty(), "an empty range would never be found");
+    pub(crate) fn insert(&mut self, range: &WatchedRange, member: usize) -> Place {
         let group = self.group(range);
-        let members = &mut self.groups[group].members;
-        members.push(member);
+        let members = &mut self.groups[group as usize].members;
+        members.push(small(member));
         Place {
             group,
-            position: members.len() - 1,
+            position: small(members.len() - 1),
         }
     }
 
     /// Removes the member at `place`. Returns the member that stands there now, if another one had
     /// to move.
     pub(crate) fn remove(&mut self, place: Place) -> Option<usize> {
-        let group = &mut self.groups[place.group];
-        group.members.swap_remove(place.position);
-        let moved = group.members.get(place.position).copied();
+        let group = &mut self.groups[place.group as usize];
+        let position = place.position as usize;
+        group.members.swap_remove(position);
+        let moved = group.members.get(position).map(|moved| *moved as usize);
         if group.members.is_empty() {
-            let range = self.groups.remove(place.group).range;
-            self.forget(&range);
+            let range = self.groups.remove(place.group as usize).range;
+            self.forget(range);
         }
         moved
     }
@@ -67,63 +69,77 @@ impl RangeIndex {
 
     /// Calls `found` with every member that wants `key`, once each.
     pub(crate) fn matches(&self, key: &[u8], mut found: impl FnMut(usize)) {
-        let mut visit = |group: usize| self.groups[group].members.iter().for_each(|m| found(*m));
+        let mut visit = |group: usize| {
+            let members = &self.groups[group].members;
+            members.iter().for_each(|member| found(*member as usize));
+        };
         if let Some(group) = self.singles.get(key) {
-            visit(*group);
+            visit(*group as usize);
         }
         self.tree.stab(key, &mut visit);
     }
 
-    fn group(&mut self, range: &KeyRange) -> usize {
-        let known = match bounds(range) {
+    fn group(&mut self, range: &WatchedRange) -> u32 {
+        let known = match range.end() {
             None => self.singles.get(range.start()),
-            Some(bounds) => self.ranges.get(&bounds),
+            Some(_) => self.ranges.get(range),
         };
         if let Some(group) = known {
             return *group;
         }
-        let group = self.groups.insert(Group {
+        let number = self.groups.insert(Group {
             range: range.clone(),
-            members: Vec::new(),
+            members: SmallVec::new(),
         });
-        match bounds(range) {
+        let group = small(number);
+        match range.end() {
             None => {
-                self.singles.insert(range.start().clone(), group);
+                self.singles.insert(SingleKey(range.clone()), group);
             }
-            Some((start, end)) => {
-                self.tree.insert(start.clone(), end.clone(), group);
-                self.ranges.insert((start, end), group);
+            Some(end) => {
+                let start = Bytes::copy_from_slice(range.start());
+                self.tree.insert(start, to_end(end), number);
+                self.ranges.insert(range.clone(), group);
             }
         }
         group
     }
 
-    fn forget(&mut self, range: &KeyRange) {
-        match bounds(range) {
+    fn forget(&mut self, range: WatchedRange) {
+        match range.end() {
             None => {
                 self.singles.remove(range.start());
             }
-            Some(bounds) => {
-                let removed = self.tree.remove(&bounds.0, &bounds.1);
+            Some(end) => {
+                let removed = self.tree.remove(range.start(), &to_end(end));
                 debug_assert!(removed, "a group's range is in the tree");
-                self.ranges.remove(&bounds);
+                self.ranges.remove(&range);
             }
         }
     }
 }
 
-/// Start and end, or `None` for a single key.
-fn bounds(range: &KeyRange) -> Option<(Bytes, End)> {
-    match range {
-        KeyRange::Single(_) => None,
-        KeyRange::From(start) => Some((start.clone(), End::Open)),
-        KeyRange::Range { start, end } => Some((start.clone(), End::Before(end.clone()))),
+fn to_end(end: RangeEnd<'_>) -> End {
+    match end {
+        RangeEnd::Open => End::Open,
+        RangeEnd::Before(key) => End::Before(Bytes::copy_from_slice(key)),
     }
+}
+
+/// Numbers of watchers take four bytes wherever there is one for each of them.
+pub(super) fn small(number: usize) -> u32 {
+    u32::try_from(number).expect("there is no memory for four billion watchers")
 }
 
 #[cfg(test)]
 mod tests {
+    use types::KeyRange;
+
     use super::*;
+
+    fn range(start: &'static str, end: &'static str) -> WatchedRange {
+        WatchedRange::from(&KeyRange::from_wire(start, end))
+    }
 
     fn found(index: &RangeIndex, key: &str) -> Vec<usize> {
         let mut members = Vec::new();
@@ -135,13 +151,13 @@ mod tests {
     #[test]
     fn members_of_every_kind_of_range_are_found_and_removed() {
         let mut index = RangeIndex::default();
-        let prefix = KeyRange::from_wire("a", "b");
+        let prefix = range("a", "b");
         let places = [
-            index.insert(&KeyRange::from_wire("a1", ""), 0),
+            index.insert(&range("a1", ""), 0),
             index.insert(&prefix, 1),
             index.insert(&prefix, 2),
             index.insert(&prefix, 3),
-            index.insert(&KeyRange::all(), 4),
+            index.insert(&range("", "\0"), 4),
         ];
         assert_eq!(found(&index, "a1"), [0, 1, 2, 3, 4]);
         assert_eq!(found(&index, "a2"), [1, 2, 3, 4]);

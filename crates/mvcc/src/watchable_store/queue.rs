@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use smallvec::smallvec;
 use tokio::sync::Notify;
 
+use super::{Places, Revisions};
 use crate::RevisionEvents;
 use crate::watcher::WatcherKey;
 
@@ -36,7 +38,7 @@ pub(crate) enum Entry {
         /// The revision.
         revision: Arc<RevisionEvents>,
         /// Which of its events.
-        places: Vec<u32>,
+        places: Places,
     },
     /// The watcher did not fit any more and has left the hub.
     LeftBehind {
@@ -54,13 +56,10 @@ pub(crate) enum Entry {
     },
 }
 
-/// Events as they are taken out: of one watcher, one or more revisions.
-pub(crate) type Revisions = Vec<(Arc<RevisionEvents>, Vec<u32>)>;
-
 /// What was taken out.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    /// Events of one watcher.
+    /// Events of one watcher, of one or more revisions.
     Events(WatcherKey, Revisions),
     /// As [`Entry::LeftBehind`].
     LeftBehind(WatcherKey, i64),
@@ -112,7 +111,7 @@ impl StreamQueue {
         &self,
         watcher: WatcherKey,
         revision: &Arc<RevisionEvents>,
-        places: Vec<u32>,
+        places: Places,
         revision_bytes: usize,
     ) -> Pushed {
         let mut waiting = self.waiting.lock();
@@ -186,7 +185,7 @@ impl StreamQueue {
                 return Some(Taken::Progress { revision, requests });
             }
         };
-        let mut taken = vec![(revision, places)];
+        let mut taken: Revisions = smallvec![(revision, places)];
         let mut bytes = charge;
         waiting.events -= 1;
         while let Some((revision, places, charge)) = waiting.pop_events_of(watcher, bytes) {
@@ -223,7 +222,7 @@ impl Waiting {
         &mut self,
         wanted: WatcherKey,
         bytes: usize,
-    ) -> Option<(Arc<RevisionEvents>, Vec<u32>, usize)> {
+    ) -> Option<(Arc<RevisionEvents>, Places, usize)> {
         let next = self.entries.pop_front_if(|next| {
             matches!(next.entry, Entry::Events { watcher, .. } if watcher == wanted)
                 && bytes + next.charge <= BATCH_BYTES_MAX

@@ -11,7 +11,8 @@ use tokio::task::{JoinError, JoinHandle};
 use types::WatchId;
 
 use super::queue::{StreamQueue, Taken};
-use super::{CreateWatchError, WatchBatch, WatchEvents, WatchRequest};
+use super::watched_range::WatchedRange;
+use super::{CreateWatchError, Revisions, WatchBatch, WatchEvents, WatchRequest};
 use crate::RangeError;
 use crate::catch_up::{CATCH_UP_WATCHERS_MAX, CatchUp, CaughtUp, Lagging, WatchableStore};
 use crate::watcher::{Position, Wanted, Watcher, WatcherKey};
@@ -85,7 +86,7 @@ impl WatchStream {
         let key = self.store.hub().new_key();
         let mut watcher = Watcher {
             id,
-            range: request.keys,
+            range: WatchedRange::from(&request.keys),
             wanted: Wanted::without(&request.filters),
             prev_kv: request.prev_kv,
             start,
@@ -164,6 +165,16 @@ impl WatchStream {
     /// lost.
     pub async fn next(&mut self) -> WatchBatch {
         loop {
+            // However much there is in the queue: who lags has a turn as well.
+            if let Some(reading) = &mut self.reading
+                && reading.is_finished()
+            {
+                let read = reading.await;
+                self.reading = None;
+                if let Some(failed) = self.on_read(read) {
+                    return failed;
+                }
+            }
             if let Some(batch) = self.try_next() {
                 return batch;
             }
@@ -183,7 +194,8 @@ impl WatchStream {
         }
     }
 
-    fn try_next(&mut self) -> Option<WatchBatch> {
+    /// The next thing to send, if it is there. What it begins to wait for is waited for in [`Self::next`].
+    pub fn try_next(&mut self) -> Option<WatchBatch> {
         loop {
             if let (revision, requests @ 1..) = std::mem::take(&mut self.progress_answers)
                 && let Some(answer) = self.on_progress(revision, requests)
@@ -379,11 +391,7 @@ impl WatchStream {
         Some(batch)
     }
 
-    fn on_events(
-        &mut self,
-        key: WatcherKey,
-        revisions: super::queue::Revisions,
-    ) -> Option<WatchBatch> {
+    fn on_events(&mut self, key: WatcherKey, revisions: Revisions) -> Option<WatchBatch> {
         let watcher = self.watchers.get_mut(&key)?;
         let revision = revisions.last()?.0.revision;
         debug_assert!(

@@ -3,6 +3,8 @@
 mod model;
 mod random;
 
+use std::time::Duration;
+
 use types::KeyRange;
 
 use self::model::{World, keys_of, poll_now, request};
@@ -204,6 +206,34 @@ async fn events_after_a_cancel_do_not_come_even_if_the_id_is_used_again() {
         events(stream.next().await),
         (7, vec![(4, vec!["a".into()])])
     );
+}
+
+#[tokio::test]
+async fn who_lags_has_a_turn_however_busy_the_others_are() {
+    let world = World::new();
+    world.put(&["past"]);
+    let mut stream = world.stream();
+    stream.create(request("a", "")).unwrap();
+    stream.create(request("b", "")).unwrap();
+    let lagging = stream
+        .create(WatchRequest {
+            start_revision: Some(1),
+            ..request("past", "")
+        })
+        .unwrap();
+    world.put(&["a"]);
+    // One more is always there, of somebody else: the queue is never empty.
+    let caught_up = async {
+        for busy in ["b", "a"].iter().cycle() {
+            world.put(&[busy]);
+            if events(stream.next().await).0 == lagging.0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(20), caught_up).await;
+    assert!(in_time.is_ok(), "its history was read and never looked at");
 }
 
 #[tokio::test]
@@ -500,4 +530,12 @@ async fn ten_thousand_watchers_are_cheap_to_dispatch_to() {
         }
     }
     assert_eq!(given, 11_000);
+}
+
+/// Tens of thousands of watchers are idle nearly all the time: what each takes is what a busy API server costs.
+#[test]
+fn what_is_kept_for_a_watcher_is_small() {
+    assert_eq!(size_of::<Watcher>(), 56);
+    assert_eq!(size_of::<Option<SyncedWatcher>>(), 40);
+    assert_eq!(size_of::<Option<index::Group>>(), 32);
 }

@@ -10,7 +10,6 @@ use api::encoded::etcdserverpb::auth_server::AuthServer;
 use api::encoded::etcdserverpb::cluster_server::ClusterServer;
 use api::encoded::etcdserverpb::lease_server::LeaseServer;
 use api::encoded::etcdserverpb::maintenance_server::MaintenanceServer;
-use api::encoded::etcdserverpb::watch_server::WatchServer;
 use api::encoded::v3electionpb::election_server::ElectionServer;
 use api::encoded::v3lockpb::lock_server::LockServer;
 use api::rpctypes::ErrorCode;
@@ -43,7 +42,7 @@ use super::maintenance::MaintenanceService;
 use super::metadata::CallMetadata;
 use super::methods::{self, Admits, Learner, METHODS, Method, MethodKind};
 use super::v3client::V3Client;
-use super::watch::WatchService;
+use super::watch::{WatchService, Watches};
 use super::{reflection, unary};
 use crate::body::{RequestBody, ResponseBody, StreamEnd, ToldCall, observe_message, status_code};
 use crate::call::Call;
@@ -72,7 +71,7 @@ struct Services {
     keys: Arc<KvService>,
     /// ... and for the others.
     kv: Keys,
-    watch: WatchServer<WatchService>,
+    watch: Watches,
     lease: LeaseServer<LeaseService>,
     cluster: ClusterServer<ClusterService>,
     maintenance: MaintenanceServer<MaintenanceService>,
@@ -95,9 +94,7 @@ impl GrpcServices {
         // stands behind it for what a compressed message grows to.
         let keys = KvService::new(server.clone());
         let kv = Arc::clone(&keys).serve(max);
-        let watch = WatchServer::new(WatchService::new(server.clone()))
-            .max_decoding_message_size(max)
-            .accept_compressed(GZIP);
+        let watch = WatchService::new(server.clone()).serve(max);
         let lease = LeaseServer::new(LeaseService::new(server.clone())).accept_compressed(GZIP);
         let client = V3Client::new(kv.clone(), lease.clone(), watch.clone());
         let services = Services {

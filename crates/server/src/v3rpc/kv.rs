@@ -14,21 +14,19 @@ use futures_util::FutureExt as _;
 use futures_util::future::{self, Either};
 use mvcc::ReadView;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::body::Body;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, async_trait};
-use tower::util::MapResponse;
 use types::KeyRange;
 
 use super::interceptor::GZIP;
+use super::own_body::WithOwnBodies;
 use super::validate::{Consistency, TxnAccess};
-use super::{Credentials, large_range, range_stream, reply, validate};
+use super::{Credentials, large_range, own_body, range_stream, reply, validate};
 use crate::traffic::Kind;
 use crate::{EtcdServer, RequestError};
 
 /// The service as it is called. Cheap to clone.
-pub(super) type Keys =
-    MapResponse<KvServer<KvService>, fn(http::Response<Body>) -> http::Response<Body>>;
+pub(super) type Keys = WithOwnBodies<KvServer<KvService>>;
 
 /// Serves keys.
 pub(super) struct KvService {
@@ -46,7 +44,7 @@ impl KvService {
         let service = service
             .max_decoding_message_size(message_bytes_max)
             .accept_compressed(GZIP);
-        MapResponse::new(service, large_range::body)
+        own_body::serve(service)
     }
 
     async fn execute_txn(

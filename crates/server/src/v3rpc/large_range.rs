@@ -6,7 +6,6 @@
 //! What this is not: several messages (`range_stream`). A client sees the bytes that the codec would have written.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::vec;
 
 use api::encoded::etcdserverpb::RangeResponse;
@@ -22,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Response;
 use tonic::body::Body;
 
+use super::own_body;
 use crate::framing;
 
 /// A message that is smaller is encoded at once.
@@ -37,10 +37,10 @@ const FIELD_BYTES: usize = SHARED_BYTES + 100;
 /// The number of the field `kvs` of a `RangeResponse`.
 const KVS: u32 = 2;
 
-/// Stands in the extensions of an answer, whose message is empty then.
-#[derive(Clone, Debug)]
+/// The response to a range that is large.
+#[derive(Debug)]
 pub(super) struct LargeRange {
-    response: Arc<RangeResponse>,
+    response: RangeResponse,
     message_bytes: u32,
 }
 
@@ -55,23 +55,11 @@ struct Pieces {
     end: Option<RangeResponse>,
 }
 
-/// The answer to a range. A large one is complete only when it has gone through [`body`].
+/// The answer to a range. A large one has a body of its own ([`own_body`]).
 pub(super) fn answer(response: RangeResponse) -> Response<RangeResponse> {
     match LargeRange::of(response) {
-        Ok(large) => {
-            let mut answer = Response::new(RangeResponse::default());
-            answer.extensions_mut().insert(large);
-            answer
-        }
+        Ok(large) => own_body::answer(RangeResponse::default(), large.into_body()),
         Err(small) => Response::new(small),
-    }
-}
-
-/// Puts the response that an answer has beside its message into the answer's body.
-pub(super) fn body(mut answer: http::Response<Body>) -> http::Response<Body> {
-    match answer.extensions_mut().remove::<LargeRange>() {
-        None => answer,
-        Some(large) => answer.map(|_empty| large.into_body()),
     }
 }
 
@@ -80,7 +68,7 @@ impl LargeRange {
     pub(super) fn of(response: RangeResponse) -> Result<Self, RangeResponse> {
         match u32::try_from(response.encoded_len()) {
             Ok(message_bytes) if message_bytes >= LARGE_BYTES => Ok(Self {
-                response: Arc::new(response),
+                response,
                 message_bytes,
             }),
             _ => Err(response),
@@ -125,7 +113,7 @@ impl Pieces {
             kvs,
             more,
             count,
-        } = Arc::unwrap_or_clone(large.response);
+        } = large.response;
         let beginning = RangeResponse {
             header,
             ..RangeResponse::default()
@@ -211,7 +199,7 @@ mod tests {
     fn pieces_of(response: &RangeResponse) -> Pieces {
         Pieces::new(LargeRange {
             message_bytes: u32::try_from(response.encoded_len()).unwrap(),
-            response: Arc::new(response.clone()),
+            response: response.clone(),
         })
     }
 
@@ -246,7 +234,8 @@ mod tests {
             let (_metadata, _message, extensions) = answer.into_parts();
             let mut answer = http::Response::new(Body::empty());
             *answer.extensions_mut() = extensions;
-            let collected = body(answer).into_body().collect().await.unwrap();
+            let answer = own_body::put_in(answer);
+            let collected = answer.into_body().collect().await.unwrap();
             let status = collected
                 .trailers()
                 .map(|trailers| trailers["grpc-status"].clone());

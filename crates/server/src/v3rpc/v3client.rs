@@ -6,7 +6,6 @@
 //! was decided when the caller's request came in.
 
 use api::encoded::etcdserverpb::lease_server::LeaseServer;
-use api::encoded::etcdserverpb::watch_server::WatchServer;
 use api::etcdserverpb::kv_client::KvClient;
 use api::etcdserverpb::lease_client::LeaseClient;
 use api::etcdserverpb::watch_client::WatchClient;
@@ -22,7 +21,7 @@ use tonic::{Extensions, Request, Status, Streaming};
 
 use super::kv::Keys;
 use super::lease::LeaseService;
-use super::watch::WatchService;
+use super::watch::Watches;
 
 /// Metadata of these names is about the caller's call, not about the caller.
 const ABOUT_THE_CALL: &str = "grpc-";
@@ -42,7 +41,7 @@ const UNTYPED: [ErrorCode; 6] = [
 pub(crate) struct V3Client {
     kv: KvClient<Keys>,
     lease: LeaseClient<LeaseServer<LeaseService>>,
-    watch: WatchClient<WatchServer<WatchService>>,
+    watch: WatchClient<Watches>,
 }
 
 /// On whose behalf requests are made.
@@ -85,11 +84,7 @@ impl Caller {
 
 impl V3Client {
     /// Asks these services.
-    pub(crate) fn new(
-        kv: Keys,
-        lease: LeaseServer<LeaseService>,
-        watch: WatchServer<WatchService>,
-    ) -> Self {
+    pub(crate) fn new(kv: Keys, lease: LeaseServer<LeaseService>, watch: Watches) -> Self {
         // What the services say is as large as it has to be.
         Self {
             kv: KvClient::new(kv).max_decoding_message_size(usize::MAX),

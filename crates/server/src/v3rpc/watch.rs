@@ -21,34 +21,43 @@
 //! Not here: the required leader and the member's stop, which end every kind of stream; they are
 //! `v3rpc::interceptor`'s.
 
-mod fragment;
 mod progress;
+mod response;
 mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use api::encoded::etcdserverpb::WatchResponse;
-use api::encoded::etcdserverpb::watch_server::Watch;
+use api::encoded::etcdserverpb::watch_server::{Watch, WatchServer};
 use api::etcdserverpb::WatchRequest;
 use api::rpctypes::ErrorCode;
 use apply::Access;
 use futures_util::StreamExt;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tonic::body::Body;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use types::KeyRange;
 
 use self::stream::{Headers, ServerWatchStream, Settings};
-use super::Credentials;
-use crate::EtcdServer;
+use super::interceptor::GZIP;
+use super::own_body::WithOwnBodies;
+use super::{Credentials, own_body};
+use crate::{EtcdServer, framing};
 
 /// Bytes that a response with fragments may have beyond the limit of requests.
 const RESPONSE_OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// The shortest interval of progress notifications.
 const PROGRESS_NOTIFY_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// The service as it is called. Cheap to clone.
+pub(super) type Watches = WithOwnBodies<WatchServer<WatchService>>;
 
 /// Serves watch streams.
 pub(crate) struct WatchService {
@@ -72,6 +81,15 @@ impl WatchService {
             progress_notify_interval: wanted.max(PROGRESS_NOTIFY_INTERVAL_MIN),
             jitter: RandomState::new(),
         }
+    }
+
+    /// Serves them to who asks through tonic. A request's message has so many bytes at most.
+    pub(super) fn serve(self, message_bytes_max: usize) -> Watches {
+        let service = WatchServer::new(self);
+        let service = service
+            .max_decoding_message_size(message_bytes_max)
+            .accept_compressed(GZIP);
+        own_body::serve(service)
     }
 
     /// The interval with up to a tenth of it added, so that watchers that were created together are
@@ -104,7 +122,17 @@ impl Watch for WatchService {
         };
         let requests = request.into_inner();
         let stream = ServerWatchStream::new(watchers, requests, headers, settings);
-        Ok(Response::new(stream.into_responses().boxed()))
+        let pieces = stream.into_pieces().map(|piece| {
+            Ok::<_, Infallible>(match piece {
+                Ok(responses) => Frame::data(responses),
+                Err(status) => Frame::trailers(framing::trailers(&status)),
+            })
+        });
+        let body = Body::new(StreamBody::new(pieces));
+        Ok(own_body::answer(
+            futures_util::stream::empty().boxed(),
+            body,
+        ))
     }
 }
 

@@ -10,7 +10,7 @@ use types::{KeyRange, Revision};
 use crate::catch_up::WatchableStore;
 use crate::history::History;
 use crate::kv::KvParts;
-use crate::watchable_store::{Hub, WatchBatch, WatchEvents, WatchRequest, WatchStream};
+use crate::watchable_store::{Hub, Places, WatchBatch, WatchEvents, WatchRequest, WatchStream};
 use crate::{Event, EventKind, PrevKv, RangeError, RevisionEvents, StoreError, StoredKv};
 
 /// The whole history, and the hub that is told of it.
@@ -175,7 +175,7 @@ pub(super) fn poll_now(stream: &mut WatchStream) -> Option<WatchBatch> {
 
 /// The keys of a batch, by revision.
 pub(super) fn keys_of(events: &WatchEvents) -> Vec<(i64, Vec<String>)> {
-    let of_revision = |(revision, places): &(Arc<RevisionEvents>, Vec<u32>)| {
+    let of_revision = |(revision, places): &(Arc<RevisionEvents>, Places)| {
         let key = |place: &u32| {
             let key = revision.events[usize::try_from(*place).unwrap()].kv.key();
             String::from_utf8(key.to_vec()).unwrap()

@@ -24,6 +24,10 @@ impl ProgressNotifier {
     }
 
     pub(super) fn add(&mut self, id: WatchId) {
+        if self.quiet.is_empty() {
+            // Nobody has looked at it meanwhile.
+            self.ticks.reset();
+        }
         self.quiet.insert(id, true);
     }
 
@@ -38,8 +42,11 @@ impl ProgressNotifier {
         }
     }
 
-    /// Waits until it is time. Safe to drop.
+    /// Waits until it is time; for ever while nobody wants to be told. Safe to drop.
     pub(super) async fn tick(&mut self) {
+        if self.quiet.is_empty() {
+            std::future::pending::<()>().await;
+        }
         self.ticks.tick().await;
     }
 

@@ -1,8 +1,9 @@
-//! One watch stream of one client: requests come in, responses go out, one at a time.
+//! One watch stream of one client: requests come in, responses go out, together if there are several.
 //!
 //! Which events there are is `mvcc`'s affair; this is their form on the wire.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
+use std::iter;
 use std::time::Duration;
 
 use api::encoded::etcdserverpb::WatchResponse;
@@ -16,11 +17,18 @@ use mvcc::{EventFilter, PrevKv, WatchBatch, WatchEvents, WatchStream};
 use tonic::Status;
 use types::{KeyRange, WatchId};
 
-use super::fragment::fragments;
 use super::progress::ProgressNotifier;
+use super::response;
 
 /// The id of responses that are about no watcher, or about all (`clientv3.InvalidWatchID`).
 const NO_WATCHER: WatchId = WatchId(-1);
+
+/// So many batches that are there already are taken without a look at requests and the time, which costs as much as
+/// a batch.
+const BATCHES_IN_A_ROW_MAX: u32 = 16;
+
+/// A piece of responses that has so many bytes gets no more.
+const PIECE_BYTES: usize = 32 * 1024;
 
 /// What a stream needs from the member besides events.
 pub(super) trait Headers: Send + Sync + 'static {
@@ -53,9 +61,14 @@ pub(super) struct ServerWatchStream<R, H> {
     progress: ProgressNotifier,
     /// Watchers whose responses may be split.
     fragmented: BTreeSet<WatchId>,
-    /// Responses to what happened last: one, or the parts of one, or a notification for each
-    /// watcher. Nothing else happens before they are sent.
-    outbox: VecDeque<WatchResponse>,
+    /// Batches that were taken since requests and the time were looked at.
+    in_a_row: u32,
+    /// Responses to what has happened, as they go over the wire.
+    outbox: Vec<u8>,
+    /// Events that are sent in parts, and how many of them have been. Nothing else happens before all have.
+    parts: Option<(WatchEvents, usize)>,
+    /// Why there are no more after those.
+    failed: Option<Status>,
 }
 
 impl<R, H> ServerWatchStream<R, H>
@@ -71,41 +84,71 @@ where
             settings,
             progress: ProgressNotifier::new(settings.progress_notify_interval),
             fragmented: BTreeSet::new(),
-            outbox: VecDeque::new(),
+            in_a_row: 0,
+            outbox: Vec::new(),
+            parts: None,
+            failed: None,
         }
     }
 
-    /// The responses, each made when it is asked for.
-    pub(super) fn into_responses(self) -> impl Stream<Item = Result<WatchResponse, Status>> + Send {
-        stream::try_unfold(self, |mut stream| async move {
-            let response = stream.next().await?;
-            stream.headers.count_events(response.events.len());
-            Ok(Some((response, stream)))
+    /// The responses, as they go over the wire: in pieces of one or several, each made when it is asked for.
+    pub(super) fn into_pieces(self) -> impl Stream<Item = Result<Bytes, Status>> + Send {
+        // In a box: it goes from hand to hand with every piece.
+        stream::try_unfold(Box::new(self), |mut stream| async move {
+            Ok(Some((stream.next().await?, stream)))
         })
     }
 
-    /// The next response. Never ends by itself.
-    async fn next(&mut self) -> Result<WatchResponse, Status> {
+    /// The next piece. Never ends by itself.
+    async fn next(&mut self) -> Result<Bytes, Status> {
         loop {
-            if let Some(next) = self.outbox.pop_front() {
-                return Ok(next);
+            self.take_batches();
+            if !self.outbox.is_empty() {
+                return Ok(std::mem::take(&mut self.outbox).into());
             }
+            if let Some(failed) = self.failed.take() {
+                return Err(failed);
+            }
+            self.in_a_row = 0;
             tokio::select! {
                 request = next_request(&mut self.requests) => match request.transpose()? {
                     Some(request) => self.on_request(request).await,
                     None => self.requests = None,
                 },
-                batch = self.watchers.next() => match batch {
-                    WatchBatch::Events(events) => self.on_events(events),
-                    WatchBatch::Compacted { id, compact_revision } => {
-                        self.on_compacted(id, compact_revision);
-                    }
-                    WatchBatch::Progress { revision } => self.on_progress(revision),
-                    // The store is broken and the member about to stop.
-                    WatchBatch::Failed => return Err(ErrorCode::Stopped.into()),
-                },
+                batch = self.watchers.next() => self.on_batch(batch),
                 () = self.progress.tick() => self.on_tick(),
             }
+        }
+    }
+
+    /// Takes what is there, as long as it fits into a piece.
+    fn take_batches(&mut self) {
+        while self.outbox.len() < PIECE_BYTES && self.failed.is_none() {
+            if let Some((events, sent)) = self.parts.take() {
+                self.put_part(events, sent);
+                continue;
+            }
+            if self.in_a_row == BATCHES_IN_A_ROW_MAX {
+                return;
+            }
+            let Some(batch) = self.watchers.try_next() else {
+                return;
+            };
+            self.in_a_row += 1;
+            self.on_batch(batch);
+        }
+    }
+
+    fn on_batch(&mut self, batch: WatchBatch) {
+        match batch {
+            WatchBatch::Events(events) => self.on_events(events),
+            WatchBatch::Compacted {
+                id,
+                compact_revision,
+            } => self.on_compacted(id, compact_revision),
+            WatchBatch::Progress { revision } => self.on_progress(revision),
+            // The store is broken and the member about to stop.
+            WatchBatch::Failed => self.failed = Some(ErrorCode::Stopped.into()),
         }
     }
 
@@ -168,16 +211,38 @@ where
 
     fn on_events(&mut self, events: WatchEvents) {
         let id = events.id;
-        let response = WatchResponse {
-            events: encode(&events, self.headers.compact_revision()),
-            ..self.about(id, events.revision)
-        };
         self.progress.sent_events(id);
-        let bytes_max = match self.fragmented.contains(&id) {
-            true => self.settings.response_bytes_max,
-            false => usize::MAX,
+        let response = self.about(id, events.revision);
+        let compact_revision = self.headers.compact_revision();
+        let bytes_max = self.settings.response_bytes_max;
+        let is_whole = |events| {
+            let encoded = encoded(events, compact_revision);
+            response::first_part(&response, encoded, bytes_max).is_last
         };
-        self.outbox.extend(fragments(response, bytes_max));
+        if self.fragmented.contains(&id) && !is_whole(&events) {
+            self.parts = Some((events, 0));
+            return;
+        }
+        let encoded = encoded(&events, compact_revision);
+        self.headers.count_events(encoded.clone().count());
+        self.put(&response, encoded);
+    }
+
+    /// The next part of events of which so many have been sent.
+    fn put_part(&mut self, events: WatchEvents, sent: usize) {
+        let mut response = WatchResponse {
+            fragment: true,
+            ..self.about(events.id, events.revision)
+        };
+        let rest = encoded(&events, self.headers.compact_revision()).skip(sent);
+        let bytes_max = self.settings.response_bytes_max;
+        let part = response::first_part(&response, rest.clone(), bytes_max);
+        response.fragment = !part.is_last;
+        self.headers.count_events(part.events);
+        self.put(&response, rest.take(part.events));
+        if !part.is_last {
+            self.parts = Some((events, sent + part.events));
+        }
     }
 
     fn on_compacted(&mut self, id: WatchId, compact_revision: i64) {
@@ -204,7 +269,16 @@ where
     }
 
     fn respond(&mut self, response: WatchResponse) {
-        self.outbox.push_back(response);
+        self.put(&response, iter::empty());
+    }
+
+    fn put<'a>(
+        &mut self,
+        response: &WatchResponse,
+        events: impl Iterator<Item = &'a [u8]> + Clone,
+    ) {
+        let put = response::put(&mut self.outbox, response, events);
+        self.failed = self.failed.take().or(put.err());
     }
 
     /// An empty response about a watcher, at a revision.
@@ -240,17 +314,15 @@ where
 
 /// The events of a batch. The replaced values of the compacted revision and those before it are in
 /// no history any more; that the event log may still know them must not make a difference.
-fn encode(events: &WatchEvents, compact_revision: i64) -> Vec<Bytes> {
-    let mut encoded = Vec::new();
-    for (revision, places) in &events.revisions {
+fn encoded(events: &WatchEvents, compact_revision: i64) -> impl Iterator<Item = &[u8]> + Clone {
+    events.revisions.iter().flat_map(move |(revision, places)| {
         let prev_kv = match revision.revision <= compact_revision {
             true => PrevKv::Omit,
             false => events.prev_kv,
         };
         let wanted = places.iter().map(|place| &revision.events[*place as usize]);
-        encoded.extend(wanted.map(|event| event.encoded(prev_kv)));
-    }
-    encoded
+        wanted.map(move |event| event.encoded(prev_kv))
+    })
 }
 
 /// Why a watcher is not permitted, in etcd's words: an error as Go prints one of gRPC.

@@ -12,8 +12,9 @@ use api::etcdserverpb::{
 };
 use api::mvccpb;
 use backend::Backend;
+use bytes::{Buf as _, Bytes};
 use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -87,7 +88,7 @@ impl Fixture {
             writer,
             headers,
             requests,
-            responses: stream.into_responses().boxed(),
+            responses: responses(stream.into_pieces()).boxed(),
         }
     }
 
@@ -129,6 +130,26 @@ impl Fixture {
     fn is_silent(&mut self) -> bool {
         self.responses.next().now_or_never().is_none()
     }
+}
+
+/// The responses in what goes over the wire.
+fn responses(
+    pieces: impl Stream<Item = Result<Bytes, Status>>,
+) -> impl Stream<Item = Result<WatchResponse, Status>> {
+    pieces.flat_map(|piece| {
+        let mut responses = Vec::new();
+        match piece {
+            Ok(mut piece) => {
+                while !piece.is_empty() {
+                    assert_eq!(piece.get_u8(), 0, "it is not compressed");
+                    let length = piece.get_u32() as usize;
+                    responses.push(Ok(WatchResponse::decode(piece.split_to(length)).unwrap()));
+                }
+            }
+            Err(status) => responses.push(Err(status)),
+        }
+        stream::iter(responses)
+    })
 }
 
 fn create(key: &str, range_end: &str) -> WatchCreateRequest {
