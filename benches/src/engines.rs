@@ -149,7 +149,7 @@ fn measure(kind: Kind, entries: usize, options: &Options) -> anyhow::Result<Run>
         latencies.record(began.elapsed());
         index += entries as u64;
     }
-    let figures = meter.stop(&latencies)?;
+    let figures = meter.stop(latencies)?;
     Ok(Run {
         amplification: figures.written_bytes / f64::from(u32::try_from(group.len())?),
         figures,

@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// How long keys are overwritten.
     #[arg(long, default_value_t = 60)]
     overwrite: u64,
+    /// Overwrites as many as a server takes, and not equally many with each.
+    #[arg(long)]
+    unpaced: bool,
     /// Seconds between two compactions meanwhile.
     #[arg(long, default_value_t = 5)]
     compact: u64,
@@ -169,9 +172,14 @@ fn read() -> bytes::Bytes {
 async fn overwrite(running: &Running, options: &Options) -> anyhow::Result<Overwritten> {
     let target = &running.target;
     let mut client = running.cluster.client(0)?;
+    let load = if options.unpaced {
+        Load::Put
+    } else {
+        Load::PutPaced
+    };
     let writing = {
         let (target, time) = (target.clone(), Duration::from_secs(options.overwrite));
-        tokio::spawn(async move { Load::Put.run(&target, WRITERS, time).await })
+        tokio::spawn(async move { load.run(&target, WRITERS, time).await })
     };
     let mut due = tokio::time::interval(Duration::from_secs(options.compact));
     while !writing.is_finished() {

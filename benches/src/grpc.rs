@@ -1,32 +1,64 @@
-//! A gRPC client that does as little as it can: pre-encoded requests over HTTP/2, and answers looked
-//! at only as far as a load needs them.
+//! A gRPC client that does as little as it can: pre-encoded requests over an HTTP/2 of its own, and answers looked at
+//! only as far as a load needs them. On a machine that it shares with the server, what it takes is what the server
+//! lacks.
+//!
+//! Like grpc-go, a connection waits for a turn of its clients before it writes, so that what they ask for at the same
+//! time goes out together.
 
-use anyhow::{Context, bail};
-use bytes::{BufMut, Bytes, BytesMut};
-use h2::client::SendRequest;
-use h2::{RecvStream, SendStream};
-use http::Request;
+mod driver;
+mod frames;
+mod heads;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use anyhow::Context as _;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// One HTTP/2 connection; clones share it.
+use crate::grpc::wire::{Keep, Wire};
+
+/// Bytes before each message: whether it is compressed, and how long it is.
+const PREFIX_BYTES: usize = 5;
+
+/// One HTTP/2 connection; clones share it. It closes when the last of them and of its calls is gone.
 #[derive(Clone)]
 pub(crate) struct Connection {
-    send: SendRequest<Bytes>,
-    authority: String,
+    open: Arc<Open>,
 }
 
-/// The two halves of a streaming call.
-pub(crate) struct Streaming {
-    send: SendStream<Bytes>,
-    recv: RecvStream,
-    buffered: BytesMut,
+struct Open {
+    wire: Arc<Mutex<Wire>>,
 }
 
-/// A message with gRPC's five-byte prefix, ready to be sent any number of times.
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.wire.lock().end("nobody uses the connection any more");
+    }
+}
+
+/// A call: its stream is reset if it is left before its end.
+struct Call {
+    connection: Connection,
+    stream: u32,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.connection.open.wire.lock().leave(self.stream);
+    }
+}
+
+/// A message with gRPC's prefix, ready to be sent any number of times.
 pub(crate) fn frame(message: &impl Message) -> Bytes {
     let len = message.encoded_len();
-    let mut framed = BytesMut::with_capacity(len + 5);
+    let mut framed = BytesMut::with_capacity(len + PREFIX_BYTES);
     framed.put_u8(0);
     framed.put_u32(u32::try_from(len).expect("requests of a benchmark are small"));
     message
@@ -37,45 +69,20 @@ pub(crate) fn frame(message: &impl Message) -> Bytes {
 
 impl Connection {
     /// Over a stream to `host:port`.
-    pub(crate) async fn over<S>(stream: S, authority: &str) -> anyhow::Result<Self>
+    pub(crate) fn over<S>(stream: S, authority: &str) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (send, driver) = h2::client::Builder::new()
-            .initial_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
-            .max_frame_size(1 << 20)
-            .handshake(stream)
-            .await?;
-        tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                // The server was stopped at the end of a run: whoever still waits gets the error.
-                let _closed = error;
-            }
-        });
-        Ok(Self {
-            send,
-            authority: authority.to_owned(),
-        })
-    }
-
-    async fn start(
-        &self,
-        path: &'static str,
-    ) -> anyhow::Result<(h2::client::ResponseFuture, SendStream<Bytes>)> {
-        let request = Request::builder()
-            .method("POST")
-            .uri(format!("http://{}{path}", self.authority))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())?;
-        let mut send = self.send.clone().ready().await?;
-        Ok(send.send_request(request, false)?)
+        let wire = Arc::new(Mutex::new(Wire::new(authority)));
+        tokio::spawn(driver::drive(stream, wire.clone()));
+        Self {
+            open: Arc::new(Open { wire }),
+        }
     }
 
     /// One call with one answer; returns how many bytes the answer had.
     pub(crate) async fn unary(&self, path: &'static str, framed: Bytes) -> anyhow::Result<usize> {
-        Ok(self.collect(path, framed, Keep::Nothing).await?.1)
+        Ok(self.ask(path, &framed, Keep::Nothing).await?.1)
     }
 
     /// One call with one answer, decoded.
@@ -84,104 +91,77 @@ impl Connection {
         path: &'static str,
         request: &impl Message,
     ) -> anyhow::Result<R> {
-        let (answer, _) = self.collect(path, frame(request), Keep::All).await?;
-        let message = answer.get(5..).context("an answer without a message")?;
+        let (answer, _) = self.ask(path, &frame(request), Keep::All).await?;
+        let message = answer
+            .get(PREFIX_BYTES..)
+            .context("an answer without a message")?;
         Ok(R::decode(message)?)
     }
 
-    async fn collect(
+    /// What was kept of an answer, and how many bytes it had.
+    async fn ask(
         &self,
         path: &'static str,
-        framed: Bytes,
+        framed: &Bytes,
         keep: Keep,
     ) -> anyhow::Result<(BytesMut, usize)> {
-        let (response, mut send) = self.start(path).await?;
-        send.send_data(framed, true)?;
-        let response = response.await?;
-        let (head, mut body) = response.into_parts();
-        let mut kept = BytesMut::new();
-        let mut received = 0;
-        while let Some(chunk) = body.data().await {
-            let chunk = chunk?;
-            received += chunk.len();
-            body.flow_control().release_capacity(chunk.len())?;
-            if keep == Keep::All {
-                kept.extend_from_slice(&chunk);
-            }
-        }
-        let trailers = body.trailers().await?.unwrap_or_default();
-        let status = trailers
-            .get("grpc-status")
-            .or_else(|| head.headers.get("grpc-status"));
-        if status.is_none_or(|status| status != "0") {
-            let text = trailers
-                .get("grpc-message")
-                .or_else(|| head.headers.get("grpc-message"));
-            bail!("{path} failed: status {status:?}, message {text:?}");
-        }
-        Ok((kept, received))
+        let call = self.begin(path, framed, true, keep)?;
+        let answered = poll_fn(|cx| {
+            let mut wire = self.open.wire.lock();
+            wire.poll_answer(call.stream, cx)
+        });
+        answered.await.with_context(|| format!("{path} failed"))
     }
 
-    /// A call with many requests and many answers.
-    pub(crate) async fn streaming(&self, path: &'static str) -> anyhow::Result<Pending> {
-        let (response, send) = self.start(path).await?;
-        Ok(Pending { response, send })
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    Nothing,
-    All,
-}
-
-/// A streaming call whose answers have not begun; the server may wait for a first request.
-pub(crate) struct Pending {
-    response: h2::client::ResponseFuture,
-    send: SendStream<Bytes>,
-}
-
-impl Pending {
-    /// Sends the first request and waits for the answers to begin.
-    pub(crate) async fn begin(mut self, first: &impl Message) -> anyhow::Result<Streaming> {
-        self.send.send_data(frame(first), false)?;
-        let recv = self.response.await?.into_body();
-        Ok(Streaming {
-            send: self.send,
-            recv,
-            buffered: BytesMut::new(),
+    fn begin(
+        &self,
+        path: &'static str,
+        framed: &Bytes,
+        last: bool,
+        keep: Keep,
+    ) -> anyhow::Result<Call> {
+        let stream = self.open.wire.lock().begin(path, framed, last, keep)?;
+        Ok(Call {
+            stream,
+            connection: self.clone(),
         })
     }
+
+    /// A call with many requests and many answers, with the first request; waits for the answers to begin.
+    pub(crate) async fn streaming(
+        &self,
+        path: &'static str,
+        first: &impl Message,
+    ) -> anyhow::Result<Streaming> {
+        let call = self.begin(path, &frame(first), false, Keep::Messages)?;
+        let begun = poll_fn(|cx| self.open.wire.lock().poll_begun(call.stream, cx));
+        begun.await.with_context(|| format!("{path} failed"))?;
+        Ok(Streaming { call })
+    }
+}
+
+/// A call with many requests and many answers.
+pub(crate) struct Streaming {
+    call: Call,
 }
 
 impl Streaming {
     /// Sends one more request.
-    pub(crate) fn send(&mut self, message: &impl Message) -> anyhow::Result<()> {
-        Ok(self.send.send_data(frame(message), false)?)
+    pub(crate) fn send(&mut self, message: &impl Message) {
+        let mut wire = self.call.connection.open.wire.lock();
+        wire.send(self.call.stream, &frame(message), false);
     }
 
     /// The next answer, or `None` at the end of the stream.
     pub(crate) async fn next<R: Message + Default>(&mut self) -> anyhow::Result<Option<R>> {
-        loop {
-            if let Some(len) = self.buffered_message_len()
-                && self.buffered.len() >= 5 + len
-            {
-                let framed = self.buffered.split_to(5 + len);
-                return Ok(Some(R::decode(&framed[5..])?));
-            }
-            match self.recv.data().await {
-                Some(chunk) => {
-                    let chunk = chunk?;
-                    self.recv.flow_control().release_capacity(chunk.len())?;
-                    self.buffered.extend_from_slice(&chunk);
-                }
-                None => return Ok(None),
-            }
-        }
-    }
-
-    fn buffered_message_len(&self) -> Option<usize> {
-        let prefix: [u8; 4] = self.buffered.get(1..5)?.try_into().ok()?;
-        usize::try_from(u32::from_be_bytes(prefix)).ok()
+        let call = &self.call;
+        let framed = poll_fn(|cx| -> Poll<anyhow::Result<Option<BytesMut>>> {
+            let mut wire = call.connection.open.wire.lock();
+            wire.poll_message(call.stream, cx)
+        });
+        Ok(match framed.await? {
+            Some(framed) => Some(R::decode(&framed[PREFIX_BYTES..])?),
+            None => None,
+        })
     }
 }

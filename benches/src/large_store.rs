@@ -93,19 +93,16 @@ impl Load {
         self.is_over.store(true, Ordering::Relaxed);
         let mut writes = Latencies::new();
         for writer in self.writers {
-            writes.add(&writer.await??);
+            writes.add(writer.await??);
         }
-        let reads = self.reader.await??;
-        let ms = |of: &Latencies, quantile| {
-            Duration::from_micros(of.quantile_us(quantile)).as_secs_f64() * 1000.0
-        };
+        let mut reads = self.reader.await??;
         let count = u32::try_from(writes.count())?;
         Ok(Noticed {
             writes_per_s: f64::from(count) / seconds,
-            write_p99_ms: ms(&writes, 0.99),
-            write_worst_ms: ms(&writes, 1.0),
-            read_p99_ms: ms(&reads, 0.99),
-            read_worst_ms: ms(&reads, 1.0),
+            write_p99_ms: writes.quantile_ms(990),
+            write_worst_ms: writes.quantile_ms(1000),
+            read_p99_ms: reads.quantile_ms(990),
+            read_worst_ms: reads.quantile_ms(1000),
         })
     }
 }

@@ -93,17 +93,16 @@ async fn measure(server: Server, options: &Options) -> anyhow::Result<Expiry> {
         tokio::time::sleep(LOOK_INTERVAL).await;
     };
     is_over.store(true, Ordering::Relaxed);
-    let (writes, writes_failed) = writer.await?;
+    let (mut writes, writes_failed) = writer.await?;
     running.stop().await?;
-    let ms = |quantile| Duration::from_micros(writes.quantile_us(quantile)).as_secs_f64() * 1000.0;
     Ok(Expiry {
         server: server.name(),
         leases: options.leases,
         half_gone_s: half_gone_s.unwrap_or(gone_s),
         gone_s,
-        write_p50_ms: ms(0.5),
-        write_p99_ms: ms(0.99),
-        write_worst_ms: ms(1.0),
+        write_p50_ms: writes.quantile_ms(500),
+        write_p99_ms: writes.quantile_ms(990),
+        write_worst_ms: writes.quantile_ms(1000),
         writes_failed,
     })
 }

@@ -180,9 +180,9 @@ where
     }
     let mut latencies = Latencies::new();
     while let Some(done) = tasks.join_next().await {
-        latencies.add(&done.context("a client panicked")??);
+        latencies.add(done.context("a client panicked")??);
     }
-    meter.stop(&latencies)
+    meter.stop(latencies)
 }
 
 /// When one of many clients does its next operation.

@@ -53,6 +53,10 @@ use crate::measure::Figures;
 use crate::report::Row;
 use crate::target::Shape;
 
+/// What the load generator takes, the server lacks.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Benchmarks kvorum side by side with a real etcd.
 #[derive(Parser)]
 struct Args {

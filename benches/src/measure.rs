@@ -6,32 +6,42 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Latencies of one client, in microseconds.
-pub(crate) struct Latencies(Histogram<u64>);
+/// Latencies in microseconds, every one of them: histograms of a thousand clients do not fit into a processor's caches,
+/// and clients would spend more on them than on requests.
+pub(crate) struct Latencies(Vec<u32>);
 
 impl Latencies {
-    pub(crate) fn new() -> Self {
-        Self(Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are in order"))
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
     }
 
     pub(crate) fn record(&mut self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.0.saturating_record(micros.max(1));
+        self.0
+            .push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.0.add(&other.0).expect("both have the same bounds");
+    pub(crate) fn add(&mut self, other: Self) {
+        self.0.extend(other.0);
     }
 
-    pub(crate) fn count(&self) -> u64 {
+    pub(crate) const fn count(&self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn quantile_us(&self, quantile: f64) -> u64 {
-        self.0.value_at_quantile(quantile)
+    /// What so many of a thousand did not exceed: 500 is the median, 1,000 the worst. 0 if there are none.
+    pub(crate) fn quantile_us(&mut self, per_mille: usize) -> u64 {
+        let rank = (self.0.len() * per_mille).div_ceil(1000);
+        match self.0.is_empty() {
+            true => 0,
+            false => (*self.0.select_nth_unstable(rank.max(1) - 1).1).into(),
+        }
+    }
+
+    /// The same in milliseconds.
+    pub(crate) fn quantile_ms(&mut self, per_mille: usize) -> f64 {
+        Duration::from_micros(self.quantile_us(per_mille)).as_secs_f64() * 1e3
     }
 }
 
@@ -52,8 +62,10 @@ pub(crate) struct Figures {
     pub(crate) p999_us: u64,
     /// CPU time of the server, user and system, for each operation; of a cluster: of all members.
     pub(crate) server_cpu_us: f64,
-    /// The server's largest resident set so far; of a cluster: of all members together.
+    /// The server's largest resident set meanwhile; of a cluster: of all members together.
     pub(crate) peak_rss_mib: f64,
+    /// How much larger that is than when the load began.
+    pub(crate) rss_growth_mib: f64,
     /// Bytes that came to the disk, for each operation: of everybody, so that nobody else should write meanwhile.
     pub(crate) written_bytes: f64,
 }
@@ -159,6 +171,10 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn start(pids: &[u32]) -> anyhow::Result<Self> {
         let disk = Disk::find()?;
+        for pid in pids {
+            // From now on its peak is that of the load (proc_pid_clear_refs(5)).
+            std::fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+        }
         Ok(Self {
             pids: pids.to_vec(),
             written_before: disk.written()?,
@@ -169,21 +185,22 @@ impl Meter {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-    pub(crate) fn stop(self, latencies: &Latencies) -> anyhow::Result<Figures> {
+    pub(crate) fn stop(self, mut latencies: Latencies) -> anyhow::Result<Figures> {
         let seconds = self.started.elapsed().as_secs_f64();
         let after = ProcessUse::read(&self.pids)?;
         let operations = latencies.count();
         let cpu = after.cpu_since(&self.before);
         let written = self.disk.written()? - self.written_before;
         Ok(Figures {
-            operations,
+            operations: operations as u64,
             seconds,
             throughput: operations as f64 / seconds,
-            p50_us: latencies.quantile_us(0.50),
-            p99_us: latencies.quantile_us(0.99),
-            p999_us: latencies.quantile_us(0.999),
+            p50_us: latencies.quantile_us(500),
+            p99_us: latencies.quantile_us(990),
+            p999_us: latencies.quantile_us(999),
             server_cpu_us: cpu.as_secs_f64() * 1e6 / operations.max(1) as f64,
             peak_rss_mib: after.peak_rss_kib as f64 / 1024.0,
+            rss_growth_mib: after.peak_rss_kib.saturating_sub(self.before.rss_kib) as f64 / 1024.0,
             written_bytes: written as f64 / operations.max(1) as f64,
         })
     }
@@ -193,4 +210,20 @@ impl Meter {
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_latencies_that_were_there() {
+        let mut latencies = Latencies::new();
+        assert_eq!(latencies.quantile_us(500), 0);
+        for micros in (1..=1000).rev() {
+            latencies.record(Duration::from_micros(micros));
+        }
+        let found = [0, 500, 990, 999, 1000].map(|at| latencies.quantile_us(at));
+        assert_eq!(found, [1, 500, 990, 999, 1000]);
+    }
 }

@@ -32,6 +32,7 @@ struct Summary<'r> {
     p999_us: Compared,
     server_cpu_us: Compared,
     peak_rss_mib: Compared,
+    rss_growth_mib: Compared,
     written_bytes: Compared,
     runs: &'r Row,
 }
@@ -56,6 +57,7 @@ impl Row {
             p999_us: self.compared(|f| f.p999_us as f64),
             server_cpu_us: self.compared(|f| f.server_cpu_us),
             peak_rss_mib: self.compared(|f| f.peak_rss_mib),
+            rss_growth_mib: self.compared(|f| f.rss_growth_mib),
             written_bytes: self.compared(|f| f.written_bytes),
             runs: self,
         }
@@ -65,13 +67,13 @@ impl Row {
 /// The table, as Markdown, so that it can be read here and pasted there.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = String::from(
-        "| load | clients | throughput/s (etcd → kvorum, ratio) | p50 µs | p99 µs | p99.9 µs | server CPU µs/op | peak RSS MiB | written B/op |\n\
-         |---|---:|---|---|---|---|---|---|---|\n",
+        "| load | clients | throughput/s (etcd → kvorum, ratio) | p50 µs | p99 µs | p99.9 µs | server CPU µs/op | peak RSS MiB | of it growth MiB | written B/op |\n\
+         |---|---:|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let summary = row.summary();
         table += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
             row.load.name(),
             row.clients,
             cell(summary.throughput, 0),
@@ -80,6 +82,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
             cell(summary.p999_us, 0),
             cell(summary.server_cpu_us, 1),
             cell(summary.peak_rss_mib, 0),
+            cell(summary.rss_growth_mib, 1),
             written(summary.written_bytes),
         );
     }

@@ -138,11 +138,11 @@ impl Target {
         let tcp = TcpStream::connect(authority).await.context("connecting")?;
         tcp.set_nodelay(true)?;
         let Some(tls) = &self.tls else {
-            return Connection::over(tcp, authority).await;
+            return Ok(Connection::over(tcp, authority));
         };
         let name = ServerName::try_from("127.0.0.1")?;
         let stream = tls.connect(name, tcp).await.context("TLS")?;
-        Connection::over(stream, authority).await
+        Ok(Connection::over(stream, authority))
     }
 }
 

@@ -80,9 +80,9 @@ pub(super) async fn run(
     }
     let mut latencies = Latencies::new();
     while let Some(done) = tasks.join_next().await {
-        latencies.add(&done.context("a client panicked")??);
+        latencies.add(done.context("a client panicked")??);
     }
-    let figures = meter.stop(&latencies);
+    let figures = meter.stop(latencies);
     anyhow::ensure!(
         watches.try_join_next().is_none(),
         "a watch ended during the load"
@@ -219,7 +219,7 @@ async fn watch(connection: Connection, prefix: &str) -> anyhow::Result<()> {
     let first = WatchRequest {
         request_union: Some(RequestUnion::CreateRequest(create)),
     };
-    let mut stream = connection.streaming(WATCH).await?.begin(&first).await?;
+    let mut stream = connection.streaming(WATCH, &first).await?;
     let mut progress = tokio::time::interval(PROGRESS_EVERY);
     loop {
         tokio::select! {
@@ -228,7 +228,7 @@ async fn watch(connection: Connection, prefix: &str) -> anyhow::Result<()> {
             }
             _ = progress.tick() => {
                 let ask = RequestUnion::ProgressRequest(WatchProgressRequest {});
-                stream.send(&WatchRequest { request_union: Some(ask) })?;
+                stream.send(&WatchRequest { request_union: Some(ask) });
             }
         }
     }

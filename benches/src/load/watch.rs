@@ -126,9 +126,9 @@ pub(super) async fn run(
     write(&writer, origin, duration, &watching).await?;
     let mut latencies = Latencies::new();
     while let Some(done) = tasks.join_next().await {
-        latencies.add(&done.context("a watcher panicked")??);
+        latencies.add(done.context("a watcher panicked")??);
     }
-    let figures = meter.stop(&latencies)?;
+    let figures = meter.stop(latencies)?;
     over.store(true, Ordering::Relaxed);
     while let Some(done) = listers.join_next().await {
         done.context("a client that lists panicked")??;
@@ -162,11 +162,11 @@ async fn watch(
         What::Keys => create(LAST.to_vec(), Vec::new()),
     });
     let mut creates = creates.iter();
-    let begun = connection.streaming(WATCH).await?;
-    let mut stream = begun.begin(creates.next().context("a watcher")?).await?;
+    let first = creates.next().context("a watcher")?;
+    let mut stream = connection.streaming(WATCH, first).await?;
     created(&mut stream).await?;
     for create in creates {
-        stream.send(create)?;
+        stream.send(create);
         created(&mut stream).await?;
     }
     Ok(stream)
