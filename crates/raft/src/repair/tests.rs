@@ -15,7 +15,14 @@ fn another_than(leader: usize) -> usize {
     (leader + 1) % 3
 }
 
-fn same_hash(group: &Group, revision: i64) {
+/// Waits until everybody has come to a revision, and compares.
+async fn same_hash(group: &Group, revision: i64) {
+    eventually("all have everything", || async {
+        let mut members = group.running();
+        let all = members.all(|(_, member)| member.views.store.revision() == revision);
+        all.then_some(())
+    })
+    .await;
     let hashes: Vec<u32> = group
         .running()
         .map(|(_, member)| member.views.store.hash_kv(Some(revision)).unwrap().hash)
@@ -57,14 +64,7 @@ async fn a_member_takes_the_leaders_state_while_others_write() {
     }
     is_over.store(true, Ordering::Relaxed);
     writer.await.unwrap();
-    let revision = group.member(leader).views.store.revision();
-    eventually("all have everything", || async {
-        let mut members = group.running();
-        let all = members.all(|(_, member)| member.views.store.revision() == revision);
-        all.then_some(())
-    })
-    .await;
-    same_hash(&group, revision);
+    same_hash(&group, group.member(leader).views.store.revision()).await;
     group.stop().await;
 }
 
@@ -90,7 +90,7 @@ async fn a_repair_that_comes_to_nothing_leaves_the_member_as_it_was() {
     let repaired = tokio::time::timeout(Duration::from_secs(30), member.node.repair());
     repaired.await.unwrap().unwrap();
     assert_eq!(member.value(b"k").as_deref(), Some(&b"v"[..]));
-    same_hash(&group, member.views.store.revision());
+    same_hash(&group, member.views.store.revision()).await;
     group.stop().await;
 }
 
@@ -114,6 +114,6 @@ async fn a_state_that_was_taken_over_survives_a_loss_of_power() {
         group.member(follower).value(b"after").map(drop)
     })
     .await;
-    same_hash(&group, group.member(follower).views.store.revision());
+    same_hash(&group, group.member(follower).views.store.revision()).await;
     group.stop().await;
 }
