@@ -284,3 +284,32 @@ async fn an_idle_member_writes_nothing() -> Result<()> {
     ensure!(written()? == before, "an idle member has written");
     server.stop().await
 }
+
+#[tokio::test]
+async fn an_idle_member_nearly_stands_still() -> Result<()> {
+    // It is woken about 120 times in 3 s; with openraft's clock 320 times.
+    const WAKEUPS_MAX: u64 = 200;
+    let server = Spec::kvorum().start().await?;
+    let wakeups = || -> Result<u64> {
+        let mut sum = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", server.pid()?))? {
+            let Ok(status) = std::fs::read_to_string(thread?.path().join("status")) else {
+                // A thread that has ended.
+                continue;
+            };
+            let mut lines = status.lines();
+            let line = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sum += line.context("no switches")?.trim().parse::<u64>()?;
+        }
+        Ok(sum)
+    };
+    testkit::eventually("it becomes idle", || async {
+        let before = wakeups()?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let woken = wakeups()?.saturating_sub(before);
+        ensure!(woken <= WAKEUPS_MAX, "woken {woken} times");
+        Ok(())
+    })
+    .await?;
+    server.stop().await
+}

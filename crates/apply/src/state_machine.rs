@@ -363,8 +363,13 @@ impl StateMachine {
     /// that have waited long for more.
     #[must_use]
     pub fn needs_tick(&self) -> bool {
-        ((self.applier.store.is_scrubbing() || self.is_scrubbing) && self.may_scrub())
-            || (self.unstaged > 0 && self.stager.is_due())
+        (self.is_scrubbing() && self.may_scrub()) || (self.unstaged > 0 && self.stager.is_due())
+    }
+
+    /// Whether a compaction's physical work is going on: it may need a tick though nothing is applied.
+    #[must_use]
+    pub fn is_scrubbing(&self) -> bool {
+        self.applier.store.is_scrubbing() || self.is_scrubbing
     }
 
     /// Whether a compaction may go on now.

@@ -43,6 +43,7 @@ mod storage_suite;
 mod succession;
 #[cfg(test)]
 mod testing;
+mod ticks;
 mod type_config;
 mod waiters;
 mod watchdog;

@@ -14,6 +14,7 @@ use types::MemberId;
 
 use crate::leadership::matching;
 use crate::log_store::LogHandle;
+use crate::membership;
 use crate::node::Raft;
 use crate::peer::channels::Peers;
 use crate::progress::Progress;
@@ -22,6 +23,9 @@ use crate::snapshot::receive::Receiver;
 
 /// How often the log's length is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The same while nothing is applied.
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// Bytes of commands after which the log is cut, however few entries they are.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -73,6 +77,7 @@ impl LogCutter {
             upto: None,
         };
         loop {
+            let applied = self.progress.applied();
             let step = async {
                 look.tick().await;
                 self.transfers.tidy();
@@ -81,6 +86,8 @@ impl LogCutter {
                     cut = self.cut().await?;
                 }
                 self.leave_behind(cut.upto);
+                // Only what is applied is cut.
+                self.progress.wait_applied_or(applied + 1, REST_MAX).await;
                 Some(())
             };
             tokio::select! {
@@ -145,7 +152,7 @@ impl LogCutter {
         let is_alone = {
             let server = self.raft.server_metrics();
             let server = server.borrow_watched();
-            server.membership_config.membership().nodes().count() <= 1
+            membership::is_alone(server.id, server.membership_config.membership())
         };
         let bytes = if is_alone {
             CATCH_UP_BYTES_ALONE

@@ -31,6 +31,11 @@ pub(crate) fn voters(membership: &Membership) -> BTreeSet<u64> {
     membership.voter_ids().collect()
 }
 
+/// Whether this is the only member, and has nobody to send anything to; learners count.
+pub(crate) fn is_alone(member: u64, membership: &Membership) -> bool {
+    membership.nodes().map(|(id, _)| *id).eq([member])
+}
+
 /// How many of so many voters are a quorum.
 pub(crate) const fn quorum(voters: usize) -> usize {
     voters / 2 + 1

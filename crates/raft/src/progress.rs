@@ -2,6 +2,7 @@
 //! asks often.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -59,6 +60,16 @@ impl Progress {
         self.committed
             .load(Ordering::Acquire)
             .saturating_sub(self.applied())
+    }
+
+    /// Waits until the entry at `index` (from 1) can be read, but not longer than `patience`: for those who look from
+    /// time to time for what only entries bring.
+    pub(crate) async fn wait_applied_or(&self, index: u64, patience: Duration) {
+        tokio::select! {
+            biased;
+            () = self.wait_applied(index) => {}
+            () = tokio::time::sleep(patience) => {}
+        }
     }
 
     /// Waits until the entry at `index` (from 1) can be read.

@@ -40,6 +40,9 @@ const APPLY_BATCH_COMMANDS_MAX: usize = 512;
 /// How often the state is asked whether it wants something done.
 const CLOCKWORK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The same while nothing is applied and nothing is left to be done.
+const CLOCKWORK_REST_MAX: Duration = Duration::from_secs(1);
+
 /// The state and how far it is, under one lock: the adapter applies, the snapshot builder and the
 /// clockwork stage.
 #[derive(Debug)]
@@ -504,15 +507,29 @@ impl MachineHandle {
     }
 
     /// Does what the state wants done from time to time, also without traffic.
-    pub(crate) async fn run_clockwork(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn run_clockwork(
+        self: Arc<Self>,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) {
         let mut look = tokio::time::interval(CLOCKWORK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut is_resting, mut looked_at) = (false, 0);
         loop {
+            let next = async {
+                if is_resting {
+                    progress
+                        .wait_applied_or(looked_at + 1, CLOCKWORK_REST_MAX)
+                        .await;
+                }
+                look.tick().await;
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                _at = look.tick() => {}
+                () = next => {}
             }
+            looked_at = progress.applied();
             // While a batch is applied there is nothing to do here, and a thread of the runtime is
             // not to wait for it.
             let Some(mut machine) = self.machine.try_lock() else {
@@ -524,6 +541,7 @@ impl MachineHandle {
                 self.durable.fatal.set(Fatal::Persist(Arc::new(error)));
                 return;
             }
+            is_resting = !machine.state.is_scrubbing();
         }
     }
 

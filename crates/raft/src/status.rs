@@ -8,7 +8,7 @@ use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use types::MemberId;
 
@@ -152,6 +152,7 @@ impl StatusTask {
                 is_seen = self.sees_leader() => is_seen,
             };
             self.seen.is_seen.store(is_seen, Ordering::Release);
+            let looked_at = self.progress.applied();
             let now = status(
                 self.member,
                 &server.borrow_watched(),
@@ -174,9 +175,17 @@ impl StatusTask {
                 () = stop.cancelled() => return,
                 changed = server.changed() => if changed.is_err() { return },
                 () = self.seen.heard.notified() => {}
-                _at = look.tick() => {}
+                () = self.next_look(membership.membership(), looked_at, &mut look) => {}
             }
         }
+    }
+
+    /// Whether a leader is still heard only time tells; nothing else changes but by entries.
+    async fn next_look(&self, membership: &Membership, looked_at: u64, look: &mut Interval) {
+        if membership::is_alone(self.member.0, membership) {
+            self.progress.wait_applied(looked_at + 1).await;
+        }
+        look.tick().await;
     }
 
     async fn sees_leader(&self) -> bool {

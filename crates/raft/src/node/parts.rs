@@ -34,6 +34,7 @@ use crate::snapshot::send::Sender;
 use crate::state_machine::MachineHandle;
 use crate::status::{LeaderSeen, Removal, Status, StatusTask};
 use crate::succession::{Streams, Succession};
+use crate::ticks;
 use crate::waiters::Waiters;
 use crate::watchdog;
 
@@ -318,8 +319,11 @@ impl Parts {
         let persister = self.persister.clone();
         let persister = watchdog::persister(persister, fatal.clone(), stop.clone());
         self.tasks.spawn(persister);
-        let clockwork = Arc::clone(&self.machine).run_clockwork(stop.clone());
+        let clockwork =
+            Arc::clone(&self.machine).run_clockwork(Arc::clone(&self.progress), stop.clone());
         self.spawn("the state's clockwork", clockwork);
+        let ticks = ticks::run(self.raft.clone(), stop.clone());
+        self.spawn("the ticks", ticks);
         let pinger = Pinger {
             peers: Arc::clone(&self.peers),
             raft: self.raft.clone(),
