@@ -1,35 +1,95 @@
 //! Stops openraft's clock where nobody hears it.
 //!
 //! A tick begins elections and sends heartbeats, fifty times a second. A leader that is the only member has nobody to
-//! send to and nothing to be elected for, and without its ticks an idle member nearly stands still.
+//! send to and nothing to be elected for; a member that has heard its leader begins no election before an election
+//! timeout is over. Without their ticks both nearly stand still while nobody asks for anything.
 
-use openraft::ServerState;
+use std::time::Duration;
+
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
+use openraft::{Instant as _, ServerState};
 use tokio_util::sync::CancellationToken;
 
+use crate::ask::ask;
 use crate::membership;
 use crate::node::Raft;
 use crate::type_config::TypeConfig;
 
-/// Runs until the member stops.
-pub(crate) async fn run(raft: Raft, stop: CancellationToken) {
-    let mut server = raft.server_metrics();
-    loop {
-        let are_needed = !leads_alone(&server.borrow_watched());
-        raft.runtime_config().tick(are_needed);
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            changed = server.changed() => if changed.is_err() { return },
-        }
-    }
+pub(crate) struct Ticks {
+    pub(crate) raft: Raft,
+    pub(crate) election_timeout: Duration,
 }
 
-/// Whether this is the leader, and there is no other member, not even a learner.
-fn leads_alone(server: &RaftServerMetrics<TypeConfig>) -> bool {
-    server.state == ServerState::Leader
-        && membership::is_alone(server.id, server.membership_config.membership())
+/// Whether openraft's clock is to go, and until when that holds if nothing changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Need {
+    is_there: bool,
+    holds_for: Option<Duration>,
+}
+
+impl Ticks {
+    /// Runs until the member stops.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut server = self.raft.server_metrics();
+        loop {
+            let now = server.borrow_watched().clone();
+            let look = async {
+                let need = self.need(&now).await;
+                self.raft.runtime_config().tick(need.is_there);
+                match need.holds_for {
+                    Some(time) => tokio::time::sleep(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = server.changed() => if changed.is_err() { return },
+                () = look => {}
+            }
+        }
+    }
+
+    async fn need(&self, server: &RaftServerMetrics<TypeConfig>) -> Need {
+        let members = server.membership_config.membership();
+        if server.state == ServerState::Leader {
+            return Need {
+                is_there: !membership::is_alone(server.id, members),
+                holds_for: None,
+            };
+        }
+        // Who has the only vote is elected by the next tick, whatever it has heard.
+        if membership::voters(members).iter().eq([&server.id]) {
+            return Need {
+                is_there: true,
+                holds_for: None,
+            };
+        }
+        // No election begins before twice that time is over (`node::settings`).
+        let quiet = self.election_timeout / 2;
+        match self.heard().await.and_then(|ago| quiet.checked_sub(ago)) {
+            Some(left) if !left.is_zero() => Need {
+                is_there: false,
+                holds_for: Some(left),
+            },
+            _ => Need {
+                is_there: true,
+                holds_for: Some(quiet),
+            },
+        }
+    }
+
+    /// How long ago a leader was heard, if there is one. A candidate is none: whoever has voted for it may want to be
+    /// elected sooner.
+    async fn heard(&self) -> Option<Duration> {
+        let heard = ask(&self.raft, |state| {
+            let at = state.vote_last_modified();
+            at.filter(|_| state.vote_ref().is_committed())
+                .map(|at| at.elapsed())
+        });
+        heard.await.ok()?
+    }
 }
 
 #[cfg(test)]
@@ -38,8 +98,9 @@ mod tests {
 
     use super::*;
     use crate::member_change::MemberChange;
+    use crate::testing::Member;
     use crate::testing::group::{Group, eventually, id};
-    use crate::testing::net::url;
+    use crate::testing::net::{Link, url};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_leader_that_was_alone_is_heard_by_who_joins_it() {
@@ -64,6 +125,48 @@ mod tests {
             })
             .await;
         }
+        group.stop().await;
+    }
+
+    fn ticks(member: &Member) -> Ticks {
+        let running = member.node.running();
+        Ticks {
+            raft: running.raft.clone(),
+            election_timeout: running.config.election_timeout,
+        }
+    }
+
+    async fn need(member: &Member) -> Need {
+        let ticks = ticks(member);
+        let server = ticks.raft.server_metrics().borrow_watched().clone();
+        ticks.need(&server).await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_hears_a_leader_needs_no_ticks_and_the_leader_does() {
+        let group = Group::start(3, 901).await;
+        let leader = group.leader().await;
+        let follower = (leader + 1) % 3;
+        assert_eq!(
+            need(group.member(leader)).await,
+            Need {
+                is_there: true,
+                holds_for: None
+            }
+        );
+        let quiet = ticks(group.member(follower)).election_timeout / 2;
+        eventually("it hears the leader", || async {
+            let need = need(group.member(follower)).await;
+            let is_bounded = need.holds_for.is_some_and(|time| time <= quiet);
+            (!need.is_there && is_bounded).then_some(())
+        })
+        .await;
+        group.isolate(leader, Link::Cut);
+        eventually("it misses the leader", || async {
+            need(group.member(follower)).await.is_there.then_some(())
+        })
+        .await;
+        group.leader_among(&[follower, (leader + 2) % 3]).await;
         group.stop().await;
     }
 }

@@ -34,7 +34,7 @@ use crate::snapshot::send::Sender;
 use crate::state_machine::MachineHandle;
 use crate::status::{LeaderSeen, Removal, Status, StatusTask};
 use crate::succession::{Streams, Succession};
-use crate::ticks;
+use crate::ticks::Ticks;
 use crate::waiters::Waiters;
 use crate::watchdog;
 
@@ -322,8 +322,11 @@ impl Parts {
         let clockwork =
             Arc::clone(&self.machine).run_clockwork(Arc::clone(&self.progress), stop.clone());
         self.spawn("the state's clockwork", clockwork);
-        let ticks = ticks::run(self.raft.clone(), stop.clone());
-        self.spawn("the ticks", ticks);
+        let ticks = Ticks {
+            raft: self.raft.clone(),
+            election_timeout: self.config.election_timeout,
+        };
+        self.spawn("the ticks", ticks.run(stop.clone()));
         let pinger = Pinger {
             peers: Arc::clone(&self.peers),
             raft: self.raft.clone(),
