@@ -363,13 +363,15 @@ impl StateMachine {
     /// that have waited long for more.
     #[must_use]
     pub fn needs_tick(&self) -> bool {
-        (self.is_scrubbing() && self.may_scrub()) || (self.unstaged > 0 && self.stager.is_due())
+        ((self.applier.store.is_scrubbing() || self.is_scrubbing) && self.may_scrub())
+            || (self.unstaged > 0 && self.stager.is_due())
     }
 
-    /// Whether a compaction's physical work is going on: it may need a tick though nothing is applied.
+    /// Whether a compaction's physical work is going on, or waits for those who hold the store: until it is over, a
+    /// tick may be needed at any time.
     #[must_use]
-    pub fn is_scrubbing(&self) -> bool {
-        self.applier.store.is_scrubbing() || self.is_scrubbing
+    pub fn is_compacting(&self) -> bool {
+        self.applier.store.is_compacting() || self.is_scrubbing
     }
 
     /// Whether a compaction may go on now.

@@ -386,6 +386,12 @@ impl Writer {
         self.shared.sizes().allocated_with(paged_bytes)
     }
 
+    /// Whether a compaction still has physical work to do, though it may have to wait with it.
+    #[must_use]
+    pub fn is_compacting(&self) -> bool {
+        self.compaction.is_running()
+    }
+
     /// Whether a compaction still has physical work to do, and may: call [`Writer::stage`] again, after
     /// the batch of the last call is committed and noted as persisted.
     #[must_use]

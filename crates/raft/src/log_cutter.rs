@@ -87,7 +87,9 @@ impl LogCutter {
                 }
                 self.leave_behind(cut.upto);
                 // Only what is applied is cut.
-                self.progress.wait_applied_or(applied + 1, REST_MAX).await;
+                self.progress
+                    .wait_applied_within(applied + 1, REST_MAX)
+                    .await;
                 Some(())
             };
             tokio::select! {

@@ -575,7 +575,8 @@ const STATE_MACHINE_QUEUE_LEN: u64 = 64 * 1024;
 /// * An election: openraft's followers wait for the leader's lease, which is `election_timeout_max`,
 ///   and then for a random time between the two timeouts; the first one stands between 1 and 1.33
 ///   of etcd's `--election-timeout`, where etcd's stand between 1 and 2. No member stands before
-///   the timeout that was asked for.
+///   the timeout that was asked for, but for those that have no lease to wait for: after a restart, and
+///   when a leader has handed over or is known to be gone.
 /// * A leader that loses its quorum refuses writes when its lease has run out, but goes on leading,
 ///   and its heartbeats would keep members that it still reaches from electing another one with
 ///   members that it does not reach. So it falls silent for as long as an election takes, as etcd's

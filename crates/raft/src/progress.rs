@@ -64,7 +64,7 @@ impl Progress {
 
     /// Waits until the entry at `index` (from 1) can be read, but not longer than `patience`: for those who look from
     /// time to time for what only entries bring.
-    pub(crate) async fn wait_applied_or(&self, index: u64, patience: Duration) {
+    pub(crate) async fn wait_applied_within(&self, index: u64, patience: Duration) {
         tokio::select! {
             biased;
             () = self.wait_applied(index) => {}

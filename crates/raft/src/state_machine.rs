@@ -519,7 +519,7 @@ impl MachineHandle {
             let next = async {
                 if is_resting {
                     progress
-                        .wait_applied_or(looked_at + 1, CLOCKWORK_REST_MAX)
+                        .wait_applied_within(looked_at + 1, CLOCKWORK_REST_MAX)
                         .await;
                 }
                 look.tick().await;
@@ -533,6 +533,7 @@ impl MachineHandle {
             // While a batch is applied there is nothing to do here, and a thread of the runtime is
             // not to wait for it.
             let Some(mut machine) = self.machine.try_lock() else {
+                is_resting = false;
                 continue;
             };
             if machine.state.needs_tick()
@@ -541,7 +542,7 @@ impl MachineHandle {
                 self.durable.fatal.set(Fatal::Persist(Arc::new(error)));
                 return;
             }
-            is_resting = !machine.state.is_scrubbing();
+            is_resting = !machine.state.is_compacting();
         }
     }
 

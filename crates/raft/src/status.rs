@@ -180,7 +180,7 @@ impl StatusTask {
         }
     }
 
-    /// Whether a leader is still heard only time tells; nothing else changes but by entries.
+    /// Only time tells whether another member that leads is still heard; nothing else changes but by entries.
     async fn next_look(&self, membership: &Membership, looked_at: u64, look: &mut Interval) {
         if membership::is_alone(self.member.0, membership) {
             self.progress.wait_applied(looked_at + 1).await;

@@ -1,8 +1,8 @@
 //! Stops openraft's clock where nobody hears it.
 //!
 //! A tick begins elections and sends heartbeats, fifty times a second. A leader that is the only member has nobody to
-//! send to and nothing to be elected for; a member that has heard its leader begins no election before an election
-//! timeout is over. Without their ticks both nearly stand still while nobody asks for anything.
+//! send to and nothing to be elected for; a member that has just heard its leader begins no election for a while.
+//! Without their ticks both nearly stand still while nobody asks for anything.
 
 use std::time::Duration;
 
@@ -21,10 +21,14 @@ pub(crate) struct Ticks {
     pub(crate) election_timeout: Duration,
 }
 
-/// Whether openraft's clock is to go, and until when that holds if nothing changes.
+/// A member that has heard its leader needs no ticks for this part of an election timeout. Without a lease, as after a
+/// restart or while the lead is handed over, an election may begin after a third of it (`node::settings`).
+const QUIET_PART: u32 = 4;
+
+/// Whether openraft's clock is to go, and how long that holds if nothing changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Need {
-    is_there: bool,
+    ticks: bool,
     holds_for: Option<Duration>,
 }
 
@@ -36,7 +40,7 @@ impl Ticks {
             let now = server.borrow_watched().clone();
             let look = async {
                 let need = self.need(&now).await;
-                self.raft.runtime_config().tick(need.is_there);
+                self.raft.runtime_config().tick(need.ticks);
                 match need.holds_for {
                     Some(time) => tokio::time::sleep(time).await,
                     None => std::future::pending().await,
@@ -55,33 +59,32 @@ impl Ticks {
         let members = server.membership_config.membership();
         if server.state == ServerState::Leader {
             return Need {
-                is_there: !membership::is_alone(server.id, members),
+                ticks: !membership::is_alone(server.id, members),
                 holds_for: None,
             };
         }
         // Who has the only vote is elected by the next tick, whatever it has heard.
         if membership::voters(members).iter().eq([&server.id]) {
             return Need {
-                is_there: true,
+                ticks: true,
                 holds_for: None,
             };
         }
-        // No election begins before twice that time is over (`node::settings`).
-        let quiet = self.election_timeout / 2;
+        let quiet = self.election_timeout / QUIET_PART;
         match self.heard().await.and_then(|ago| quiet.checked_sub(ago)) {
             Some(left) if !left.is_zero() => Need {
-                is_there: false,
+                ticks: false,
                 holds_for: Some(left),
             },
             _ => Need {
-                is_there: true,
+                ticks: true,
                 holds_for: Some(quiet),
             },
         }
     }
 
-    /// How long ago a leader was heard, if there is one. A candidate is none: whoever has voted for it may want to be
-    /// elected sooner.
+    /// How long ago a leader was heard, if there is one; at first the leader of the earlier run counts as heard. A
+    /// candidate is none: whoever has voted for it may want to be elected sooner.
     async fn heard(&self) -> Option<Duration> {
         let heard = ask(&self.raft, |state| {
             let at = state.vote_last_modified();
@@ -150,20 +153,20 @@ mod tests {
         assert_eq!(
             need(group.member(leader)).await,
             Need {
-                is_there: true,
+                ticks: true,
                 holds_for: None
             }
         );
-        let quiet = ticks(group.member(follower)).election_timeout / 2;
+        let quiet = ticks(group.member(follower)).election_timeout / QUIET_PART;
         eventually("it hears the leader", || async {
             let need = need(group.member(follower)).await;
             let is_bounded = need.holds_for.is_some_and(|time| time <= quiet);
-            (!need.is_there && is_bounded).then_some(())
+            (!need.ticks && is_bounded).then_some(())
         })
         .await;
         group.isolate(leader, Link::Cut);
         eventually("it misses the leader", || async {
-            need(group.member(follower)).await.is_there.then_some(())
+            need(group.member(follower)).await.ticks.then_some(())
         })
         .await;
         group.leader_among(&[follower, (leader + 2) % 3]).await;
