@@ -16,14 +16,14 @@ use crate::membership;
 use crate::node::Raft;
 use crate::type_config::TypeConfig;
 
+/// A member that has heard its leader needs no ticks for this part of an election timeout. Without a lease, as after a
+/// restart or while the lead is handed over, an election may begin after a third of it (`node::settings`).
+const QUIET_PART: u32 = 4;
+
 pub(crate) struct Ticks {
     pub(crate) raft: Raft,
     pub(crate) election_timeout: Duration,
 }
-
-/// A member that has heard its leader needs no ticks for this part of an election timeout. Without a lease, as after a
-/// restart or while the lead is handed over, an election may begin after a third of it (`node::settings`).
-const QUIET_PART: u32 = 4;
 
 /// Whether openraft's clock is to go, and how long that holds if nothing changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,20 +148,14 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn who_hears_a_leader_needs_no_ticks_and_the_leader_does() {
         let group = Group::start(3, 901).await;
-        let leader = group.leader().await;
-        let follower = (leader + 1) % 3;
-        assert_eq!(
-            need(group.member(leader)).await,
-            Need {
-                ticks: true,
-                holds_for: None
-            }
-        );
-        let quiet = ticks(group.member(follower)).election_timeout / QUIET_PART;
-        eventually("it hears the leader", || async {
-            let need = need(group.member(follower)).await;
-            let is_bounded = need.holds_for.is_some_and(|time| time <= quiet);
-            (!need.ticks && is_bounded).then_some(())
+        let (leader, follower) = eventually("who leads ticks, who hears it does not", || async {
+            let leader = group.leader().await;
+            let follower = (leader + 1) % 3;
+            let of_leader = need(group.member(leader)).await;
+            let of_follower = need(group.member(follower)).await;
+            let quiet = ticks(group.member(follower)).election_timeout / QUIET_PART;
+            let is_bounded = of_follower.holds_for.is_some_and(|time| time <= quiet);
+            (of_leader.ticks && !of_follower.ticks && is_bounded).then_some((leader, follower))
         })
         .await;
         group.isolate(leader, Link::Cut);
