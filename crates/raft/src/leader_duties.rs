@@ -85,8 +85,8 @@ impl LeaderDuties {
     /// expire meanwhile; when it is back they get their full TTLs, as after an election.
     fn has_quorum(&self) -> bool {
         let server = self.raft.server_metrics();
-        let voters = membership::voters(server.borrow_watched().membership_config.membership());
-        if voters.iter().all(|voter| voter == self.raft.node_id()) {
+        let membership = Arc::clone(&server.borrow_watched().membership_config);
+        if membership::has_only_vote(*self.raft.node_id(), membership.membership()) {
             return true;
         }
         let acked = self.raft.data_metrics().borrow_watched().last_quorum_acked;

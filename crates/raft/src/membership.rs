@@ -31,6 +31,11 @@ pub(crate) fn voters(membership: &Membership) -> BTreeSet<u64> {
     membership.voter_ids().collect()
 }
 
+/// Whether nobody else has a vote.
+pub(crate) fn has_only_vote(member: u64, membership: &Membership) -> bool {
+    voters(membership).iter().eq([&member])
+}
+
 /// Whether this is the only member, and has nobody to send anything to; learners count.
 pub(crate) fn is_alone(member: u64, membership: &Membership) -> bool {
     membership.nodes().map(|(id, _)| *id).eq([member])

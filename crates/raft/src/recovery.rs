@@ -46,7 +46,7 @@ pub(crate) async fn force_new_cluster(
     let before = last_membership(log, state).await?;
     if before
         .as_ref()
-        .is_some_and(|before| is_alone(before, config.member))
+        .is_some_and(|before| is_new_cluster(before, config.member))
     {
         return Ok(());
     }
@@ -115,10 +115,11 @@ fn initial(config: &Config) -> PeerNode {
     }
 }
 
-fn is_alone(membership: &Membership, member: MemberId) -> bool {
-    let mut nodes = membership.nodes();
+/// Whether the member is alone already, and has its vote.
+fn is_new_cluster(membership: &Membership, member: MemberId) -> bool {
     *membership.get_joint_config() == [BTreeSet::from([member.0])]
-        && nodes.all(|(id, node)| *id == member.0 && !node.is_learner)
+        && membership::is_alone(member.0, membership)
+        && membership.nodes().all(|(_, node)| !node.is_learner)
 }
 
 /// The last membership of the log, else that of the state.

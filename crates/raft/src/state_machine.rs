@@ -514,12 +514,13 @@ impl MachineHandle {
     ) {
         let mut look = tokio::time::interval(CLOCKWORK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut is_resting, mut looked_at) = (false, 0);
+        // The last entry at a look that left nothing to be done.
+        let mut done_at = None;
         loop {
             let next = async {
-                if is_resting {
+                if let Some(index) = done_at.take() {
                     progress
-                        .wait_applied_within(looked_at + 1, CLOCKWORK_REST_MAX)
+                        .wait_applied_within(index + 1, CLOCKWORK_REST_MAX)
                         .await;
                 }
                 look.tick().await;
@@ -529,11 +530,10 @@ impl MachineHandle {
                 () = stop.cancelled() => return,
                 () = next => {}
             }
-            looked_at = progress.applied();
+            let applied = progress.applied();
             // While a batch is applied there is nothing to do here, and a thread of the runtime is
             // not to wait for it.
             let Some(mut machine) = self.machine.try_lock() else {
-                is_resting = false;
                 continue;
             };
             if machine.state.needs_tick()
@@ -542,7 +542,7 @@ impl MachineHandle {
                 self.durable.fatal.set(Fatal::Persist(Arc::new(error)));
                 return;
             }
-            is_resting = !machine.state.is_compacting();
+            done_at = (!machine.state.is_compacting()).then_some(applied);
         }
     }
 

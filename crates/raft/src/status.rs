@@ -193,8 +193,8 @@ impl StatusTask {
         match server.current_leader {
             None => false,
             Some(leader) if leader == self.member.0 => {
-                let voters = membership::voters(server.membership_config.membership());
-                if voters.iter().all(|voter| *voter == self.member.0) {
+                let members = server.membership_config.membership();
+                if membership::has_only_vote(self.member.0, members) {
                     return true;
                 }
                 let acked = self.raft.data_metrics().borrow_watched().last_quorum_acked;

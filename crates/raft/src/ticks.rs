@@ -64,7 +64,7 @@ impl Ticks {
             };
         }
         // Who has the only vote is elected by the next tick, whatever it has heard.
-        if membership::voters(members).iter().eq([&server.id]) {
+        if membership::has_only_vote(server.id, members) {
             return Need {
                 ticks: true,
                 holds_for: None,

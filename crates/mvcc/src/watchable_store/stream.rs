@@ -170,7 +170,6 @@ impl WatchStream {
                 && reading.is_finished()
             {
                 let read = reading.await;
-                self.reading = None;
                 if let Some(failed) = self.on_read(read) {
                     return failed;
                 }
@@ -185,7 +184,6 @@ impl WatchStream {
             tokio::select! {
                 () = self.queue.arrived() => {}
                 read = reading => {
-                    self.reading = None;
                     if let Some(failed) = self.on_read(read) {
                         return failed;
                     }
@@ -290,6 +288,7 @@ impl WatchStream {
         &mut self,
         read: Result<Result<CaughtUp, RangeError>, JoinError>,
     ) -> Option<WatchBatch> {
+        self.reading = None;
         let caught_up = match read {
             Ok(Ok(caught_up)) => caught_up,
             Ok(Err(RangeError::Compacted { compact_revision })) => {
