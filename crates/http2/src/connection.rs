@@ -3,7 +3,8 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -77,6 +78,8 @@ pub struct Connection<S, A, F, B> {
     socket: S,
     answer: A,
     answers: FuturesUnordered<Answer<F, B>>,
+    /// Calls the connection's task for them.
+    caller: Waker,
     wire: Wire,
     read: BytesMut,
     keepalive: KeepAlive,
@@ -96,11 +99,13 @@ where
     /// Serves a connection whose client has said HTTP/2's preface, and after it what was `read`. Each request is
     /// given to `answer`, which returns its future in a box: it is moved. An error of it ends the request's stream.
     pub fn new(socket: S, read: BytesMut, options: &Options, answer: A) -> Self {
+        let wire = Wire::new(options);
         Self {
             socket,
             answer,
             answers: FuturesUnordered::new(),
-            wire: Wire::new(options),
+            caller: Waker::from(Arc::clone(&wire.shared)),
+            wire,
             read,
             keepalive: KeepAlive::new(options.keepalive_interval, options.keepalive_timeout),
             has_taken: false,
@@ -141,7 +146,7 @@ where
 
     /// Goes on with the answers that can, and writes what they say.
     fn say(&mut self, cx: &mut Context<'_>) -> Result<Said, Error> {
-        while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {}
+        self.poll_answers();
         let has_more = self.wire.send();
         let before = self.wire.outbox.len();
         let written = self.wire.outbox.poll_write(&mut self.socket, cx)?;
@@ -150,6 +155,18 @@ where
             has_more,
             is_written: written.is_ready(),
         })
+    }
+
+    /// Goes on with the answers that can. `FuturesUnordered` calls its task when it has polled all of them once; through
+    /// the runtime that would be another turn of the task, and another thread awake to look for more like it.
+    fn poll_answers(&mut self) {
+        let mut cx = Context::from_waker(&self.caller);
+        // What has called until now is polled now; what calls from the second time on, in the next round.
+        self.wire.shared.take_call();
+        while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(&mut cx) {}
+        if self.wire.shared.take_call() {
+            while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(&mut cx) {}
+        }
     }
 
     fn keep_alive(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {

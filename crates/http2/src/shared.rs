@@ -1,7 +1,8 @@
 //! What a connection's task and the tasks that read its requests' bodies have in common.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 
 use parking_lot::Mutex;
 
@@ -24,7 +25,9 @@ pub(crate) struct Shared {
 struct Inner {
     /// Streams that have something for the connection to do.
     ready: Vec<u32>,
-    /// The connection looks at `ready` again before it rests: nobody has to wake it.
+    /// An answer can go on.
+    is_called: bool,
+    /// The connection looks at both again before it rests: nobody has to wake it.
     is_awake: bool,
     task: Option<Waker>,
 }
@@ -38,7 +41,7 @@ impl Shared {
     /// The connection's task has nothing to do, if that is so; the waker is woken when that changes.
     pub(crate) fn rest(&self, task: &Waker) -> bool {
         let mut inner = self.inner.lock();
-        if !inner.ready.is_empty() {
+        if !inner.ready.is_empty() || inner.is_called {
             return false;
         }
         inner.is_awake = false;
@@ -47,6 +50,11 @@ impl Shared {
             none => *none = Some(task.clone()),
         }
         true
+    }
+
+    /// Whether an answer can go on, of which was not known when this was asked last.
+    pub(crate) fn take_call(&self) -> bool {
+        std::mem::take(&mut self.inner.lock().is_called)
     }
 
     /// Moves the streams that have something to do to the end of `to`.
@@ -87,6 +95,27 @@ impl Shared {
         self.due.store(due, Ordering::SeqCst);
         let is_enough = self.released.load(Ordering::SeqCst) >= due;
         is_enough.then(|| self.released.swap(0, Ordering::SeqCst))
+    }
+}
+
+/// For answers: who can go on calls the connection's task.
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let task = {
+            let mut inner = self.inner.lock();
+            inner.is_called = true;
+            match inner.is_awake {
+                true => None,
+                false => inner.task.take(),
+            }
+        };
+        if let Some(task) = task {
+            task.wake();
+        }
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use super::{frame, options};
@@ -614,5 +617,31 @@ async fn noise_does_no_harm() {
         let mut said = Vec::new();
         client.read_to_end(&mut said).await.unwrap();
         drop(serving.await.expect("no panic"));
+    }
+}
+
+#[derive(Default)]
+struct Calls(AtomicUsize);
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_has_nothing_to_do_does_not_call_its_own_task() {
+    let (mut client, server) = tokio::io::duplex(1024);
+    let served = Connection::new(server, BytesMut::new(), &options(), answer);
+    let mut served = std::pin::pin!(served);
+    let calls = Arc::new(Calls::default());
+    let waker = Waker::from(Arc::clone(&calls));
+    let mut cx = Context::from_waker(&waker);
+    let asked = [settings(3, 100), post(1, b""), post(3, b"")].concat();
+    for byte in asked.chunks(1) {
+        client.write_all(byte).await.unwrap();
+        calls.0.store(0, Ordering::SeqCst);
+        assert!(served.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(calls.0.load(Ordering::SeqCst), 0);
     }
 }
