@@ -46,6 +46,14 @@ pub(crate) const fn quorum(voters: usize) -> usize {
     voters / 2 + 1
 }
 
+/// Whether these are a quorum; in a joint membership of either side.
+pub(crate) fn are_quorum(members: BTreeSet<u64>, membership: &Membership) -> bool {
+    let sides = membership.get_joint_config();
+    let is_enough =
+        |voters: &BTreeSet<u64>| members.intersection(voters).count() >= quorum(voters.len());
+    !sides.is_empty() && sides.iter().all(is_enough)
+}
+
 pub(crate) fn encode_stored(stored: &StoredMembership) -> Bytes {
     let mut out = Writer::default();
     out.u8(STORED_VERSION);
@@ -179,5 +187,25 @@ mod tests {
             decode_stored(&longer),
             Err(DecodeError::Trailing { bytes: 1 })
         ));
+    }
+
+    #[test]
+    fn a_quorum_has_more_than_half_of_the_voters_on_each_side() {
+        let nodes: BTreeMap<u64, PeerNode> = (1..=5).map(|id| (id, node("any"))).collect();
+        let of = |sides: &[&[u64]]| {
+            let sides = sides.iter().map(|side| side.iter().copied().collect());
+            Membership::new(sides.collect(), nodes.clone()).unwrap()
+        };
+        let are = |members: &[u64], membership: &Membership| {
+            are_quorum(members.iter().copied().collect(), membership)
+        };
+        let three = of(&[&[1, 2, 3]]);
+        assert!(are(&[1, 3], &three) && are(&[1, 2, 3], &three));
+        // One of them has no vote, or is the other one.
+        assert!(!are(&[1, 4], &three) && !are(&[1, 1], &three));
+        assert!(!are(&[1, 2], &of(&[&[1, 2, 3, 4]])));
+        let joint = of(&[&[1, 2, 3], &[1, 4, 5]]);
+        assert!(!are(&[1, 2], &joint) && !are(&[1, 4], &joint) && are(&[1, 2, 4], &joint));
+        assert!(!are(&[1], &of(&[])));
     }
 }

@@ -6,25 +6,33 @@
 //! the round is one question to it (`peerpb.Leader/ReadIndex`), which joins a round there. Who comes
 //! while a round runs waits for the next one: the commit index of the running one may be older than
 //! what a client has seen elsewhere.
+//!
+//! A leader makes sure that it leads by hearing from a quorum, after the reads began, that they follow it. The question
+//! of a follower says that already of the follower. With three members both are a quorum, and the leader answers at once
+//! ([`index_for`]); etcd asks everybody here, too.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::peerpb::ReadIndexRequest;
-use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::RaftError;
+use openraft::{RaftState, ReadPolicy, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::MemberId;
 
+use crate::ask::ask;
 use crate::error::ReadIndexError;
+use crate::membership;
 use crate::node::{Raft, ServerMetrics};
 use crate::peer::channels::Peers;
+use crate::peer::wire;
 use crate::progress::Progress;
 use crate::proposer::{is_replaced, leader};
+use crate::type_config::{TypeConfig, Vote};
 
 /// Readers that wait for a round. Who comes when it is full is told to come later; each belongs to
 /// a request that is being served, so the server's own limits come first.
@@ -32,6 +40,9 @@ const READERS_MAX: usize = 64 * 1024;
 
 /// Pause before a leader is asked for again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a read waits for the core of this member to say whom it follows.
+const VOTE_PATIENCE: Duration = Duration::from_millis(10);
 
 /// Those who want to read here.
 type Reader = oneshot::Sender<Result<(), ReadIndexError>>;
@@ -196,7 +207,9 @@ impl Rounds {
     async fn ask(&self, leader: MemberId) -> Result<u64, Failed> {
         let peer = self.peers.known(leader).ok_or(Failed::Again)?;
         let mut client = peer.leader();
-        let call = client.read_index(ReadIndexRequest {});
+        let follows = self.follows(leader).await?;
+        let follows = follows.as_ref().map(wire::vote_to);
+        let call = client.read_index(ReadIndexRequest { follows });
         match tokio::time::timeout(self.patience, call).await {
             Ok(Ok(answer)) => answer.into_inner().index.ok_or(Failed::Again),
             Ok(Err(status)) => {
@@ -204,6 +217,27 @@ impl Rounds {
                 Err(Failed::Again)
             }
             Err(_elapsed) => Err(Failed::Again),
+        }
+    }
+
+    /// This member's vote, where it is of use to the leader.
+    async fn follows(&self, leader: MemberId) -> Result<Option<Vote>, Failed> {
+        let both = [*self.raft.node_id(), leader.0].into();
+        let are_quorum = {
+            let server = self.raft.server_metrics();
+            let server = server.borrow_watched();
+            membership::are_quorum(both, server.membership_config.membership())
+        };
+        if !are_quorum {
+            return Ok(None);
+        }
+        // What the core says: what it publishes may be older than a vote that it has given to another member.
+        let vote = ask(&self.raft, |state| *state.vote_ref());
+        match tokio::time::timeout(VOTE_PATIENCE, vote).await {
+            Ok(Ok(vote)) => Ok(Some(vote)),
+            Ok(Err(_fatal)) => Err(Failed::Stopped),
+            // The leader can do without.
+            Err(_elapsed) => Ok(None),
         }
     }
 
@@ -221,6 +255,28 @@ impl Rounds {
             }
         });
     }
+}
+
+/// How far the log is committed, counted from 1, if `me` is sure to lead because `asker` has said that `follows` was its
+/// vote: at that time nobody could have been elected later without the one or the other. `None`: others have to be asked.
+///
+/// As with every leader, what it knows to be committed may be old until an entry of its own term is.
+pub(crate) fn index_for(
+    state: &RaftState<TypeConfig>,
+    me: MemberId,
+    asker: MemberId,
+    follows: Vote,
+) -> Option<u64> {
+    // Who has been removed may have kept a vote for itself, and leads nobody.
+    let leads = state.server_state == ServerState::Leader
+        && *state.vote_ref() == follows
+        && follows == Vote::new_committed(follows.leader_id.term, me.0);
+    let membership = state.membership_state.effective().membership();
+    let committed = state.local_committed()?;
+    let is_sure = leads
+        && committed.leader_id.term == follows.leader_id.term
+        && membership::are_quorum([me.0, asker.0].into(), membership);
+    is_sure.then(|| committed.index + 1)
 }
 
 fn release(readers: Vec<Reader>, answer: Result<(), ReadIndexError>) {

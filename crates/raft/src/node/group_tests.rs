@@ -546,10 +546,13 @@ async fn who_is_no_member_has_no_leader() {
     let leader = group.leader().await;
     let member = (leader + 1) % 3;
     let mut known = leader_for(&group, member, leader);
-    let read = known.read_index(ReadIndexRequest {}).await.unwrap();
+    let read = known.read_index(ReadIndexRequest::default()).await.unwrap();
     assert!(read.into_inner().index.is_some());
     let mut stranger = leader_for(&group, 7, leader);
-    let refused = stranger.read_index(ReadIndexRequest {}).await.unwrap_err();
+    let refused = stranger
+        .read_index(ReadIndexRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(refused.message(), "sender not found");
     let proposals = tokio_stream::pending::<ProposeRequest>();
     let refused = stranger.propose(proposals).await.unwrap_err();

@@ -480,7 +480,9 @@ mod tests {
             let url = "http://127.0.0.1:1".to_owned();
             let mut peer = peers.at(MemberId(2), &[url]).leader();
             let begun = tokio::time::Instant::now();
-            peer.read_index(ReadIndexRequest {}).await.unwrap_err();
+            peer.read_index(ReadIndexRequest::default())
+                .await
+                .unwrap_err();
             let took = begun.elapsed().as_secs_f64();
             assert!((took - seconds as f64).abs() < 2.0, "{took} of {seconds}");
         }

@@ -19,13 +19,16 @@ use types::{LeaseId, MemberId};
 
 use super::channels::Peers;
 use super::forwarded::{Answers, Came, Forwarded, Take};
-use super::service::stopped;
+use super::service::{stopped, unreadable};
+use super::wire;
+use crate::ask::ask;
 use crate::error::Chain;
 use crate::lease_requests::{LeaseAnswers, LeaseQuestion, NotLeader};
 use crate::member_change::changer::Changer;
 use crate::node::{COMMIT_APPLY_GAP_MAX, Raft};
 use crate::progress::Progress;
 use crate::proposer::{leader_id, was_not_appended};
+use crate::read_index;
 use crate::snapshot::send::Sender;
 use crate::type_config::{OnComplete, Proposal, Proposed, TypeConfig};
 
@@ -90,10 +93,14 @@ impl LeaderApi for LeaderService {
         &self,
         request: Request<peerpb::ReadIndexRequest>,
     ) -> Result<Response<peerpb::ReadIndexResponse>, Status> {
-        self.sender(&request)?;
-        let index = match self.leases.reads.ask() {
-            Ok(confirmed) => confirmed.await.ok(),
-            Err(_stopped) => None,
+        let from = self.sender(&request)?;
+        let follows = request.into_inner().follows;
+        let index = match self.index_for(from, follows).await? {
+            Some(index) => Some(index),
+            None => match self.leases.reads.ask() {
+                Ok(confirmed) => confirmed.await.ok(),
+                Err(_stopped) => None,
+            },
         };
         Ok(Response::new(peerpb::ReadIndexResponse { index }))
     }
@@ -130,6 +137,22 @@ impl LeaderApi for LeaderService {
 }
 
 impl LeaderService {
+    /// See [`read_index::index_for`].
+    async fn index_for(
+        &self,
+        from: MemberId,
+        follows: Option<peerpb::LeaderVote>,
+    ) -> Result<Option<u64>, Status> {
+        let Some(follows) = follows else {
+            return Ok(None);
+        };
+        let follows = wire::vote_from(Some(follows)).map_err(|error| unreadable(&error))?;
+        let me = MemberId(*self.raft.node_id());
+        let look = move |state: &_| read_index::index_for(state, me, from, follows);
+        let index = ask(&self.raft, look).await;
+        index.map_err(|fatal| stopped(&fatal))
+    }
+
     /// Who asks: the handshake has put it there. Only members are answered, and those that are being
     /// added: what is kept for each of them is bounded by how many they are.
     fn sender<T>(&self, request: &Request<T>) -> Result<MemberId, Status> {
