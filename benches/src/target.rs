@@ -22,7 +22,7 @@ use crate::measure::now;
 /// What kind of server takes its turn.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Shape {
-    /// How many members it has. Clients connect to all of them in turn.
+    /// How many members it has. Clients connect to all of them in turn, to the leader last.
     #[arg(long, default_value_t = 1)]
     pub(crate) members: usize,
     /// TLS with certificates on both sides, for clients and between members.
@@ -73,8 +73,11 @@ impl Shape {
             spec = spec.mutual_tls(certs);
         }
         let cluster = spec.start().await?;
-        cluster.leader().await?;
-        let target = Target::of(&cluster, tls)?;
+        let leader = cluster.leader().await?;
+        let mut target = Target::of(&cluster, tls)?;
+        // Most members follow. A single client is at one of these, and not where chance has put it.
+        let led = target.authorities.remove(leader);
+        target.authorities.push(led);
         Ok(Running {
             cluster,
             target,
