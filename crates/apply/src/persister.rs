@@ -25,19 +25,18 @@ use tokio::time::Instant;
 use types::{Buckets, Histogram};
 
 use crate::{Fatal, Pace, Workers};
+use retired::Retired;
 pub(crate) use rewrite::Beside;
 pub use rewrite::DefragmentError;
 use rewrite::{Ended, Keeper, Old, Rewrites};
 
+mod retired;
 mod rewrite;
 
 /// Batches that may wait for the thread.
 const STAGED_MAX: usize = 2;
 /// Changes are staged after this at the latest, however few they are.
 const STAGE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How often it is looked whether somebody still reads a store that is not in use any more.
-const RETIRED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Changes of the state that go to the disk together.
 pub(crate) struct Staged {
@@ -186,7 +185,7 @@ pub(crate) fn start(
         // The batch that was there at the start is committed.
         committed: 1,
         durable: 0,
-        retired: None,
+        retired: Retired::default(),
         keeper: Keeper::default(),
         looked: Instant::now(),
     };
@@ -423,8 +422,8 @@ enum Work {
     Do(u64, Item),
     /// Flush; so many batches are durable then.
     Flush(u64),
-    /// Some time has passed.
-    Nothing,
+    /// Something about the store that was in use before.
+    Retired,
     /// The next step of a copy.
     Rewrite,
     End,
@@ -487,8 +486,7 @@ struct Run {
     /// Batches committed, and of those, flushed.
     committed: u64,
     durable: u64,
-    /// A store that is not written any more, but may still be read.
-    retired: Option<Reader>,
+    retired: Retired,
     keeper: Keeper,
     /// When it was looked last whether something is due.
     looked: Instant,
@@ -509,20 +507,16 @@ impl Run {
     async fn on_task(mut self, pace: Pace) {
         let _guard = EndGuard(Arc::clone(&self.shared));
         loop {
-            let work = {
+            let (work, rest) = {
                 let mut queue = self.shared.queue.lock();
-                self.shared.next(&mut queue, self.committed, self.durable)
+                self.next(&mut queue)
             };
             let Some(work) = work else {
                 let shared = Arc::clone(&self.shared);
-                let rest = shared.rewrites.lock().rest();
                 let woken = shared.task_work.notified();
                 let waited = tokio::time::timeout(rest.unwrap_or(STAGE_INTERVAL), woken).await;
+                if waited.is_err() { /* then something may be due */ }
                 self.look();
-                let goes_on = waited.is_ok() || rest.is_none() || self.step(Work::Rewrite);
-                if !goes_on {
-                    return;
-                }
                 continue;
             };
             tokio::time::sleep(pace()).await;
@@ -536,22 +530,36 @@ impl Run {
         let shared = Arc::clone(&self.shared);
         let mut queue = shared.queue.lock();
         loop {
-            if let Some(work) = shared.next(&mut queue, self.committed, self.durable) {
+            let (work, rest) = self.next(&mut queue);
+            if let Some(work) = work {
                 return work;
             }
-            let rest = shared.rewrites.lock().rest();
-            let rested = rest.unwrap_or(match self.retired {
-                Some(_) => RETIRED_INTERVAL,
-                None => STAGE_INTERVAL,
-            });
-            let timed_out = shared.work.wait_for(&mut queue, rested).timed_out();
-            self.look();
-            match rest {
-                Some(_) if timed_out => return Work::Rewrite,
-                None if timed_out && self.retired.is_some() => return Work::Nothing,
-                _ => {}
+            let rest = rest.unwrap_or(STAGE_INTERVAL);
+            if shared.work.wait_for(&mut queue, rest).timed_out() { /* then something may be due */
             }
+            self.look();
         }
+    }
+
+    /// What to do, and otherwise how long until a chore's turn comes: a step of a copy, or of a removal.
+    fn next(&self, queue: &mut Queue) -> (Option<Work>, Option<Duration>) {
+        let (work, rest) = match self.retired.rest() {
+            // A copy that ends before has another store to be removed.
+            Some(rest) if self.retired.is_being_removed() => (Work::Retired, Some(rest)),
+            rest => match (rest, self.shared.rewrites.lock().rest()) {
+                (Some(rest), rewrite) if rewrite.is_none_or(|it| rest < it) => {
+                    (Work::Retired, Some(rest))
+                }
+                (_, rewrite) => (Work::Rewrite, rewrite),
+            },
+        };
+        // Whatever else waits: it has had its turn while this rested. But the thread's end does not wait for chores.
+        let rest = rest.filter(|_| !queue.is_closed);
+        if rest.is_some_and(|rest| rest.is_zero()) {
+            return (Some(work), rest);
+        }
+        let work = self.shared.next(queue, self.committed, self.durable);
+        (work, rest)
     }
 
     /// Looks from time to time whether something is due.
@@ -569,7 +577,6 @@ impl Run {
 
     /// Does one thing; `false` after the last.
     fn step(&mut self, work: Work) -> bool {
-        self.close_retired();
         let shared = Arc::clone(&self.shared);
         let progress = &shared.progress;
         let done = match work {
@@ -603,7 +610,12 @@ impl Run {
                     progress.send_modify(|progress| progress.durable = batches);
                 })
             }
-            Work::Nothing => Ok(()),
+            Work::Retired => {
+                if let Some(ended) = self.retired.step() {
+                    progress.send_modify(|progress| progress.rewritten = ended);
+                }
+                Ok(())
+            }
             Work::Rewrite => self.rewrite(),
             Work::End => return false,
         };
@@ -614,12 +626,6 @@ impl Run {
             return false;
         }
         true
-    }
-
-    /// Closes the store that was in use before, and removes its files, if nobody reads it. That takes time, which this
-    /// thread has.
-    fn close_retired(&mut self) {
-        self.retired.take_if(|reader| reader.is_last());
     }
 
     /// Goes on with the copy of the store.
@@ -647,11 +653,13 @@ impl Run {
             }
         };
         // Who defragments to have room has it when it is said to be done, if nobody reads the old store any more.
-        self.close_retired();
+        let ended = self.retired.keep(ended);
         let durable = self.durable;
         shared.progress.send_modify(|progress| {
             progress.durable = durable;
-            progress.rewritten = ended;
+            if let Some(ended) = ended {
+                progress.rewritten = ended;
+            }
         });
         Ok(())
     }
@@ -687,8 +695,10 @@ impl Run {
             site: backend.site,
         };
         let before = std::mem::replace(&mut *self.shared.store.lock(), in_use);
-        before.reader.retire();
-        self.retired = Some(before.reader);
+        if let Some(ended) = self.retired.put(before.reader) {
+            let progress = &self.shared.progress;
+            progress.send_modify(|progress| progress.rewritten = ended);
+        }
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::engine::{Change, Engine, MemoryEngine, SledEngine};
+use crate::leftover::Leftover;
 use crate::record::{self, Record};
 use crate::schema::FORMAT_VERSION;
 use crate::site::{Directories, MemorySite, Site};
@@ -204,6 +205,13 @@ impl Reader {
     /// The store is not needed any more: its files go when it closes.
     pub fn retire(&self) {
         self.shared.engine.retire();
+    }
+
+    /// Closes a store that is not needed any more, if nothing else keeps it open; its files are left to be removed.
+    /// `Err`: something does.
+    pub fn close(self) -> Result<Leftover, Self> {
+        let shared = Arc::try_unwrap(self.shared).map_err(|shared| Self { shared })?;
+        Ok(Leftover::at(shared.engine.leave()))
     }
 
     /// Whether nothing else keeps the store open.

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 
@@ -91,6 +92,11 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// What it holds is not needed any more: its files go when it is dropped.
     fn retire(&self) {}
+
+    /// The same, but somebody else removes its files when it is dropped: says where they are, if there are some.
+    fn leave(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Bytes of the engine's files.
     fn size_on_disk(&self) -> Result<u64, EngineError>;

@@ -63,6 +63,32 @@ async fn a_store_that_is_written_anew_has_everything_and_takes_less() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_still_read_goes_when_nobody_reads_it_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = dir.path().join("member/state");
+    let data_dir = backend::DataDir::lock(dir.path()).unwrap();
+    let config = backend::Config {
+        path: data_dir.state_path(),
+        cache_bytes: 1 << 20,
+    };
+    let backend = backend::Backend::open(&config).unwrap();
+    let reader = backend.reader.clone();
+    let mut b = open_on(backend, Quota::Unlimited);
+    churn(&mut b, 200);
+    b.persister.defragment().await.unwrap();
+    assert!(old.exists());
+    drop(reader);
+    let begun = tokio::time::Instant::now();
+    while old.exists() {
+        assert!(begun.elapsed().as_secs() < 10, "nobody removes it");
+        tokio::task::yield_now().await;
+    }
+    // And the one after it.
+    b.persister.defragment().await.unwrap();
+    assert!(!dir.path().join("member/state.1").exists());
+}
+
+#[tokio::test]
 async fn what_is_written_meanwhile_is_in_both() {
     let mut b = bench();
     churn(&mut b, 20);
@@ -84,6 +110,22 @@ async fn what_is_written_meanwhile_is_in_both() {
         b.persister.written().await.unwrap();
         b.views.store.hash_kv(None).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_store_that_is_always_written_to_is_written_anew_all_the_same() {
+    let mut b = bench();
+    churn(&mut b, 100);
+    let persister = b.persister.clone();
+    let defragmented = tokio::spawn(async move { persister.defragment().await });
+    let begun = tokio::time::Instant::now();
+    while !defragmented.is_finished() {
+        b.put("key", "value");
+        b.machine.stage_all().unwrap();
+        tokio::task::yield_now().await;
+        assert!(begun.elapsed().as_secs() < 20, "it never has its turn");
+    }
+    defragmented.await.unwrap().unwrap();
 }
 
 /// Whenever the power fails, the store opens, and has what was durable.

@@ -368,6 +368,12 @@ impl Engine for SledEngine {
         self.retired.store(true, Ordering::Relaxed);
     }
 
+    fn leave(&self) -> Option<PathBuf> {
+        self.retired.store(false, Ordering::Relaxed);
+        let is_closed_when_dropped = !self.failed.load(Ordering::Relaxed);
+        is_closed_when_dropped.then(|| self.path.clone())
+    }
+
     fn size_on_disk(&self) -> Result<u64, EngineError> {
         bytes_under(&self.path).map_err(|source| EngineError::new("measure its files", source))
     }
