@@ -8,8 +8,8 @@
 //! [`Persister::room`]. After the first failed commit or flush nothing is written any more, and the
 //! member has to stop.
 //!
-//! When nothing else is to be done the thread writes the store anew, if that is asked for or its files have
-//! grown ([`rewrite`]).
+//! By turns with that the thread writes the store anew, if that is asked for or its files have grown ([`rewrite`]), and
+//! removes the one before ([`retired`]).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -37,6 +37,9 @@ mod rewrite;
 const STAGED_MAX: usize = 2;
 /// Changes are staged after this at the latest, however few they are.
 const STAGE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How soon to look again when somebody does something about the place beside the store.
+const PLACE_BUSY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Changes of the state that go to the disk together.
 pub(crate) struct Staged {
@@ -543,15 +546,16 @@ impl Run {
 
     /// What to do, and otherwise how long until a chore's turn comes: a step of a copy, or of a removal.
     fn next(&self, queue: &mut Queue) -> (Option<Work>, Option<Duration>) {
-        let (work, rest) = match self.retired.rest() {
+        let rewrite = match self.shared.rewrites.try_lock() {
             // A copy that ends before has another store to be removed.
-            Some(rest) if self.retired.is_being_removed() => (Work::Retired, Some(rest)),
-            rest => match (rest, self.shared.rewrites.lock().rest()) {
-                (Some(rest), rewrite) if rewrite.is_none_or(|it| rest < it) => {
-                    (Work::Retired, Some(rest))
-                }
-                (_, rewrite) => (Work::Rewrite, rewrite),
-            },
+            _ if self.retired.is_being_removed() => None,
+            Some(rewrites) => rewrites.rest(),
+            // The place beside the store changes hands, and may take its time.
+            None => Some(PLACE_BUSY_INTERVAL),
+        };
+        let (work, rest) = match self.retired.rest() {
+            Some(rest) if rewrite.is_none_or(|it| rest < it) => (Work::Retired, Some(rest)),
+            _ => (Work::Rewrite, rewrite),
         };
         // Whatever else waits: it has had its turn while this rested. But the thread's end does not wait for chores.
         let rest = rest.filter(|_| !queue.is_closed);
@@ -695,10 +699,7 @@ impl Run {
             site: backend.site,
         };
         let before = std::mem::replace(&mut *self.shared.store.lock(), in_use);
-        if let Some(ended) = self.retired.put(before.reader) {
-            let progress = &self.shared.progress;
-            progress.send_modify(|progress| progress.rewritten = ended);
-        }
+        self.retired.put(before.reader);
         Ok(())
     }
 }

@@ -214,12 +214,6 @@ impl Reader {
         Ok(Leftover::at(shared.engine.leave()))
     }
 
-    /// Whether nothing else keeps the store open.
-    #[must_use]
-    pub fn is_last(&self) -> bool {
-        Arc::strong_count(&self.shared) == 1
-    }
-
     /// Whether `other` reads the same open store.
     #[must_use]
     pub fn is_of_the_same_store(&self, other: &Self) -> bool {

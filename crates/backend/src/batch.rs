@@ -33,6 +33,15 @@ impl Batch {
         changes.filter_map(|(bucket, key, value)| Some((bucket, key, value?)))
     }
 
+    /// Bytes of all keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of_change = |(_, key, value): &(_, Bytes, Option<Bytes>)| {
+            key.len() + value.as_ref().map_or(0, Bytes::len)
+        };
+        self.changes.iter().map(of_change).sum()
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {

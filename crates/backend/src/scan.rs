@@ -15,10 +15,10 @@ use crate::{Bucket, ReadError};
 /// scan began; a record nobody touches comes exactly once. A record that is corrupt comes as an
 /// error, and the scan goes on behind it; after a failure of the engine it ends.
 pub struct Scan {
+    /// `None` when the engine has failed. Before `shared`, and so dropped before it: who closes the store is the last one.
+    records: Option<EngineScan>,
     shared: Arc<Shared>,
     bucket: Bucket,
-    /// `None` when the engine has failed.
-    records: Option<EngineScan>,
 }
 
 impl Scan {

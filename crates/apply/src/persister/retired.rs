@@ -1,5 +1,6 @@
-//! The store that was in use before this one: read until nobody does any more, then closed, and removed a step at a time.
+//! The stores that were in use before this one: read until nobody does any more, then closed, and removed a step at a time.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use backend::{Leftover, Reader};
@@ -7,52 +8,42 @@ use tokio::time::Instant;
 
 use super::rewrite::Ended;
 
-/// How often it is looked whether somebody still reads it.
+/// How often it is looked whether somebody still reads them.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long to rest at least between two steps of its removal; otherwise as long as the one before took.
+/// How long to rest at least between two steps of a removal; otherwise as long as the one before took.
 const REST_MIN: Duration = Duration::from_millis(1);
 
-/// At most one at a time.
+/// Most often one, or none.
 #[derive(Debug, Default)]
 pub(super) struct Retired {
-    state: State,
-    /// When something is to be done about it.
+    /// Those that somebody may read.
+    read: Vec<Reader>,
+    /// Those that are being removed.
+    left: VecDeque<Leftover>,
+    /// When something is to be done about them.
     due: Option<Instant>,
-    /// The copy that has taken its place, and is said to have ended when the disk has its room.
+    /// The copy that has taken the place of one, and is said to have ended when the disk has its room.
     ended: Option<Ended>,
 }
 
-#[derive(Debug, Default)]
-enum State {
-    #[default]
-    None,
-    Read(Reader),
-    Removed(Leftover),
-}
-
 impl Retired {
-    /// Takes one more. What is left of the one before goes at once; returns the end of a copy that was kept for that.
-    pub(super) fn put(&mut self, reader: Reader) -> Option<Ended> {
-        let mut ended = None;
-        while self.is_being_removed() {
-            ended = self.step();
-        }
+    /// Takes one more.
+    pub(super) fn put(&mut self, reader: Reader) {
         reader.retire();
-        self.state = State::Read(reader);
+        self.read.push(reader);
         self.close();
-        ended
     }
 
-    /// Whether its files are being removed.
-    pub(super) const fn is_being_removed(&self) -> bool {
-        matches!(self.state, State::Removed(_))
+    /// Whether files are being removed.
+    pub(super) fn is_being_removed(&self) -> bool {
+        !self.left.is_empty()
     }
 
     /// Keeps the end of a copy until the files are gone, if nobody reads them. Returns it otherwise.
     pub(super) fn keep(&mut self, ended: Ended) -> Option<Ended> {
         self.close();
-        if !self.is_being_removed() {
+        if ended.failure.is_some() || !self.is_being_removed() {
             return Some(ended);
         }
         self.ended = Some(ended);
@@ -67,43 +58,42 @@ impl Retired {
 
     /// Does it. Returns the end of the copy that was kept.
     pub(super) fn step(&mut self) -> Option<Ended> {
-        let began = Instant::now();
-        let removed = match &mut self.state {
-            State::None => return None,
-            State::Read(_) => {
-                self.close();
-                return None;
-            }
-            State::Removed(leftover) => leftover.remove_some(),
+        let Some(leftover) = self.left.front_mut() else {
+            self.close();
+            return None;
         };
-        let goes_on = removed.unwrap_or_else(|error| {
+        let began = Instant::now();
+        let goes_on = leftover.remove_some().unwrap_or_else(|error| {
+            // It goes when the member starts.
             tracing::warn!(%error, "cannot remove a store that is not needed");
             false
         });
-        if goes_on {
-            self.due = Some(Instant::now() + began.elapsed().max(REST_MIN));
-            return None;
+        if !goes_on {
+            self.left.pop_front();
         }
-        self.state = State::None;
-        self.due = None;
-        self.ended.take()
+        let now = Instant::now();
+        self.due = match (self.left.is_empty(), self.read.is_empty()) {
+            (false, _) => Some(now + (now - began).max(REST_MIN)),
+            (true, false) => Some(now + LOOK_INTERVAL),
+            (true, true) => None,
+        };
+        let is_gone = self.left.is_empty();
+        self.ended.take_if(|_| is_gone)
     }
 
-    /// Closes it if nobody reads it.
+    /// Closes those that nobody reads any more.
     fn close(&mut self) {
-        let reader = match std::mem::take(&mut self.state) {
-            State::Read(reader) => reader,
-            state => {
-                self.state = state;
-                return;
+        for reader in std::mem::take(&mut self.read) {
+            match reader.close() {
+                Ok(leftover) => self.left.push_back(leftover),
+                Err(reader) => self.read.push(reader),
             }
-        };
+        }
         let now = Instant::now();
-        let (state, due) = match reader.close() {
-            Ok(leftover) => (State::Removed(leftover), now),
-            Err(reader) => (State::Read(reader), now + LOOK_INTERVAL),
+        self.due = match (self.left.is_empty(), self.read.is_empty()) {
+            (false, _) => Some(now),
+            (true, false) => Some(now + LOOK_INTERVAL),
+            (true, true) => None,
         };
-        self.state = state;
-        self.due = Some(due);
     }
 }

@@ -10,7 +10,8 @@
 //! (`crate::snapshot`). Whoever receives one takes the place away from a copy, which begins anew later.
 //!
 //! What this is not: on anybody's path. It rests as long as it has worked; then it has the persister's thread, and
-//! batches that wait there come after the step. Without a turn of its own it would never end on a busy server.
+//! batches that wait there come after its turn, which is the longer the later it came. Without one it would never end on
+//! a busy server.
 
 use std::io;
 use std::sync::Arc;
@@ -29,10 +30,17 @@ const STEP_RECORDS: usize = 64;
 /// What is copied is made durable after so many bytes: the engine's writes are not longer than that, behind which another
 /// store's have to wait at the device. (With 16 MiB, the requests' p99 was nine times as long.)
 const FLUSH_BYTES: usize = 256 * 1024;
+/// On a disk where a flush takes longer than it takes to write so much, after more bytes.
+const FLUSH_BYTES_MAX: usize = 16 << 20;
+/// Between two flushes lies so many times what the one before took.
+const FLUSH_FACTOR: u32 = 2;
 
-/// How long to rest between two steps, at least and at most: as long as the one before took, without its flush.
+/// How long to rest between two turns, at least and at most: as long as the one before took, without its flushes.
 const REST_MIN: Duration = Duration::from_micros(200);
 const REST_MAX: Duration = Duration::from_millis(50);
+
+/// How long a turn takes at most. It has one step, and as many more as have time in what it came too late.
+const TURN_MAX: Duration = Duration::from_millis(20);
 
 /// How soon to look again whether the place beside the store is free.
 const PLACE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -98,7 +106,7 @@ pub(super) struct Rewrites {
     place: Beside,
     current: Option<Rewrite>,
     is_wanted: bool,
-    /// When the last step ended, or was found to be none.
+    /// When the last turn ended.
     rests_since: Option<Instant>,
     /// How many have begun and were not given up for a state that came.
     begun: u64,
@@ -119,9 +127,15 @@ struct Rewrite {
     /// Where it goes on: a place in [`Bucket::ALL`], and a key.
     bucket: usize,
     from: Vec<u8>,
-    unflushed: usize,
+    /// The last key that is to be copied in this bucket, once it is known: what is written behind it comes with the
+    /// batches.
+    last: Option<Bytes>,
     bytes: u64,
-    last_step: Duration,
+    /// In the last turn, without flushes.
+    worked: Duration,
+    unflushed: usize,
+    flushed: Instant,
+    flush_took: Duration,
 }
 
 /// What a step came to.
@@ -162,16 +176,22 @@ impl Rewrites {
         }
     }
 
-    /// How long to rest until the next step, from now; `None`: there is none.
+    /// How long to rest until the next turn, from now; `None`: there is none.
     pub(super) fn rest(&self) -> Option<Duration> {
+        let (rest, rested) = self.rests()?;
+        Some(rest.saturating_sub(rested))
+    }
+
+    /// How long to rest between two turns, and how long it was until now.
+    fn rests(&self) -> Option<(Duration, Duration)> {
         let rest = match &self.current {
-            Some(rewrite) => rewrite.last_step.clamp(REST_MIN, REST_MAX),
+            Some(rewrite) => rewrite.worked.clamp(REST_MIN, REST_MAX),
             None if !self.is_wanted => return None,
             None if self.place.is_free() => REST_MIN,
             None => PLACE_RETRY_INTERVAL,
         };
         let rested = self.rests_since.map(|since| since.elapsed());
-        Some(rest.saturating_sub(rested.unwrap_or(rest)))
+        Some((rest, rested.unwrap_or(rest)))
     }
 
     /// A batch was committed to the store in use.
@@ -179,6 +199,7 @@ impl Rewrites {
         let Some(rewrite) = &mut self.current else {
             return Ok(());
         };
+        rewrite.unflushed += batch.bytes();
         Ok(rewrite.new.writer.commit(batch.clone())?)
     }
 
@@ -208,7 +229,20 @@ impl Rewrites {
     /// Begins, or goes on. Returns a store that is to take over: until it has, nobody else may have the
     /// place beside.
     pub(super) fn step(&mut self, old: &Old<'_>) -> Result<Option<Backend>, DefragmentError> {
-        let taken = self.take_step(old);
+        let late = self
+            .rests()
+            .map(|(rest, rested)| rested.saturating_sub(rest));
+        let late = late.unwrap_or_default().min(TURN_MAX);
+        if let Some(rewrite) = &mut self.current {
+            rewrite.worked = Duration::ZERO;
+        }
+        let began = Instant::now();
+        let taken = loop {
+            match self.take_step(old) {
+                Ok(None) if self.current.is_some() && began.elapsed() < late => {}
+                taken => break taken,
+            }
+        };
         self.rests_since = Some(Instant::now());
         taken
     }
@@ -263,19 +297,22 @@ impl Rewrite {
             new,
             bucket: 0,
             from: Vec::new(),
-            unflushed: 0,
+            last: None,
             bytes: 0,
-            last_step: Duration::ZERO,
+            worked: Duration::ZERO,
+            unflushed: 0,
+            flushed: Instant::now(),
+            flush_took: Duration::ZERO,
         })
     }
 
     fn step(&mut self, old: &Reader) -> Result<Step, DefragmentError> {
         let began = Instant::now();
         let step = self.copy(old)?;
-        self.last_step = began.elapsed();
-        if self.unflushed >= FLUSH_BYTES {
-            self.new.writer.flush_durable()?;
-            self.unflushed = 0;
+        self.worked += began.elapsed();
+        let has_rested = self.flushed.elapsed() >= FLUSH_FACTOR * self.flush_took;
+        if self.unflushed >= FLUSH_BYTES_MAX || (self.unflushed >= FLUSH_BYTES && has_rested) {
+            self.flush()?;
         }
         Ok(step)
     }
@@ -283,20 +320,27 @@ impl Rewrite {
     fn copy(&mut self, old: &Reader) -> Result<Step, DefragmentError> {
         let (mut batch, mut records, mut bytes) = (Batch::new(), 0, 0);
         while let Some(bucket) = Bucket::ALL.get(self.bucket).copied() {
-            let from = std::mem::take(&mut self.from);
-            for record in old.scan(bucket, &from, None) {
+            let last = match self.last.take() {
+                Some(last) => last,
+                None => match old.scan(bucket, &[], None).next_back() {
+                    Some(record) => record?.0,
+                    None => Bytes::new(),
+                },
+            };
+            for record in old.scan(bucket, &self.from, Some(&after(&last))) {
                 let (key, value) = record?;
                 records += 1;
                 bytes += key.len() + value.len();
                 if records >= STEP_RECORDS || bytes >= STEP_BYTES {
-                    // The next key that there can be.
-                    self.from = [&key[..], &[0]].concat();
+                    self.from = after(&key);
+                    self.last = Some(last);
                     batch.put(bucket, key, value);
                     self.write(batch, bytes)?;
                     return Ok(Step::More);
                 }
                 batch.put(bucket, key, value);
             }
+            self.from.clear();
             self.bucket += 1;
         }
         self.write(batch, bytes)?;
@@ -307,6 +351,15 @@ impl Rewrite {
         self.new.writer.commit(batch)?;
         self.bytes += bytes as u64;
         self.unflushed += bytes;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), WriteError> {
+        let began = Instant::now();
+        self.new.writer.flush_durable()?;
+        self.flushed = Instant::now();
+        self.flush_took = began.elapsed();
+        self.unflushed = 0;
         Ok(())
     }
 
@@ -323,6 +376,11 @@ impl Rewrite {
     fn discard(self) {
         self.new.reader.retire();
     }
+}
+
+/// The next key that there can be.
+fn after(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }
 
 /// What is done about a store's files though nobody asks.
