@@ -359,6 +359,11 @@ impl Stager {
         self.check().is_err() || self.shared.has_room()
     }
 
+    /// Whether nothing waits for the persister: what is staged now leaves room for one more.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.shared.queued.load(Ordering::Relaxed) == 0
+    }
+
     /// The failure, if there was one.
     pub(crate) fn check(&self) -> Result<(), Fatal> {
         let progress = self.shared.progress.borrow();

@@ -1,8 +1,8 @@
 //! How fast the physical work of a compaction may go on: so many revisions, then a rest
 //! (`--compaction-batch-limit`, `--compaction-sleep-interval`).
 //!
-//! etcd sleeps between its steps. Here steps come with what else is staged, and about every 100 ms
-//! when nothing is; so what counts is how many steps there would have been since the last one.
+//! etcd sleeps between its steps. Here a step comes after each rest, and also with what else is staged; so what
+//! counts is how many steps there would have been since the last one.
 //! Nothing that is replicated depends on it.
 
 use std::sync::Arc;
@@ -50,6 +50,11 @@ impl ScrubPace {
             counted,
             clock,
         }
+    }
+
+    /// The rest between two steps.
+    pub(crate) fn rest(&self) -> Duration {
+        self.steps.rest
     }
 
     /// Whether anything may be scrubbed now.

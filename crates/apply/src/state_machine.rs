@@ -21,6 +21,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backend::{Backend, Batch, Reader};
 use bytes::Bytes;
@@ -47,8 +48,10 @@ const STAGE_BYTES: usize = 64 * 1024;
 const STAGE_COMMANDS: usize = 256;
 /// While the persister is behind, so many bytes may come together before it is waited for.
 const UNSTAGED_BYTES_MAX: usize = 1024 * 1024;
-/// Steps of physical compaction in one tick.
-const STEPS_PER_TICK: usize = 8;
+/// How long there is between two ticks, while nothing is compacted.
+const TICK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long at least, while something is.
+const TICK_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// The log entry a command came from. `index` counts from 0, as openraft does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -379,18 +382,25 @@ impl StateMachine {
         !self.applier.store.only_scrubs() || self.scrub_pace.is_due()
     }
 
-    /// Goes on with that, one bounded step; never waits. Call it about every 100 ms while
-    /// [`StateMachine::needs_tick`] and no batch comes, between batches. Changes nothing that is
-    /// replicated.
+    /// Goes on with that, one bounded step; never waits. Call it each [`StateMachine::tick_interval`] while
+    /// [`StateMachine::needs_tick`], between batches. Changes nothing that is replicated.
     pub fn tick(&mut self) -> Result<(), Fatal> {
         self.check()?;
-        for _ in 0..STEPS_PER_TICK {
-            if self.needs_tick() && self.stager.has_room() {
-                self.publish();
-                self.stage()?;
-            }
+        if self.needs_tick() && self.stager.is_idle() {
+            self.publish();
+            self.stage()?;
         }
         Ok(())
+    }
+
+    /// How long until the next tick. While something is compacted that is the rest between two steps, so that the work
+    /// goes on as fast as the flags say though nothing else is staged.
+    #[must_use]
+    pub fn tick_interval(&self) -> Duration {
+        match self.is_compacting() {
+            true => (self.scrub_pace.rest()).clamp(TICK_INTERVAL_MIN, TICK_INTERVAL),
+            false => TICK_INTERVAL,
+        }
     }
 
     /// Stages everything applied so far, and says which entry it ends with: once

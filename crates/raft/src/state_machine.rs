@@ -20,7 +20,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply_counts::{Applications, ApplyCounts};
@@ -37,10 +37,8 @@ use crate::waiters::{AppliedProposal, Waiters};
 /// ones, and a runtime's thread from its other tasks; fewer would publish for nothing.
 const APPLY_BATCH_COMMANDS_MAX: usize = 512;
 
-/// How often the state is asked whether it wants something done.
-const CLOCKWORK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// The same while nothing is applied and nothing is left to be done.
+/// How long until the state is asked again whether it wants something done, while nothing is applied and nothing is left
+/// to be done.
 const CLOCKWORK_REST_MAX: Duration = Duration::from_secs(1);
 
 /// The state and how far it is, under one lock: the adapter applies, the snapshot builder and the
@@ -512,8 +510,7 @@ impl MachineHandle {
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) {
-        let mut look = tokio::time::interval(CLOCKWORK_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut interval = Duration::ZERO;
         // The last entry at a look that left nothing to be done.
         let mut done_at = None;
         loop {
@@ -523,7 +520,7 @@ impl MachineHandle {
                         .wait_applied_within(index + 1, CLOCKWORK_REST_MAX)
                         .await;
                 }
-                look.tick().await;
+                tokio::time::sleep(interval).await;
             };
             tokio::select! {
                 biased;
@@ -542,6 +539,7 @@ impl MachineHandle {
                 self.durable.fatal.set(Fatal::Persist(Arc::new(error)));
                 return;
             }
+            interval = machine.state.tick_interval();
             done_at = (!machine.state.is_compacting()).then_some(applied);
         }
     }

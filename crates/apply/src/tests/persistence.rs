@@ -242,3 +242,24 @@ async fn room_is_taken_back_where_the_files_are_far_more_than_what_is_in_use() {
         assert_eq!(engine.reclaims() > 0, is_wanted);
     }
 }
+
+#[tokio::test]
+async fn a_compaction_asks_for_a_tick_after_each_rest() {
+    let rests = [(0, 1), (10, 10), (60_000, 100)];
+    for (rest, asked) in rests.map(|(rest, asked)| (Duration::from_millis(rest), asked)) {
+        let config = Config {
+            scrub: ScrubSteps {
+                batch_limit: 256,
+                rest,
+            },
+            ..config(Quota::Unlimited)
+        };
+        let mut b = open_with(Backend::in_memory(), &config);
+        assert_eq!(b.machine.tick_interval(), Duration::from_millis(100));
+        for n in 0..2048 {
+            b.put("a", &n.to_string());
+        }
+        b.run(&Command::Compact { revision: 2000 }).unwrap();
+        assert_eq!(b.machine.tick_interval(), Duration::from_millis(asked));
+    }
+}
