@@ -337,6 +337,16 @@ impl Persister {
         (begin(&*site), beside)
     }
 
+    /// Removes what a state that came has left beside the store. Not if something is there that somebody makes: who
+    /// began it has removed what was left.
+    pub(crate) fn clear_place(&self) -> std::io::Result<()> {
+        let rewrites = self.shared.rewrites.lock();
+        match rewrites.is_place_in_use() {
+            true => Ok(()),
+            false => self.site().clear(),
+        }
+    }
+
     /// Bytes of the state's files.
     pub fn size_on_disk(&self) -> Result<u64, Fatal> {
         Ok(self.shared.reader().size_on_disk()?)
@@ -685,8 +695,11 @@ impl Run {
         commit(&mut self.writer, &self.store, staged)
     }
 
-    /// Takes back room in the store in use, if there is much.
+    /// Takes back room in the store in use, if there is much. Not while a copy of it goes on, with which its files go.
     fn reclaim(&mut self) -> Result<(), WriteError> {
+        if self.shared.rewrites.lock().is_copying() {
+            return Ok(());
+        }
         let reader = self.shared.reader();
         match self.keeper.wants_reclaim(&reader, &self.store) {
             true => self.writer.reclaim(),

@@ -334,7 +334,7 @@ impl Persister {
 
     /// Removes what was received and is not open. Blocks on the disk.
     pub fn clear_incoming(&self) -> std::io::Result<()> {
-        self.take_place(|site| site.clear()).0
+        self.clear_place()
     }
 }
 

@@ -1,4 +1,4 @@
-use backend::engine::{FaultyDisk, Loss};
+use backend::engine::{FaultyDisk, FaultyEngine, Loss};
 
 use super::*;
 
@@ -180,4 +180,48 @@ async fn a_state_that_comes_has_the_place_first() {
     assert_eq!(incoming.next(), 0);
     incoming.discard();
     b.persister.defragment().await.unwrap();
+}
+
+/// As a member does from time to time.
+#[tokio::test]
+async fn a_copy_is_not_begun_anew_because_nothing_comes() {
+    let disk = FaultyDisk::new(1);
+    let mut b = open_on(disk.open().unwrap(), Quota::Unlimited);
+    churn(&mut b, 200);
+    let persister = b.persister.clone();
+    let defragmented = tokio::spawn(async move { persister.defragment().await });
+    let begun = begun(&disk).await;
+    b.persister.clear_incoming().unwrap();
+    defragmented.await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(&disk.in_use(), &begun), "it was another copy");
+}
+
+/// Waits for the store that a copy goes into.
+async fn begun(disk: &FaultyDisk) -> Arc<FaultyEngine> {
+    loop {
+        match disk.begun() {
+            Some(begun) => return begun,
+            None => tokio::task::yield_now().await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_room_is_taken_back_in_a_store_that_is_copied() {
+    let disk = FaultyDisk::new(1);
+    let old = disk.in_use();
+    old.claim_size(200 << 20);
+    let mut b = open_on(disk.open().unwrap(), Quota::Unlimited);
+    churn(&mut b, 200);
+    let persister = b.persister.clone();
+    let defragmented = tokio::spawn(async move { persister.defragment().await });
+    begun(&disk).await;
+    let reclaims = old.reclaims();
+    while !defragmented.is_finished() {
+        b.put("key", "value");
+        b.machine.stage_all().unwrap();
+        tokio::task::yield_now().await;
+    }
+    defragmented.await.unwrap().unwrap();
+    assert_eq!(old.reclaims(), reclaims);
 }

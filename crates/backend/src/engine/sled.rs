@@ -20,7 +20,7 @@ use sled::transaction::{TransactionError, TransactionResult};
 use tracing::warn;
 
 use self::cache::CacheLimit;
-use self::places::Places;
+use self::places::{Order, Places};
 use self::reclaim::Reclaim;
 use self::witness::Witness;
 use crate::engine::{Change, Engine, EngineError, EngineScan, PACKED_FROM};
@@ -41,6 +41,10 @@ const SEGMENT_BYTES: usize = 8 << 20;
 /// waits between.
 const OPEN_ATTEMPTS_MAX: usize = 100;
 const OPEN_RETRY_DELAY: Duration = Duration::from_millis(10);
+
+/// Of so many records that fill a store, the next ones' places are made, and not their own: the leaf that they come into
+/// is not split while it is empty.
+const FILLED_FEW: usize = 16;
 
 /// The tree of the small records (`engine::PACKED_FROM`); the others are in the default tree. With a
 /// small record in every batch, as the log's and the state's are, sled writes 4.5 bytes for each
@@ -77,6 +81,8 @@ pub(crate) struct SledEngine {
     reclaim: Reclaim,
     /// Among the packed records.
     places: Mutex<Places>,
+    /// Among those that the store is filled with, a few at a time.
+    filled: Mutex<Places>,
     /// Our own descriptor of sled's only data file, to sync it.
     file: File,
     writes: Writes,
@@ -123,7 +129,8 @@ impl SledEngine {
             cache: Arc::new(CacheLimit::new(db.clone(), config.cache_bytes)),
             reclaim: Reclaim::new(flushes.tree.clone()),
             db: Some(db),
-            places: Mutex::default(),
+            places: Mutex::new(Places::new(Order::Appended)),
+            filled: Mutex::new(Places::new(Order::Filled)),
             small,
             file,
             writes,
@@ -172,6 +179,18 @@ impl SledEngine {
         applied
             .and_then(|()| self.wrote_packed(written))
             .map_err(|source| self.fail("apply a batch", source))
+    }
+
+    /// For what is to fill the store.
+    fn make_places(&self, packed: &[Change]) -> sled::Result<()> {
+        if packed.len() <= FILLED_FEW {
+            return self.filled.lock().make(self.db(), packed);
+        }
+        let own = packed.iter().filter(|(_, value)| value.is_some());
+        for (key, _) in own {
+            self.db().insert(&**key, &[])?;
+        }
+        Ok(())
     }
 
     fn wrote_packed(&self, bytes: usize) -> sled::Result<()> {
@@ -309,11 +328,8 @@ impl Engine for SledEngine {
         // A leaf that more than sixteen records have come into is split: both halves are written anew, with
         // what had been written before. So places are made first, and the leaves split while they are
         // small; what fills them is then written once. One by one, because a batch of sled's has no order.
-        let places = packed.iter().filter(|(_, value)| value.is_some());
-        for (key, _) in places {
-            self.apply_one((key.clone(), Some(Bytes::new())))
-                .map_err(|source| self.fail("make a place", source))?;
-        }
+        self.make_places(&packed)
+            .map_err(|source| self.fail("make places", source))?;
         for change in packed {
             self.apply_one(change)
                 .map_err(|source| self.fail("apply a change", source))?;

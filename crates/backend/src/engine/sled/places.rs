@@ -11,7 +11,8 @@
 //! its number, so that no record has its key. Where places are not, because records are small, come in another order or
 //! much closer than they did, sled does what it always does. They go with the record before them.
 //!
-//! What this is not: [`super::SledEngine::fill`], which makes the very places of the records that it has.
+//! Where a store is filled, others append to its end meanwhile ([`Order::Filled`]); and of many records at once the very places
+//! are made first, by [`super::SledEngine::fill`].
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,9 +34,19 @@ const AVERAGED: u64 = 8;
 type PlaceKey = [u8; PLACE_BYTES];
 
 /// The places of all buckets that have some.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Places {
+    order: Order,
     buckets: BTreeMap<u8, Ahead>,
+}
+
+/// Where the records come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Behind all that are there.
+    Appended,
+    /// Behind each other.
+    Filled,
 }
 
 /// What lies behind the last record of a bucket.
@@ -50,6 +61,13 @@ struct Ahead {
 }
 
 impl Places {
+    pub(super) const fn new(order: Order) -> Self {
+        Self {
+            order,
+            buckets: BTreeMap::new(),
+        }
+    }
+
     /// Makes the places that the records of a batch leave too few of. Before the batch: who sees them sees nothing.
     pub(super) fn make(&mut self, tree: &sled::Tree, changes: &[Change]) -> sled::Result<()> {
         let mut numbered: Vec<(u8, u64, bool)> = Vec::new();
@@ -64,8 +82,11 @@ impl Places {
             let ahead = match self.buckets.get_mut(&bucket) {
                 Some(ahead) => ahead,
                 None => {
-                    let found = Ahead::find(tree, bucket)?;
-                    self.buckets.entry(bucket).or_insert(found)
+                    let ahead = match self.order {
+                        Order::Appended => Ahead::find(tree, bucket)?,
+                        Order::Filled => Ahead::default(),
+                    };
+                    self.buckets.entry(bucket).or_insert(ahead)
                 }
             };
             ahead.pass(bucket, number);
@@ -105,6 +126,17 @@ impl Places {
             tree.remove(place)?;
         }
         Ok(())
+    }
+}
+
+impl Default for Ahead {
+    /// Nothing yet.
+    fn default() -> Self {
+        Self {
+            last: 0,
+            distance: AVERAGED,
+            keys: VecDeque::new(),
+        }
     }
 }
 
