@@ -589,8 +589,12 @@ impl Run {
         self.looked = Instant::now();
         self.shared.is_stage_due.store(true, Ordering::Relaxed);
         let reader = self.shared.reader();
-        if self.keeper.wants_rewrite(&reader, &self.store) {
-            self.shared.rewrites.lock().want();
+        // Who holds them may take its time, and nothing could be staged meanwhile; there is a next look.
+        let rewrites = self.shared.rewrites.try_lock();
+        if let Some(mut rewrites) = rewrites
+            && self.keeper.wants_rewrite(&reader, &self.store)
+        {
+            rewrites.want();
         }
     }
 

@@ -1,8 +1,8 @@
 //! How fast the physical work of a compaction may go on: so many revisions, then a rest
 //! (`--compaction-batch-limit`, `--compaction-sleep-interval`).
 //!
-//! etcd sleeps between its steps. Here a step comes after each rest, and also with what else is staged; so what
-//! counts is how many steps there would have been since the last one.
+//! etcd sleeps between its steps. Here they come with ticks of 1 to 10 ms, and with what else is staged; so what counts is
+//! how many steps there would have been since the last one.
 //! Nothing that is replicated depends on it.
 
 use std::sync::Arc;
@@ -59,7 +59,12 @@ impl ScrubPace {
 
     /// Whether anything may be scrubbed now.
     pub(crate) fn is_due(&self) -> bool {
-        self.balance > 0 || self.steps_since() > 0
+        self.steps.rest.is_zero() || self.balance + self.earned(self.steps_since()) > 0
+    }
+
+    /// Revisions of so many steps.
+    fn earned(&self, steps: u32) -> i64 {
+        i64::from(self.steps.batch_limit) * i64::from(steps)
     }
 
     /// Revisions that may be looked at now.
@@ -69,9 +74,8 @@ impl ScrubPace {
         }
         let steps = self.steps_since();
         if steps > 0 {
-            let max = i64::from(self.steps.batch_limit) * i64::from(STEPS_SAVED_MAX);
-            let earned = i64::from(self.steps.batch_limit) * i64::from(steps);
-            self.balance = (self.balance + earned).min(max);
+            let max = self.earned(STEPS_SAVED_MAX);
+            self.balance = (self.balance + self.earned(steps)).min(max);
             self.counted = match steps {
                 STEPS_SAVED_MAX => self.clock.now(),
                 steps => self.counted + self.steps.rest * steps,
@@ -133,8 +137,11 @@ mod tests {
         assert_eq!(pace.allowance(), 1000);
         clock.advance(Duration::from_secs(3600));
         assert_eq!(pace.allowance(), 100_000, "only so much is saved up");
-        pace.spend(100_000);
-        assert!(!pace.is_due());
+        pace.spend(100_000 + 1500);
+        clock.advance(Duration::from_millis(10));
+        assert!(!pace.is_due(), "it has not been made up for");
+        clock.advance(Duration::from_millis(10));
+        assert!(pace.is_due());
     }
 
     #[test]

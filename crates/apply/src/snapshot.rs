@@ -332,7 +332,7 @@ impl Persister {
         }))
     }
 
-    /// Removes what was received and is not open. Blocks on the disk.
+    /// Removes what was received and is not open, if nobody makes something else in its place. Blocks on the disk.
     pub fn clear_incoming(&self) -> std::io::Result<()> {
         self.clear_place()
     }

@@ -50,8 +50,10 @@ const STAGE_COMMANDS: usize = 256;
 const UNSTAGED_BYTES_MAX: usize = 1024 * 1024;
 /// How long there is between two ticks, while nothing is compacted.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long at least, while something is.
-const TICK_INTERVAL_MIN: Duration = Duration::from_millis(1);
+/// How long at least and at most, while something is: a step is bounded in more than revisions, so that a long rest's
+/// have room for several.
+const COMPACT_INTERVAL_MIN: Duration = Duration::from_millis(1);
+const COMPACT_INTERVAL_MAX: Duration = Duration::from_millis(10);
 
 /// The log entry a command came from. `index` counts from 0, as openraft does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -393,12 +395,12 @@ impl StateMachine {
         Ok(())
     }
 
-    /// How long until the next tick. While something is compacted that is the rest between two steps, so that the work
-    /// goes on as fast as the flags say though nothing else is staged.
+    /// How long until the next tick. While something is compacted that is the rest between two steps, or less, so that
+    /// the work goes on though nothing else is staged.
     #[must_use]
     pub fn tick_interval(&self) -> Duration {
-        match self.is_compacting() {
-            true => (self.scrub_pace.rest()).clamp(TICK_INTERVAL_MIN, TICK_INTERVAL),
+        match self.applier.store.is_scrubbing() || self.is_scrubbing {
+            true => (self.scrub_pace.rest()).clamp(COMPACT_INTERVAL_MIN, COMPACT_INTERVAL_MAX),
             false => TICK_INTERVAL,
         }
     }

@@ -13,7 +13,7 @@ const GROUP_BYTES: usize = 24_000;
 static COUNTED: Mutex<()> = Mutex::new(());
 
 /// As a busy member's log: one group of entries after the other, each made durable, each with another distance
-/// to the one before it; old ones are purged in large steps.
+/// to the one before it, one of them with a gap before it and many near each other; old ones are purged in large steps.
 #[test]
 fn what_is_appended_is_written_little_more_than_once() -> Result<(), Box<dyn Error>> {
     let _counted = COUNTED.lock();
@@ -41,13 +41,13 @@ fn what_is_appended_is_written_little_more_than_once() -> Result<(), Box<dyn Err
         }
         writer.commit(batch)?;
         writer.flush_durable()?;
-        index += 40 + group * 7919 % 50;
+        index += distance(group);
     }
     let written = written()? - before;
     let appended = GROUPS * GROUP_BYTES as u64;
-    // It is 1.05 times as much; without places it would be 3.4 times.
+    // It is 1.33 times as much, and 1.05 times where the distances stay alike; without places it would be 3.4 times.
     assert!(
-        written * 10 < appended * 14,
+        written * 10 < appended * 15,
         "{written} bytes were written for {appended}"
     );
     Ok(())
@@ -65,13 +65,13 @@ fn what_fills_a_store_is_written_little_more_than_once() -> Result<(), Box<dyn E
     };
     let mut writer = Backend::open(&config)?.writer;
     let before = written()?;
-    let (mut revision, mut newest) = (1_u64, 1_000_000_u64);
+    let (mut revision, mut newest) = (1_u64, 10_000_000_u64);
     for group in 0..GROUPS {
         let mut batch = Batch::new();
         for _ in 0..2 {
             let value = vec![group.to_le_bytes()[0]; GROUP_BYTES];
             batch.put(Bucket::Key, revision.to_be_bytes().to_vec(), value);
-            revision += 40 + group * 7919 % 50;
+            revision += distance(group);
         }
         writer.fill(batch)?;
         if group % 8 == 0 {
@@ -84,12 +84,22 @@ fn what_fills_a_store_is_written_little_more_than_once() -> Result<(), Box<dyn E
     }
     let written = written()? - before;
     let filled = 2 * GROUPS * GROUP_BYTES as u64;
-    // It is 1.08 times as much; without places it would be 3.6 times, and with none but their own 5.4.
+    // It is 1.21 times as much, and 1.08 times where the distances stay alike; without places it would be 3.6 times, and with
+    // none but their own 5.4.
     assert!(
-        written * 10 < filled * 14,
+        written * 10 < filled * 15,
         "{written} bytes were written for {filled}"
     );
     Ok(())
+}
+
+/// Between two records.
+fn distance(group: u64) -> u64 {
+    match group {
+        100 => 1_000_000,
+        250.. => 1 + group % 3,
+        _ => 40 + group * 7919 % 50,
+    }
 }
 
 /// Bytes that this process has handed to write calls.

@@ -41,6 +41,9 @@ const APPLY_BATCH_COMMANDS_MAX: usize = 512;
 /// to be done.
 const CLOCKWORK_REST_MAX: Duration = Duration::from_secs(1);
 
+/// The same where an entry was being applied.
+const CLOCKWORK_BUSY_INTERVAL: Duration = Duration::from_millis(10);
+
 /// The state and how far it is, under one lock: the adapter applies, the snapshot builder and the
 /// clockwork stage.
 #[derive(Debug)]
@@ -510,7 +513,7 @@ impl MachineHandle {
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) {
-        let mut interval = Duration::ZERO;
+        let mut look_at = Instant::now();
         // The last entry at a look that left nothing to be done.
         let mut done_at = None;
         loop {
@@ -520,7 +523,7 @@ impl MachineHandle {
                         .wait_applied_within(index + 1, CLOCKWORK_REST_MAX)
                         .await;
                 }
-                tokio::time::sleep(interval).await;
+                tokio::time::sleep_until(look_at).await;
             };
             tokio::select! {
                 biased;
@@ -528,7 +531,8 @@ impl MachineHandle {
                 () = next => {}
             }
             let applied = progress.applied();
-            // While a batch is applied there is nothing to do here, and a thread of the runtime is
+            look_at = Instant::now() + CLOCKWORK_BUSY_INTERVAL;
+            // While an entry is applied there is nothing to do here, and a thread of the runtime is
             // not to wait for it.
             let Some(mut machine) = self.machine.try_lock() else {
                 continue;
@@ -539,7 +543,7 @@ impl MachineHandle {
                 self.durable.fatal.set(Fatal::Persist(Arc::new(error)));
                 return;
             }
-            interval = machine.state.tick_interval();
+            look_at = Instant::now() + machine.state.tick_interval();
             done_at = (!machine.state.is_compacting()).then_some(applied);
         }
     }

@@ -188,34 +188,42 @@ async fn a_copy_is_not_begun_anew_because_nothing_comes() {
     let disk = FaultyDisk::new(1);
     let mut b = open_on(disk.open().unwrap(), Quota::Unlimited);
     churn(&mut b, 200);
-    let persister = b.persister.clone();
-    let defragmented = tokio::spawn(async move { persister.defragment().await });
-    let begun = begun(&disk).await;
+    let (begun, defragmented) = copying(&b, &disk).await;
     b.persister.clear_incoming().unwrap();
     defragmented.await.unwrap().unwrap();
     assert!(Arc::ptr_eq(&disk.in_use(), &begun), "it was another copy");
 }
 
-/// Waits for the store that a copy goes into.
-async fn begun(disk: &FaultyDisk) -> Arc<FaultyEngine> {
-    loop {
-        match disk.begun() {
-            Some(begun) => return begun,
-            None => tokio::task::yield_now().await,
+/// Begins a copy. Returns the store that it goes into before it has ended.
+async fn copying(
+    b: &Bench,
+    disk: &FaultyDisk,
+) -> (
+    Arc<FaultyEngine>,
+    tokio::task::JoinHandle<Result<(), Arc<DefragmentError>>>,
+) {
+    for _ in 0..100 {
+        let persister = b.persister.clone();
+        let defragmented = tokio::spawn(async move { persister.defragment().await });
+        while !defragmented.is_finished() {
+            match disk.begun() {
+                Some(begun) => return (begun, defragmented),
+                None => tokio::task::yield_now().await,
+            }
         }
+        defragmented.await.unwrap().unwrap();
     }
+    panic!("a copy always ends before anybody sees it");
 }
 
 #[tokio::test]
 async fn no_room_is_taken_back_in_a_store_that_is_copied() {
     let disk = FaultyDisk::new(1);
-    let old = disk.in_use();
-    old.claim_size(200 << 20);
+    disk.in_use().claim_size(200 << 20);
     let mut b = open_on(disk.open().unwrap(), Quota::Unlimited);
     churn(&mut b, 200);
-    let persister = b.persister.clone();
-    let defragmented = tokio::spawn(async move { persister.defragment().await });
-    begun(&disk).await;
+    let old = disk.in_use();
+    let (_, defragmented) = copying(&b, &disk).await;
     let reclaims = old.reclaims();
     while !defragmented.is_finished() {
         b.put("key", "value");

@@ -327,7 +327,8 @@ impl Engine for SledEngine {
             changes.into_iter().partition(|(key, _)| is_packed(key));
         // A leaf that more than sixteen records have come into is split: both halves are written anew, with
         // what had been written before. So places are made first, and the leaves split while they are
-        // small; what fills them is then written once. One by one, because a batch of sled's has no order.
+        // small; what fills them is then written once: those of these records where they are many, else those of the
+        // next ones. One by one, because a batch of sled's has no order.
         self.make_places(&packed)
             .map_err(|source| self.fail("make places", source))?;
         for change in packed {

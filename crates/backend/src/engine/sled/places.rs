@@ -30,6 +30,8 @@ const NUMBERED_BYTES: usize = 9;
 const PLACE_BYTES: usize = NUMBERED_BYTES + 9;
 /// How many records the distance between two of them is an average of.
 const AVERAGED: u64 = 8;
+/// Places that are so many times as far from each other as they should be are of no use.
+const SPREAD_MAX: u64 = 4;
 
 type PlaceKey = [u8; PLACE_BYTES];
 
@@ -175,6 +177,9 @@ impl Ahead {
             return;
         };
         if self.last > 0 {
+            // Once in a while there is a gap, which says little about what comes behind it: it counts for so many times
+            // the average.
+            let distance = distance.min(self.distance);
             self.distance = self.distance - self.distance / AVERAGED + distance;
         }
         self.last = number;
@@ -187,6 +192,13 @@ impl Ahead {
     fn make(&mut self, tree: &sled::Tree, bucket: u8) -> sled::Result<()> {
         // Half of the distance between two records, in halves: two places for each of them.
         let step = (self.distance / AVERAGED).max(1);
+        if let (Some(first), Some(last)) = (self.keys.front(), self.keys.back()) {
+            // Made when records were farther from each other: all that come from now on would come between two of them.
+            let made = (position(last) - position(first)) / self.keys.len() as u64;
+            if made > SPREAD_MAX * step {
+                self.keys.clear();
+            }
+        }
         while self.keys.len() < AHEAD {
             let last = self.last.saturating_mul(2);
             let from = self.keys.back().map_or(last, position);
