@@ -281,7 +281,8 @@ impl Writer {
     }
 
     /// Applies `batch` to a store that nobody opens or reads before it is whole: after a crash some of the
-    /// batch may be there. That is cheaper than [`Writer::commit`] when the keys are new and ascend.
+    /// batch may be there. That is cheaper than [`Writer::commit`] when the keys are new and ascend, also while others are
+    /// committed behind them.
     pub fn fill(&mut self, batch: Batch) -> Result<(), WriteError> {
         if batch.is_empty() {
             return self.check_poison();

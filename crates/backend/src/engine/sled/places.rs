@@ -8,11 +8,11 @@
 //! a few hundred bytes, and does not change often enough to be written again.
 //!
 //! A place is nothing to a reader: it has no value, which no record lacks. It sorts behind every key that begins with
-//! its number, so that no record has its key. Where places are not, because records are small, come in another order or
-//! much closer than they did, sled does what it always does. They go with the record before them.
+//! its number, so that no record has its key. Where places are not, because records are small or come in another order,
+//! sled does what it always does. They go with the record before them.
 //!
-//! Where a store is filled, others append to its end meanwhile ([`Order::Filled`]); and of many records at once the very places
-//! are made first, by [`super::SledEngine::fill`].
+//! Records that fill a store ([`super::SledEngine::fill`]) come one behind the other as well, but not at its end, where
+//! others are appended meanwhile: they have places of their own ([`Order::Filled`]). Of many at once the very keys are made first.
 
 use std::collections::{BTreeMap, VecDeque};
 
