@@ -137,7 +137,9 @@ mod tests {
         assert_eq!(pace.allowance(), 1000);
         clock.advance(Duration::from_secs(3600));
         assert_eq!(pace.allowance(), 100_000, "only so much is saved up");
-        pace.spend(100_000 + 1500);
+        pace.spend(100_000);
+        assert!(!pace.is_due());
+        pace.spend(1500);
         clock.advance(Duration::from_millis(10));
         assert!(!pace.is_due(), "it has not been made up for");
         clock.advance(Duration::from_millis(10));

@@ -368,7 +368,7 @@ impl StateMachine {
     /// that have waited long for more.
     #[must_use]
     pub fn needs_tick(&self) -> bool {
-        ((self.applier.store.is_scrubbing() || self.is_scrubbing) && self.may_scrub())
+        (self.has_compacting_to_do() && self.may_scrub())
             || (self.unstaged > 0 && self.stager.is_due())
     }
 
@@ -377,6 +377,11 @@ impl StateMachine {
     #[must_use]
     pub fn is_compacting(&self) -> bool {
         self.applier.store.is_compacting() || self.is_scrubbing
+    }
+
+    /// Whether a compaction has something to do that waits for nobody, or to stage that it has done it.
+    fn has_compacting_to_do(&self) -> bool {
+        self.applier.store.is_scrubbing() || self.is_scrubbing
     }
 
     /// Whether a compaction may go on now.
@@ -399,8 +404,11 @@ impl StateMachine {
     /// the work goes on though nothing else is staged.
     #[must_use]
     pub fn tick_interval(&self) -> Duration {
-        match self.applier.store.is_scrubbing() || self.is_scrubbing {
-            true => (self.scrub_pace.rest()).clamp(COMPACT_INTERVAL_MIN, COMPACT_INTERVAL_MAX),
+        match self.has_compacting_to_do() {
+            true => self
+                .scrub_pace
+                .rest()
+                .clamp(COMPACT_INTERVAL_MIN, COMPACT_INTERVAL_MAX),
             false => TICK_INTERVAL,
         }
     }

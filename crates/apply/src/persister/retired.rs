@@ -71,12 +71,7 @@ impl Retired {
         if !goes_on {
             self.left.pop_front();
         }
-        let now = Instant::now();
-        self.due = match (self.left.is_empty(), self.read.is_empty()) {
-            (false, _) => Some(now + (now - began).max(REST_MIN)),
-            (true, false) => Some(now + LOOK_INTERVAL),
-            (true, true) => None,
-        };
+        self.rest_for(began.elapsed().max(REST_MIN));
         let is_gone = self.left.is_empty();
         self.ended.take_if(|_| is_gone)
     }
@@ -89,11 +84,16 @@ impl Retired {
                 Err(reader) => self.read.push(reader),
             }
         }
-        let now = Instant::now();
-        self.due = match (self.left.is_empty(), self.read.is_empty()) {
-            (false, _) => Some(now),
-            (true, false) => Some(now + LOOK_INTERVAL),
+        self.rest_for(Duration::ZERO);
+    }
+
+    /// Until the next step of a removal so long, or until it is looked again.
+    fn rest_for(&mut self, rest: Duration) {
+        let rest = match (self.left.is_empty(), self.read.is_empty()) {
+            (false, _) => Some(rest),
+            (true, false) => Some(LOOK_INTERVAL),
             (true, true) => None,
         };
+        self.due = rest.map(|rest| Instant::now() + rest);
     }
 }

@@ -19,12 +19,23 @@ fn compact(b: &mut Bench) -> i64 {
 }
 
 fn on_disk(path: &std::path::Path) -> Bench {
+    open_on(store_on_disk(path), Quota::Unlimited)
+}
+
+fn store_on_disk(path: &std::path::Path) -> backend::Backend {
     let data_dir = backend::DataDir::lock(path).unwrap();
     let config = backend::Config {
         path: data_dir.state_path(),
         cache_bytes: 1 << 20,
     };
-    open_on(backend::Backend::open(&config).unwrap(), Quota::Unlimited)
+    backend::Backend::open(&config).unwrap()
+}
+
+type Defragmenting = tokio::task::JoinHandle<Result<(), Arc<DefragmentError>>>;
+
+fn defragmenting(b: &Bench) -> Defragmenting {
+    let persister = b.persister.clone();
+    tokio::spawn(async move { persister.defragment().await })
 }
 
 #[tokio::test]
@@ -66,12 +77,7 @@ async fn a_store_that_is_written_anew_has_everything_and_takes_less() {
 async fn a_store_that_is_still_read_goes_when_nobody_reads_it_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let old = dir.path().join("member/state");
-    let data_dir = backend::DataDir::lock(dir.path()).unwrap();
-    let config = backend::Config {
-        path: data_dir.state_path(),
-        cache_bytes: 1 << 20,
-    };
-    let backend = backend::Backend::open(&config).unwrap();
+    let backend = store_on_disk(dir.path());
     let reader = backend.reader.clone();
     let mut b = open_on(backend, Quota::Unlimited);
     churn(&mut b, 200);
@@ -93,8 +99,7 @@ async fn what_is_written_meanwhile_is_in_both() {
     let mut b = bench();
     churn(&mut b, 20);
     for round in 0..30 {
-        let persister = b.persister.clone();
-        let defragmented = tokio::spawn(async move { persister.defragment().await });
+        let defragmented = defragmenting(&b);
         let mut revision = 0;
         for key in 0..50 {
             b.put(&format!("k{key}"), &format!("{round}"));
@@ -119,8 +124,7 @@ async fn a_store_that_is_always_written_to_is_written_anew_all_the_same() {
         let value = "v".repeat(bytes);
         let mut b = bench();
         churn(&mut b, 100);
-        let persister = b.persister.clone();
-        let defragmented = tokio::spawn(async move { persister.defragment().await });
+        let defragmented = defragmenting(&b);
         let begun = tokio::time::Instant::now();
         let mut number = 0;
         while !defragmented.is_finished() {
@@ -146,8 +150,7 @@ async fn a_crash_in_the_middle_loses_nothing() {
         b.machine.stage_all().unwrap();
         b.persister.durable().await.unwrap();
         let state = b.state();
-        let persister = b.persister.clone();
-        let defragmenting = tokio::spawn(async move { persister.defragment().await });
+        let defragmenting = defragmenting(&b);
         // At another moment each time.
         tokio::time::sleep(std::time::Duration::from_micros(seed * 50)).await;
         let after = disk.crash(if seed % 2 == 0 {
@@ -195,16 +198,9 @@ async fn a_copy_is_not_begun_anew_because_nothing_comes() {
 }
 
 /// Begins a copy. Returns the store that it goes into before it has ended.
-async fn copying(
-    b: &Bench,
-    disk: &FaultyDisk,
-) -> (
-    Arc<FaultyEngine>,
-    tokio::task::JoinHandle<Result<(), Arc<DefragmentError>>>,
-) {
+async fn copying(b: &Bench, disk: &FaultyDisk) -> (Arc<FaultyEngine>, Defragmenting) {
     for _ in 0..100 {
-        let persister = b.persister.clone();
-        let defragmented = tokio::spawn(async move { persister.defragment().await });
+        let defragmented = defragmenting(b);
         while !defragmented.is_finished() {
             match disk.begun() {
                 Some(begun) => return (begun, defragmented),
